@@ -1,0 +1,1 @@
+"""Adapters by technology. Each converts and calls; none decides; none knows another."""

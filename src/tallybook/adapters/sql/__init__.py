@@ -1,0 +1,1 @@
+"""The control database: catalog, contracts, invoices, keys. SQLAlchemy Core, one schema."""

@@ -1,0 +1,1 @@
+"""SQLite as the durable log and the edge spool."""

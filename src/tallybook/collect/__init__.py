@@ -1,0 +1,1 @@
+"""The edge: readings become events; counters, log lines, spooling and sending."""

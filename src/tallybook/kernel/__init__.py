@@ -1,0 +1,1 @@
+"""Nouns that every room shares: event, money, quantity, period, ids, errors, problem, limits."""

@@ -1,0 +1,1 @@
+"""Windows and aggregates: one meter definition, the same answer on every engine."""

@@ -1,0 +1,1 @@
+"""Usage and a price become a charge, exact and unrounded."""

@@ -1,0 +1,1 @@
+"""The lake: tables, roll-ups, snapshots, retention, query plans."""

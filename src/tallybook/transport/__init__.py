@@ -1,0 +1,1 @@
+"""The durable log: batches, offsets, acknowledgement, replay."""
