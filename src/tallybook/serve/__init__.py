@@ -1,0 +1,1 @@
+"""Thin entry points: server, console, command line, agent."""

@@ -1,0 +1,1 @@
+"""Background work: the pump, lake maintenance and jobs."""
