@@ -1,0 +1,205 @@
+"""Typed settings and their loader: defaults, then `tallybook.toml`, then the environment.
+
+Nothing is read when this module is imported. An environment variable names section and key:
+`TALLYBOOK__SERVER__PORT=9000`; `TALLYBOOK__DATA_DIR` sets the top-level key.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tallybook.kernel.errors import Invalid, Unavailable
+from tallybook.kernel.limits import (
+    EVENT_BYTES_MAX,
+    FUTURE_SECONDS_MAX,
+    REQUEST_BYTES_MAX,
+    REQUEST_EVENTS_MAX,
+)
+
+PREFIX = "TALLYBOOK__"
+FILE = "tallybook.toml"
+API_WORKERS_DEFAULT = 2
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the server listens.
+
+    Attributes:
+        host: address to bind; the loopback unless it is said otherwise.
+        port: 0 takes a free one.
+        api_workers: API processes, each the writer of one log partition; 0 is as many as
+            processors, at most 2.
+        access_log: write requests to `access.log` of the data folder, in combined format.
+        ready_seconds_max: how long the process tree may take to become ready.
+        body_bytes_max: largest body of any request that is not a batch of events.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    api_workers: int = 0
+    access_log: bool = True
+    ready_seconds_max: int = 60
+    body_bytes_max: int = 4 * 1024 * 1024
+
+
+class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds on what comes in; see CONTRACTS §2.
+
+    Attributes:
+        event_bytes_max: one event.
+        request_events_max: events a request.
+        request_bytes_max: a request after decompression.
+        future_seconds_max: how far in the future an event's time may lie.
+        typed_columns_max: lake columns made for meters' paths; past it the envelope is read.
+    """
+
+    event_bytes_max: int = EVENT_BYTES_MAX
+    request_events_max: int = REQUEST_EVENTS_MAX
+    request_bytes_max: int = REQUEST_BYTES_MAX
+    future_seconds_max: int = FUTURE_SECONDS_MAX
+    typed_columns_max: int = 256
+
+
+class LakeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the lake is kept.
+
+    Attributes:
+        maintain_seconds: pause between two rounds of compaction, roll-ups and clean-up.
+        memory_mb: memory limit of one process's DuckDB.
+        threads: threads of one process's DuckDB.
+        dedupe_days: how long an event's identity is remembered; 0 is as long as the event.
+    """
+
+    maintain_seconds: int = 3
+    memory_mb: int = 512
+    threads: int = 2
+    dedupe_days: int = 0
+
+
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is dropped, and when.
+
+    Attributes:
+        log_hours: how long a log row is kept once it is in the lake.
+        vacuum_hours: how long a lake file is kept after compaction replaced it; longer than
+            the longest reader.
+        idempotency_hours: how long the answer to an `Idempotency-Key` is remembered.
+    """
+
+    log_hours: int = 0
+    vacuum_hours: int = 1
+    idempotency_hours: int = 48
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set; each process gets one value of it, passed down.
+
+    Attributes:
+        data_dir: the data folder; made when absent.
+    """
+
+    data_dir: Path = Path("tallybook-data")
+    server: ServerSettings = ServerSettings()
+    limits: LimitSettings = LimitSettings()
+    lake: LakeSettings = LakeSettings()
+    retention: RetentionSettings = RetentionSettings()
+
+    @property
+    def control_db(self) -> Path:
+        """The control database's file."""
+        return self.data_dir / "control.db"
+
+    @property
+    def log_dir(self) -> Path:
+        """The folder of the log partitions."""
+        return self.data_dir / "log"
+
+    @property
+    def lake_dir(self) -> Path:
+        """The folder of the lake."""
+        return self.data_dir / "lake"
+
+    @property
+    def documents_dir(self) -> Path:
+        """The folder of rendered invoices."""
+        return self.data_dir / "documents"
+
+
+def load(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Settings:
+    """Read the settings.
+
+    Args:
+        path: the TOML file; None is `tallybook.toml` in the working folder, where there is one.
+        environ: variables; None is this process's.
+        overrides: values of command options by dotted name ('server.port'); None is not set.
+
+    Raises:
+        Invalid: an unknown or ill-typed setting; names it and its place.
+        Unavailable: `path` cannot be read.
+    """
+    merged = _file(path)
+    for name, text in _variables(os.environ if environ is None else environ):
+        _put(merged, name, text)
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            _put(merged, name.split("."), value)
+    try:
+        found = msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"settings: {error}", code="bad-setting") from error
+    return _checked(found)
+
+
+def _file(path: Path | None) -> dict[str, Any]:
+    named = path or Path(FILE)
+    try:
+        return tomllib.loads(named.read_text())
+    except FileNotFoundError as error:
+        if path is None:
+            return {}
+        raise Unavailable(f"{named} cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise Unavailable(f"{named} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"{named} is not TOML: {error}", code="bad-setting") from error
+
+
+def _variables(environ: Mapping[str, str]) -> list[tuple[list[str], str]]:
+    return [
+        (name.removeprefix(PREFIX).lower().split("__"), text)
+        for name, text in sorted(environ.items())
+        if name.startswith(PREFIX)
+    ]
+
+
+def _put(merged: dict[str, Any], path: list[str], value: object) -> None:
+    at = merged
+    for section in path[:-1]:
+        at = at.setdefault(section, {})
+        if not isinstance(at, dict):
+            raise Invalid(f"settings: '{section}' is no section", code="bad-setting")
+    at[path[-1]] = str(value) if isinstance(value, Path) else value
+
+
+def _checked(settings: Settings) -> Settings:
+    if not 0 <= settings.server.port <= 65535:
+        raise Invalid("server.port must be 0..65535", code="bad-setting", field="server.port")
+    for section in (settings.limits, settings.lake, settings.retention):
+        for name in section.__struct_fields__:
+            if getattr(section, name) < 0:
+                raise Invalid(f"{name} must not be negative", code="bad-setting", field=name)
+    return settings
+
+
+def api_workers(settings: Settings) -> int:
+    """Return how many API processes to run."""
+    wanted = settings.server.api_workers
+    return wanted or min(API_WORKERS_DEFAULT, os.cpu_count() or 1)
