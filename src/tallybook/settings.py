@@ -152,7 +152,7 @@ def load(
         if value is not None:
             _put(merged, name.split("."), value)
     try:
-        found = msgspec.convert(merged, Settings, strict=False)
+        found = msgspec.convert(merged, Settings, strict=False, dec_hook=_as_path)
     except msgspec.ValidationError as error:
         raise Invalid(f"settings: {error}", code="bad-setting") from error
     return _checked(found)
@@ -187,6 +187,22 @@ def _put(merged: dict[str, Any], path: list[str], value: object) -> None:
         if not isinstance(at, dict):
             raise Invalid(f"settings: '{section}' is no section", code="bad-setting")
     at[path[-1]] = str(value) if isinstance(value, Path) else value
+
+
+def _as_path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value)
+    raise ValueError(f"'{value}' is no path")
+
+
+def encode(settings: Settings) -> bytes:
+    """Return settings as one line of JSON, to hand to a child process; `decode` reads it."""
+    return msgspec.json.encode(settings, enc_hook=str)
+
+
+def decode(line: bytes) -> Settings:
+    """Return the settings that a parent process handed down."""
+    return msgspec.json.decode(line, type=Settings, dec_hook=_as_path)
 
 
 def _checked(settings: Settings) -> Settings:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tallybook.kernel.errors import Invalid, Unavailable
-from tallybook.settings import Settings, load
+from tallybook.settings import Settings, decode, encode, load
 
 
 def test_defaults_stand_alone() -> None:
@@ -52,3 +52,8 @@ def test_a_broken_file_is_refused(tmp_path: Path) -> None:
     file.write_text("[server")
     with pytest.raises(Invalid):
         load(file, {})
+
+
+def test_a_child_gets_what_its_parent_has() -> None:
+    settings = load(environ={"TALLYBOOK__DATA_DIR": "x", "TALLYBOOK__SERVER__PORT": "9"})
+    assert decode(encode(settings)) == settings
