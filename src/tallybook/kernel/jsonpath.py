@@ -86,3 +86,26 @@ def _column_part(part: Step) -> str:
     if isinstance(part, int):
         return f"_{part}"
     return "".join(c if "a" <= c <= "z" or "0" <= c <= "9" else f"_x{ord(c):x}_" for c in part)
+
+
+_COLUMN_PART = re.compile(r"_(\d+)|((?:[a-z0-9]|_x[0-9a-f]+_)+)")
+_CODED = re.compile(r"_x([0-9a-f]+)_")
+
+
+def column_path(name: str) -> Path:
+    """Return the path that a typed column is named after: the inverse of `column_name`.
+
+    Raises:
+        Invalid: no typed column has such a name.
+    """
+    body, found, at = name[2:], list[Step](), 0
+    while body != "_root" and at < len(body):
+        at += 2 if found and body.startswith("__", at) else 0
+        match = _COLUMN_PART.match(body, at)
+        if match is None:
+            raise Invalid(f"'{name}' is not a typed column", field="column")
+        index, text = match.groups()
+        coded = "" if text is None else _CODED.sub(lambda m: chr(int(m[1], 16)), text)
+        found.append(int(index) if index is not None else coded)
+        at = match.end()
+    return spell(found)

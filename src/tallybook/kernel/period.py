@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from tallybook.kernel.errors import Invalid
-from tallybook.kernel.timestamps import from_us, to_us
+from tallybook.kernel.timestamps import from_us, parse_rfc3339, to_us
 
 
 class Period(msgspec.Struct, frozen=True, order=True):
@@ -77,3 +77,25 @@ def days_between(start_us: int, end_us: int, tz: ZoneInfo) -> int:
     first = from_us(start_us).astimezone(tz).date()
     last = from_us(end_us).astimezone(tz).date()
     return (last - first).days
+
+
+def parse_moment(text: str, tz: ZoneInfo, field: str) -> int:
+    """Return the instant of an RFC 3339 text, or of a local date or date and time in a zone.
+
+    Args:
+        text: '2026-05-01T00:00:00Z', '2026-05-01' (local midnight) or '2026-05-01T06:00:00'.
+        tz: the zone of a text that names no offset.
+        field: named when it is refused.
+
+    Raises:
+        Invalid: neither.
+    """
+    at = parse_rfc3339(text)
+    if at is not None:
+        return at
+    try:
+        local = datetime.fromisoformat(text)
+    except ValueError as error:
+        message = f"'{text}' is neither a date such as 2026-05-01 nor an RFC 3339 time"
+        raise Invalid(message, field=field) from error
+    return to_us(local) if local.tzinfo is not None else local_us(local, tz)

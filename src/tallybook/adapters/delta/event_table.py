@@ -1,0 +1,225 @@
+"""The lake's event table as a Delta table.
+
+Offsets, the commit number and the counters are application transactions of the same Delta commit
+as the rows, so they are one atomic fact and survive checkpoints and log clean-up. deltalake takes
+a stale application transaction without complaint, so the head is checked here first (DECISIONS 9).
+delta-rs does not fsync; this adapter does, before it returns, because the log is trimmed by it.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import DeltaError
+
+from tallybook.kernel.errors import Conflict, Unavailable
+from tallybook.meter.usage import Counters
+from tallybook.store.dedupe import I64
+from tallybook.store.ports import Commit, LakeFile, LogPosition
+from tallybook.store.schema import FIXED, typed_names
+from tallybook.transport.identity import Keys
+
+_SEQ = "tallybook/commit_seq"
+_COUNTS = ("received", "accepted", "duplicate", "quarantined", "id_conflict")
+_WRITER = WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=200_000)
+_CONFIGURATION = {
+    "delta.logRetentionDuration": "interval 1 days",
+    "delta.deletedFileRetentionDuration": "interval 1 hours",
+    "delta.dataSkippingStatsColumns": "tenant,type,time_us,commit_seq",
+    "delta.checkpointInterval": "50",
+}
+
+
+class DeltaEventTable:
+    """`EventTable` and `KeyReader` on a local Delta table.
+
+    Args:
+        path: the table's folder, made when absent.
+
+    Raises:
+        Unavailable: the folder cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the table, or make an empty one."""
+        self.path = path
+        with _translated(path):
+            path.mkdir(parents=True, exist_ok=True)
+            if not DeltaTable.is_deltatable(str(path)):
+                DeltaTable.create(str(path), schema=FIXED, configuration=_CONFIGURATION)
+            self._table = DeltaTable(str(path))
+
+    def head(self) -> int:
+        """Return the newest commit's number."""
+        self.refresh()
+        return self._table.transaction_version(_SEQ) or 0
+
+    def refresh(self) -> None:
+        """Take note of commits that other processes made."""
+        with _translated(self.path):
+            self._table.update_incremental()
+
+    def version(self) -> int:
+        """Return the Delta version last seen; it grows with every append and every rewrite."""
+        return self._table.version()
+
+    def offset(self, position: LogPosition) -> int:
+        """Return the last contained log offset."""
+        return self._table.transaction_version(_offset_id(position)) or 0
+
+    def counters(self, tenant: str) -> Counters:
+        """Return a tenant's totals."""
+        found = {name: self._table.transaction_version(_count_id(tenant, name)) for name in _COUNTS}
+        return Counters(**{name: count or 0 for name, count in found.items()})
+
+    def typed_columns(self) -> list[str]:
+        """Return the typed columns that the table has."""
+        return typed_names(pa.schema(self._table.schema().to_arrow()))
+
+    def append(self, rows: pa.Table, commit: Commit) -> None:
+        """Make one commit, durable on return."""
+        if self.head() != commit.seq - 1:
+            raise Conflict(f"lake head is {self.head()}, not {commit.seq - 1}: is a second pump at work?")
+        properties = CommitProperties(app_transactions=_transactions(commit))
+        with _translated(self.path):
+            write_deltalake(
+                self._table,
+                rows,
+                mode="append",
+                schema_mode="merge",
+                writer_properties=_WRITER,
+                commit_properties=properties,
+            )
+            self._table.update_incremental()
+            self._fsync_version(self._table.version())
+
+    def files(self) -> Sequence[LakeFile]:
+        """Return the live files, by commit."""
+        with _translated(self.path):
+            actions = pa.table(self._table.get_add_actions(flatten=True)).to_pylist()
+        files = [self._file(action) for action in actions if action["num_records"]]
+        return sorted(files, key=lambda f: (f.seq_min, f.path))
+
+    def _file(self, action: Mapping[str, object]) -> LakeFile:
+        numbers = {name: int(str(value)) for name, value in action.items() if name != "path" and _is_count(name)}
+        return LakeFile(
+            path=str(self.path / str(action["path"])),
+            rows=numbers["num_records"],
+            bytes=numbers["size_bytes"],
+            seq_min=numbers["min.commit_seq"],
+            seq_max=numbers["max.commit_seq"],
+            time_min=numbers["min.time_us"],
+            time_max=numbers["max.time_us"],
+        )
+
+    def replace(self, seq_min: int, seq_max: int, rows: pa.Table) -> None:
+        """Put these rows in the place of all rows of the commits; the content must be the same.
+
+        Raises:
+            Conflict: another writer changed the same files meanwhile; try again.
+        """
+        with _translated(self.path):
+            write_deltalake(
+                self._table,
+                rows,
+                mode="overwrite",
+                predicate=f"commit_seq >= {int(seq_min)} AND commit_seq <= {int(seq_max)}",
+                writer_properties=_WRITER,
+                commit_properties=CommitProperties(custom_metadata={"tallybook": "compaction"}),
+            )
+            self._table.update_incremental()
+            self._fsync_version(self._table.version())
+
+    def tidy(self, keep_hours: float) -> list[str]:
+        """Write a checkpoint, clean the transaction log, delete files that no reader may still use.
+
+        Args:
+            keep_hours: how long files stay after they were replaced; longer than any reader runs.
+
+        Returns:
+            The files deleted.
+        """
+        with _translated(self.path):
+            self._table.update_incremental()
+            self._table.create_checkpoint()
+            self._table.cleanup_metadata()
+            return self._table.vacuum(
+                retention_hours=int(keep_hours), enforce_retention_duration=False, dry_run=False
+            )
+
+    def keys_after(self, seq: int) -> Iterator[tuple[int, Keys, I64]]:
+        """Yield the identities of every commit after `seq`, in order."""
+        self.refresh()
+        head = self.head()
+        pending: list[pa.Table] = []
+        done = seq
+        for file in [f for f in self.files() if f.seq_max > seq]:
+            columns = ["commit_seq", "id_hi", "id_lo", "row_hash"]
+            table = pq.read_table(file.path, columns=columns, partitioning=None)
+            pending.append(table.filter(pc.field("commit_seq") > seq))
+        rows = pa.concat_tables(pending) if pending else None
+        while done < head:
+            done += 1
+            part = rows.filter(pc.field("commit_seq") == done) if rows is not None else None
+            yield done, *_keys(part)
+
+    def _fsync_version(self, version: int) -> None:
+        entry = self.path / "_delta_log" / f"{version:020d}.json"
+        for line in entry.read_text().splitlines():
+            if (added := json.loads(line).get("add")) is not None:
+                _fsync(self.path / added["path"])
+        for path in (self.path, entry, entry.parent):
+            _fsync(path)
+
+
+def _keys(table: pa.Table | None) -> "tuple[Keys, I64]":
+    import numpy as np  # noqa: PLC0415  (only on a catch-up)
+
+    if table is None:
+        return np.empty((0, 2), dtype=np.uint64), np.empty(0, dtype=np.int64)
+    hi = table["id_hi"].to_numpy().view(np.uint64)
+    lo = table["id_lo"].to_numpy().view(np.uint64)
+    return np.column_stack([hi, lo]), table["row_hash"].to_numpy()
+
+
+def _is_count(name: str) -> bool:
+    ranges = {f"{end}.{column}" for end in ("min", "max") for column in ("commit_seq", "time_us")}
+    return name in ranges | {"num_records", "size_bytes"}
+
+
+def _offset_id(position: LogPosition) -> str:
+    return f"tallybook/log/{position.epoch}/{position.partition}"
+
+
+def _count_id(tenant: str, name: str) -> str:
+    return f"tallybook/count/{name}/{tenant}"
+
+
+def _transactions(commit: Commit) -> list[Transaction]:
+    found = [Transaction(_SEQ, commit.seq)]
+    found += [Transaction(_offset_id(position), offset) for position, offset in commit.offsets.items()]
+    for tenant, counters in commit.counters.items():
+        found += [Transaction(_count_id(tenant, name), getattr(counters, name)) for name in _COUNTS]
+    return found
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (DeltaError, OSError) as error:
+        raise Unavailable(f"lake {path}: {error}") from error

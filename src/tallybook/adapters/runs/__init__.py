@@ -1,0 +1,1 @@
+"""The duplicate index as sorted run files."""

@@ -1,0 +1,131 @@
+"""The pump: read the log, find duplicates, commit to the lake, remember, and only then trim.
+
+The order is the guarantee (DECISIONS 9). Each stop says what is done again after it:
+
+1. read log          nothing happened yet
+2. find duplicates   the index is only read
+3. ONE lake commit   rows, offsets, counters; a crash before it repeats 1 and 2
+4. put the index     a crash before it: the index catches up from the lake on start
+5. trim the log      a crash before it: the rows stay until the next trim
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+import pyarrow as pa
+
+from tallybook.store.commit import Judged, all_columns, concat, judge_batch, read_row
+from tallybook.store.ports import Commit, DuplicateIndex, EventTable, KeyReader, LogPosition
+from tallybook.transport.columns import ColumnSet
+from tallybook.transport.ports import EventLog
+
+READ_ROWS_MAX = 64
+COMMIT_EVENTS_MAX = 400_000
+
+
+class Pumped(msgspec.Struct, frozen=True, kw_only=True):
+    """What one commit did.
+
+    Attributes:
+        seq: its number.
+        received: events read from the log.
+        stored: rows written.
+        conflicts: duplicates whose content differs from the first, as log rows.
+        more: whether the log holds more than fitted.
+    """
+
+    seq: int
+    received: int
+    stored: int
+    conflicts: pa.Table
+    more: bool
+
+
+def catch_up(index: DuplicateIndex, lake: KeyReader) -> int:
+    """Bring an index that is behind up to the lake; return how many commits it read."""
+    commits = 0
+    for seq, keys, row_hash in lake.keys_after(index.covered()):
+        index.put(seq, keys, row_hash)
+        commits += 1
+    return commits
+
+
+def pump_once(
+    partitions: Mapping[LogPosition, EventLog],
+    table: EventTable,
+    index: DuplicateIndex,
+    columns: ColumnSet,
+) -> Pumped | None:
+    """Move what the log holds into the lake, in one commit; None where there is nothing.
+
+    Args:
+        partitions: every partition, by epoch and number.
+        table: the lake; this process is its only appender.
+        index: covers the lake's head.
+        columns: typed columns of the next commit, a superset of the table's.
+
+    Guarantees:
+        Every event of the rows read changes the lake exactly once, whatever is killed when.
+    """
+    seq = table.head() + 1
+    assert index.covered() == seq - 1, "the index must cover the lake before the next commit"
+    tables, offsets, more = _read(partitions, table, columns)
+    if not offsets:
+        return None
+    judged = judge_batch(concat(tables), seq, index.judge, table.counters)
+    table.append(judged.rows, Commit(seq=seq, offsets=offsets, counters=judged.counters))
+    index.put(seq, judged.keys, judged.row_hash)
+    return _report(seq, tables, judged, more=more)
+
+
+def _read(
+    partitions: Mapping[LogPosition, EventLog], table: EventTable, columns: ColumnSet
+) -> tuple[list[pa.Table], dict[LogPosition, int], bool]:
+    tables: list[pa.Table] = []
+    offsets: dict[LogPosition, int] = {}
+    more = False
+    share = max(1, COMMIT_EVENTS_MAX // max(1, len(partitions)))
+    for position, log in sorted(partitions.items()):
+        events, at = 0, table.offset(position)
+        while events < share:
+            rows = log.read(at, READ_ROWS_MAX)
+            for row in rows:
+                tables.append(read_row(row, position, columns))
+                events += row.events
+            if rows:
+                at = offsets[position] = rows[-1].offset
+            if len(rows) < READ_ROWS_MAX:
+                break
+        else:
+            more = True
+    return tables, offsets, more
+
+
+def _report(seq: int, tables: Iterable[pa.Table], judged: Judged, *, more: bool) -> Pumped:
+    return Pumped(
+        seq=seq,
+        received=sum(t.num_rows for t in tables),
+        stored=judged.rows.num_rows,
+        conflicts=judged.conflicts,
+        more=more,
+    )
+
+
+def trim(
+    partitions: Mapping[LogPosition, EventLog],
+    table: EventTable,
+    keep: Callable[[EventLog, int], int],
+) -> dict[LogPosition, int]:
+    """Return up to which offset each partition may be trimmed.
+
+    Args:
+        partitions: as in `pump_once`.
+        table: the lake.
+        keep: (log, contained offset) -> the offset up to which retention lets go of it.
+    """
+    return {position: keep(log, table.offset(position)) for position, log in partitions.items()}
+
+
+def next_columns(meter_columns: Iterable[str], table_columns: Iterable[str]) -> ColumnSet:
+    """Return the typed columns of the next commit; a column, once made, stays for good."""
+    return all_columns(meter_columns, table_columns)

@@ -1,0 +1,257 @@
+"""Decode, check and normalise the events of a request, once (DECISIONS 4, 6, 7).
+
+The fast road takes a whole batch through compiled decoders. msgspec silently keeps the last of
+two equal keys and drops unknown ones, so the fast road is taken only when re-encoding what was
+decoded gives back as many bytes as came in: then nothing was dropped. Everything else (extension
+attributes, escapes, wrong types, refusals) takes the careful road, one event at a time.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from tallybook.kernel.errors import Invalid
+from tallybook.kernel.event import UNPARSED_TYPE
+from tallybook.kernel.limits import (
+    ATTRIBUTE_CHARS_MAX,
+    EVENT_BYTES_MAX,
+    FUTURE_SECONDS_MAX,
+    REQUEST_BYTES_MAX,
+    REQUEST_EVENTS_MAX,
+)
+from tallybook.kernel.problem import Problem
+from tallybook.kernel.timestamps import SECOND_US, parse_rfc3339
+from tallybook.transport.careful import careful_event
+from tallybook.transport.columns import ColumnSet
+from tallybook.transport.rows import Rows
+
+
+class AcceptLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of a request; see `kernel.limits` for units."""
+
+    event_bytes_max: int = EVENT_BYTES_MAX
+    request_events_max: int = REQUEST_EVENTS_MAX
+    request_bytes_max: int = REQUEST_BYTES_MAX
+    future_seconds_max: int = FUTURE_SECONDS_MAX
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """One piece of a request that is no event.
+
+    Attributes:
+        index: its place in the request, from 0.
+        id: its event id, '' where it has none.
+        problem: why.
+    """
+
+    index: int
+    id: str
+    problem: Problem
+
+
+class _WireEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    id: str
+    source: str
+    type: str
+    specversion: str
+    subject: str | None | msgspec.UnsetType = msgspec.UNSET
+    time: str | None | msgspec.UnsetType = msgspec.UNSET
+    datacontenttype: str | None | msgspec.UnsetType = msgspec.UNSET
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_EVENTS = msgspec.json.Decoder(list[_WireEvent])
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_OBJECTS = msgspec.json.Decoder(list[dict[str, msgspec.Raw] | None])
+_ENCODE = msgspec.json.Encoder().encode
+_NO_DATA = b"null"
+_INSTANT = pa.timestamp("us", tz="UTC")
+DEPTH_FAST_MAX = 16
+"""Objects nested deeper than this take the careful road."""
+_JSON_TYPES = {None, msgspec.UNSET, "application/json"}
+
+
+def accept(
+    tenant: str, body: bytes, now_us: int, columns: ColumnSet, limits: AcceptLimits
+) -> tuple[Rows, list[Refusal]]:
+    """Return the rows of a batch and what is refused of it.
+
+    A refused piece has a row too, with its problem, for callers that quarantine; callers that
+    refuse the whole request drop the rows.
+
+    Args:
+        tenant: whose events.
+        body: a JSON array of events, decompressed.
+        now_us: receipt time; the time of events that carry none (stamped once, DECISIONS 6).
+        columns: typed columns to fill.
+        limits: bounds.
+
+    Raises:
+        Invalid: the request as a whole is too large ('too-large') or no JSON array ('malformed').
+    """
+    if len(body) > limits.request_bytes_max:
+        message = f"the request has {len(body)} bytes; the limit is {limits.request_bytes_max}"
+        raise Invalid(message, code="too-large", field="body")
+    rows = _fast(tenant, body, now_us, columns, limits)
+    return (rows, []) if rows is not None else _careful(tenant, body, now_us, columns, limits)
+
+
+def _fast(
+    tenant: str, body: bytes, now_us: int, columns: ColumnSet, limits: AcceptLimits
+) -> Rows | None:
+    events = _whole(body)
+    if not events or len(events) > limits.request_events_max:
+        return None
+    times = _times([e.time for e in events], now_us)
+    datas = [_NO_DATA if e.data is msgspec.UNSET else bytes(e.data) for e in events]  # type: ignore[arg-type]
+    if times is None or not _plain(events) or not _sound(datas, limits):
+        return None
+    if max(times) > now_us + limits.future_seconds_max * SECOND_US:
+        return None
+    rows = Rows(columns)
+    rows.ids = [e.id for e in events]
+    rows.sources = [e.source for e in events]
+    rows.types = [e.type for e in events]
+    rows.subjects = [None if e.subject is msgspec.UNSET else e.subject for e in events]  # type: ignore[misc]
+    rows.times = times
+    rows.stamped = [not e.time for e in events]
+    rows.datas = datas
+    count = len(events)
+    rows.tenants = [tenant] * count
+    rows.received = [now_us] * count
+    rows.exts = [None] * count
+    rows.problems = [None] * count
+    rows.cells = columns.cells(datas)
+    return rows
+
+
+def _whole(body: bytes) -> list[_WireEvent] | None:
+    """Return the events when nothing of the body is lost by decoding, else None."""
+    try:
+        events = _EVENTS.decode(body)
+        if len(_ENCODE(events)) == len(body):
+            return events
+        body = msgspec.json.format(body, indent=-1)
+        events = _EVENTS.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return events if len(_ENCODE(events)) == len(body) else None
+
+
+def _times(texts: Sequence[Any], now_us: int) -> list[int] | None:
+    try:
+        if all(text.__class__ is str and len(text) > 19 and text[-1] == "Z" for text in texts):
+            return pa.array(texts, pa.string()).cast(_INSTANT).cast(pa.int64()).to_pylist()
+    except pa.ArrowInvalid:
+        pass  # more digits than microseconds, a leap second or no time: judged one by one below
+    times: list[int] = []
+    for text in texts:
+        if text is None or text is msgspec.UNSET:
+            times.append(now_us)
+            continue
+        us = parse_rfc3339(text)
+        if us is None:
+            return None
+        times.append(us)
+    return times
+
+
+def _plain(events: Sequence[_WireEvent]) -> bool:
+    """Whether every attribute is in range and no event needs a closer look."""
+    for texts in ([e.id for e in events], [e.source for e in events], [e.type for e in events]):
+        lengths = list(map(len, texts))
+        if min(lengths) == 0 or max(lengths) > ATTRIBUTE_CHARS_MAX:
+            return False
+    subjects = [e.subject for e in events if e.subject]
+    if subjects and max(map(len, subjects)) > ATTRIBUTE_CHARS_MAX:  # type: ignore[arg-type]
+        return False
+    if any(e.subject == "" for e in events) or any(e.type == UNPARSED_TYPE for e in events):
+        return False
+    return {e.specversion for e in events} == {"1.0"} and {
+        e.datacontenttype for e in events
+    } <= _JSON_TYPES
+
+
+def _sound(datas: Sequence[bytes], limits: AcceptLimits) -> bool:
+    """Whether every data is a flat object without repeated keys, or nothing."""
+    if max(map(len, datas)) + 8 * ATTRIBUTE_CHARS_MAX > limits.event_bytes_max:
+        return False
+    return no_repeats(datas)
+
+
+def no_repeats(datas: Sequence[bytes]) -> bool:
+    """Whether no object, at any depth, has a key twice; False also where it is not certain.
+
+    Args:
+        datas: compact JSON objects or nulls.
+
+    Cost: one compiled decode and encode of each level of all events together.
+    """
+    level: Sequence[bytes] = datas
+    for _ in range(DEPTH_FAST_MAX):
+        joined = b"[" + b",".join(level) + b"]"
+        try:
+            objects = _OBJECTS.decode(joined)
+        except msgspec.DecodeError:
+            return False
+        if len(_ENCODE(objects)) != len(joined):
+            return False
+        nested = [o for data, o in zip(level, objects, strict=True) if o and _is_nested(data)]
+        level = [inner for o in nested for raw in o.values() for inner in _objects_in(bytes(raw))]
+        if not level:
+            return True
+    return False
+
+
+def _is_nested(data: bytes) -> bool:
+    return data.count(b"{") > 1
+
+
+def _objects_in(raw: bytes) -> list[bytes]:
+    if raw[:1] == b"{":
+        return [raw]
+    if raw[:1] == b"[" and b"{" in raw:
+        return [inner for item in _RAWS.decode(raw) for inner in _objects_in(bytes(item))]
+    return []
+
+
+def _careful(
+    tenant: str, body: bytes, now_us: int, columns: ColumnSet, limits: AcceptLimits
+) -> tuple[Rows, list[Refusal]]:
+    try:
+        pieces = _RAWS.decode(body)
+        json.loads(body)  # also what msgspec does not look into must be JSON, in UTF-8
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"the body is not a JSON array of events: {error}", code="malformed", field="body") from error
+    if len(pieces) > limits.request_events_max:
+        message = f"the request has {len(pieces)} events; the limit is {limits.request_events_max}"
+        raise Invalid(message, code="too-large", field="body")
+    rows, refused = Rows(columns), []
+    latest_us = now_us + limits.future_seconds_max * SECOND_US
+    for index, piece in enumerate(pieces):
+        raw = bytes(piece)
+        event = careful_event(raw, now_us, latest_us, limits.event_bytes_max)
+        if event.problem is not None and not event.filed:
+            refused.append(Refusal(index, event.id if event.named else "", event.problem))
+        _append(rows, tenant, now_us, event)
+    datas = [_NO_DATA if bad else data for data, bad in zip(rows.datas, rows.problems, strict=True)]
+    rows.cells = columns.cells(datas)
+    return rows, refused
+
+
+def _append(rows: Rows, tenant: str, now_us: int, event: Any) -> None:
+    rows.tenants.append(tenant)
+    rows.ids.append(event.id)
+    rows.sources.append(event.source)
+    rows.types.append(event.type)
+    rows.subjects.append(event.subject)
+    rows.times.append(event.time_us)
+    rows.stamped.append(event.stamped)
+    rows.received.append(now_us)
+    rows.exts.append(event.ext)
+    rows.datas.append(event.data)
+    problem = event.problem
+    rows.problems.append(None if problem is None else f"{problem.code}: {problem.message}")

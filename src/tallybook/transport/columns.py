@@ -1,0 +1,167 @@
+"""The typed columns that meters use, compiled for fast extraction from an event's data.
+
+DECISIONS 4, 7, 11: values are judged once, at accept; a bad value is NULL in its column and never
+a reason to refuse the event.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tallybook.kernel.decimals import MEASURE_MAX, measure
+from tallybook.kernel.jsonpath import Path, Step, steps
+
+NUMBER = pa.decimal128(38, 12)
+TEXT = pa.string()
+ROUNDED = 1
+"""Bit of the row's `flags`: some value had more than 12 decimals and was rounded half-even."""
+
+Cell = bytes | None
+"""The JSON text of one value as received; None where the path leads nowhere."""
+
+
+class Column:
+    """One typed column.
+
+    Attributes:
+        name: as in the lake, `n_…` or `t_…`.
+        path: canonical path it is filled from.
+        numeric: DECIMAL(38,12) when true, else text.
+    """
+
+    __slots__ = ("name", "numeric", "path", "rest", "top")
+
+    def __init__(self, name: str, path: Path) -> None:
+        """Split the path into the name of the top-level property and the rest."""
+        self.name = name
+        self.path = path
+        self.numeric = name.startswith("n_")
+        parts = steps(path)
+        self.top: Step | None = parts[0] if parts else None
+        self.rest = parts[1:]
+
+
+class ColumnSet:
+    """All typed columns, with one compiled decoder for the properties they need.
+
+    Immutable; a worker builds a new one when the catalog changes.
+    """
+
+    def __init__(self, columns: Mapping[str, Path]) -> None:
+        """Compile columns, sorted by name."""
+        self.paths = dict(sorted(columns.items()))
+        self.columns = [Column(name, path) for name, path in self.paths.items()]
+        tops = sorted({c.top for c in self.columns if isinstance(c.top, str)})
+        self._fields = {top: f"f{i}" for i, top in enumerate(tops)}
+        fields: list[Any] = [(f, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for f in self._fields.values()]
+        shape = msgspec.defstruct("Needed", fields, rename={f: t for t, f in self._fields.items()}, gc=False)
+        self._decoder = msgspec.json.Decoder(list[shape | None])  # type: ignore[valid-type]
+
+    def __len__(self) -> int:
+        """Return how many columns there are."""
+        return len(self.columns)
+
+    def cells(self, datas: Sequence[bytes]) -> list[list[Cell]]:
+        """Return one list of cells per column, each as long as `datas`.
+
+        Args:
+            datas: JSON objects or `null`, valid UTF-8 JSON.
+        """
+        if not self.columns:
+            return []
+        rows = self._decoder.decode(b"[" + b",".join(datas) + b"]")
+        tops = {top: [_raw(row, field) for row in rows] for top, field in self._fields.items()}
+        return [self._column_cells(column, tops, len(rows)) for column in self.columns]
+
+    @staticmethod
+    def _column_cells(column: Column, tops: Mapping[str, list[Cell]], count: int) -> list[Cell]:
+        if not isinstance(column.top, str):
+            return [None] * count
+        cells = tops[column.top]
+        return cells if not column.rest else [_walk(cell, column.rest) for cell in cells]
+
+
+def _raw(row: Any, field: str) -> Cell:
+    value = None if row is None else getattr(row, field)
+    return None if value is None or value is msgspec.UNSET else bytes(value)
+
+
+def _walk(cell: Cell, rest: Sequence[Step]) -> Cell:
+    for step in rest:
+        if cell is None:
+            return None
+        cell = _child(cell, step)
+    return cell
+
+
+_OBJECT: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ARRAY: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _child(cell: bytes, step: Step) -> Cell:
+    if isinstance(step, str):
+        found = _OBJECT.decode(cell).get(step) if cell[:1] == b"{" else None
+    else:
+        items = _ARRAY.decode(cell) if cell[:1] == b"[" else []
+        found = items[step] if step < len(items) else None
+    return None if found is None else bytes(found)
+
+
+def text_of(cell: Cell) -> str | None:
+    """Return a value as a dimension spells it: a string's content, a number as it was sent.
+
+    Missing, null, objects and arrays have no text.
+    """
+    if cell is None or cell == b"null":
+        return None
+    first = cell[:1]
+    if first == b'"':
+        if b"\\" in cell:
+            return str(msgspec.json.decode(cell))
+        return cell[1:-1].decode()
+    return None if first in {b"{", b"["} else cell.decode()
+
+
+def _number_text(cell: Cell) -> str | None:
+    if cell is None or cell[:1] in {b"t", b"f", b"n", b"{", b"["}:
+        return None
+    return text_of(cell)
+
+
+def number_array(cells: Sequence[Cell]) -> tuple[pa.Array, list[int]]:
+    """Return values as DECIMAL(38,12), NULL where unusable, and the rows that were rounded.
+
+    Cost: one vectorised cast; one value at a time only for a batch with an unusual value.
+    """
+    texts = [_number_text(cell) for cell in cells]
+    try:
+        array = pa.array(texts, TEXT).cast(NUMBER)
+    except pa.ArrowInvalid:
+        return _judged(texts)
+    largest = pc.max(pc.abs(array)).as_py()
+    if largest is not None and largest >= MEASURE_MAX:
+        return _judged(texts)
+    return array, []
+
+
+def _judged(texts: Sequence[str | None]) -> tuple[pa.Array, list[int]]:
+    judged = [(None, False) if text is None else measure(text) for text in texts]
+    rounded = [i for i, (_, was_rounded) in enumerate(judged) if was_rounded]
+    return pa.array([value for value, _ in judged], NUMBER), rounded
+
+
+def typed_arrays(columns: ColumnSet, cells: Sequence[Sequence[Cell]]) -> tuple[list[pa.Array], set[int]]:
+    """Return one Arrow array per column, and the rows in which a value was rounded."""
+    arrays: list[pa.Array] = []
+    rounded: set[int] = set()
+    for column, column_cells in zip(columns.columns, cells, strict=True):
+        if column.numeric:
+            array, rows = number_array(column_cells)
+            rounded.update(rows)
+        else:
+            array = pa.array([text_of(cell) for cell in column_cells], TEXT)
+        arrays.append(array)
+    return arrays, rounded

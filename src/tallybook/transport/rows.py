@@ -1,0 +1,132 @@
+"""Checked events on their way into one log row, as plain lists, one entry an event."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from tallybook.transport.columns import ROUNDED, Cell, ColumnSet, typed_arrays
+from tallybook.transport.identity import hashes_array, identity, keys_array, row_hash
+
+BASE = pa.schema(
+    [
+        pa.field("tenant", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("type", pa.string(), nullable=False),
+        pa.field("subject", pa.string()),
+        pa.field("time_us", pa.int64(), nullable=False),
+        pa.field("received_us", pa.int64(), nullable=False),
+        pa.field("ext", pa.string()),
+        pa.field("data", pa.string(), nullable=False),
+        pa.field("problem", pa.string()),
+        pa.field("flags", pa.int32(), nullable=False),
+        pa.field("id_hi", pa.int64(), nullable=False),
+        pa.field("id_lo", pa.int64(), nullable=False),
+        pa.field("row_hash", pa.int64(), nullable=False),
+    ]
+)
+"""Columns of a log row that every event has.
+
+tenant, source, id, type: text. subject: text or NULL (nobody). time_us, received_us: microseconds
+UTC. ext: JSON object of all other attributes, NULL for none. data: the JSON text as received.
+problem: 'code: message' where the piece is quarantined, else NULL. flags: bits of
+`transport.columns`. id_hi, id_lo: identity. row_hash: 63 bits of identity and content.
+"""
+
+
+class Rows:
+    """Events of one or more requests, ready to be encoded together.
+
+    Every list has one entry an event; `cells` has one such list per column of `columns`.
+    """
+
+    __slots__ = (
+        "cells", "columns", "datas", "exts", "ids", "problems", "received", "sources",
+        "stamped", "subjects", "tenants", "times", "types",
+    )  # fmt: skip
+
+    def __init__(self, columns: ColumnSet) -> None:
+        """Start empty."""
+        self.columns = columns
+        self.tenants: list[str] = []
+        self.sources: list[str] = []
+        self.ids: list[str] = []
+        self.types: list[str] = []
+        self.subjects: list[str | None] = []
+        self.times: list[int] = []
+        self.stamped: list[bool] = []
+        self.received: list[int] = []
+        self.exts: list[str | None] = []
+        self.datas: list[bytes] = []
+        self.problems: list[str | None] = []
+        self.cells: list[list[Cell]] = [[] for _ in columns.columns]
+
+    def __len__(self) -> int:
+        """Return how many events there are."""
+        return len(self.ids)
+
+    def extend(self, other: "Rows") -> None:
+        """Take over the events of another request; both must have the same columns."""
+        assert self.columns is other.columns, "rows of two column sets cannot share a batch"
+        for name in self.__slots__:
+            if name not in {"cells", "columns"}:
+                getattr(self, name).extend(getattr(other, name))
+        for mine, theirs in zip(self.cells, other.cells, strict=True):
+            mine.extend(theirs)
+
+    def to_batch(self) -> pa.RecordBatch:
+        """Return the events as Arrow columns: `BASE` and then the typed columns."""
+        typed, rounded = typed_arrays(self.columns, self.cells)
+        flags = np.zeros(len(self), dtype=np.int32)
+        flags[list(rounded)] = ROUNDED
+        digests = self._identities()
+        keys = keys_array(digests).view(np.int64)
+        arrays = [
+            pa.array(self.tenants, pa.string()),
+            pa.array(self.sources, pa.string()),
+            pa.array(self.ids, pa.string()),
+            pa.array(self.types, pa.string()),
+            pa.array(self.subjects, pa.string()),
+            pa.array(self.times, pa.int64()),
+            pa.array(self.received, pa.int64()),
+            pa.array(self.exts, pa.string()),
+            pa.array(self.datas, pa.binary()).cast(pa.string()),
+            pa.array(self.problems, pa.string()),
+            pa.array(flags),
+            pa.array(np.ascontiguousarray(keys[:, 0])),
+            pa.array(np.ascontiguousarray(keys[:, 1])),
+            pa.array(self._row_hashes(digests)),
+        ]
+        return pa.RecordBatch.from_arrays(arrays + typed, schema=batch_schema(self.columns))
+
+    def _identities(self) -> list[bytes]:
+        return [
+            identity(tenant, source, event_id, quarantined=problem is not None)
+            for tenant, source, event_id, problem in zip(
+                self.tenants, self.sources, self.ids, self.problems, strict=True
+            )
+        ]
+
+    def _row_hashes(self, digests: Sequence[bytes]) -> "np.typing.NDArray[np.int64]":
+        rows = zip(
+            digests, self.types, self.subjects, self.times, self.stamped, self.exts, self.datas,
+            strict=True,
+        )  # fmt: skip
+        return hashes_array(
+            [
+                row_hash(
+                    key, kind, subject, None if stamped else str(time),
+                    data if ext is None else ext.encode() + data,
+                )
+                for key, kind, subject, time, stamped, ext, data in rows
+            ]
+        )  # fmt: skip
+
+
+def batch_schema(columns: ColumnSet) -> pa.Schema:
+    """Return the Arrow schema of a log row that carries these typed columns."""
+    schema = BASE
+    for column in columns.columns:
+        schema = schema.append(pa.field(column.name, pa.decimal128(38, 12) if column.numeric else pa.string()))
+    return schema
