@@ -1,0 +1,40 @@
+"""What every test may ask for, and how laws are searched for counter-examples."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parent
+SHARED = Path(os.environ.get("TALLYBOOK_SHARED", ROOT.parent / "shared"))
+IN_CI = bool(os.environ.get("CI"))
+
+_PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("laptop", **_PATIENT)
+settings.register_profile("ci", derandomize=True, print_blob=True, **_PATIENT)
+settings.register_profile("long", max_examples=1000, **_PATIENT)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "laptop"))
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Return the folder of real logs and worked cases; a skip without it, a failure in CI."""
+    if SHARED.is_dir():
+        return SHARED
+    message = f"{SHARED} is absent: the real logs and the field's worked cases were NOT checked"
+    if IN_CI:
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def pytest_report_header() -> str:
+    """Say at the top whether the shared material is there."""
+    return f"shared material: {SHARED if SHARED.is_dir() else 'ABSENT, its tests will not run'}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end, loudly, when the shared material was absent."""
+    if not SHARED.is_dir():
+        terminalreporter.section("shared material absent", red=True)
+        terminalreporter.line(f"{SHARED} is not there; tests that need it were skipped.")
