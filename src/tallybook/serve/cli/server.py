@@ -1,0 +1,90 @@
+"""`tallybook serve`, and the child processes it starts.
+
+The imports at the top are those the server needs, so that the base install hears at once which
+package is missing.
+"""
+
+import contextlib
+import importlib.util
+import os
+import sys
+import threading
+from pathlib import Path
+
+import click
+
+from tallybook.serve.cli.common import DONE
+from tallybook.serve.supervisor.child import inherit
+from tallybook.serve.supervisor.flow import Opened, opened
+from tallybook.serve.supervisor.tree import Tree, signals
+from tallybook.settings import load
+
+NEEDED = ("granian", "litestar", "sqlalchemy", "duckdb", "deltalake", "jinja2")
+FIRST_KEY = "TALLYBOOK_FIRST_KEY"
+
+for _name in NEEDED:
+    if importlib.util.find_spec(_name) is None:
+        raise ModuleNotFoundError(f"No module named {_name!r}", name=_name)
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), help="Data folder.  [./tallybook-data]")
+@click.option("--host", help="Address to listen on.  [127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 is a free one.  [8080]")
+@click.option("--config", type=click.Path(path_type=Path), help="Settings.  [./tallybook.toml]")
+@click.option("--private", is_flag=True, hidden=True)
+def serve(
+    data: Path | None, host: str | None, port: int | None, config: Path | None, *, private: bool
+) -> int:
+    """Run the API, the console and the workers on one data folder."""
+    overrides = {"data_dir": data, "server.host": host, "server.port": port}
+    settings = load(config, overrides=overrides)
+    with opened(settings, _say, key=os.environ.get(FIRST_KEY)) as server, signals(server.tree):
+        if private:
+            _follow_parent(server.tree)
+        elif server.first_key:
+            _show_first_key(server, settings.data_dir)
+        if server.tree.wait_ready():
+            click.echo(f"Tallybook is ready on {server.tree.url}  (data in {settings.data_dir})")
+            server.tree.run()
+        _say("stopping")
+    return DONE
+
+
+def _say(text: str) -> None:
+    click.echo(f"tallybook: {text}", err=True)
+
+
+def _show_first_key(server: Opened, data: Path) -> None:
+    click.echo(f"First admin key (shown once, kept in {data / 'first-key'}):\n\n  {server.first_key}\n")
+    with contextlib.suppress(OSError):  # a closed pipe must not keep the server from starting
+        sys.stdout.flush()
+
+
+def _follow_parent(tree: Tree) -> None:
+    """Stop when standard input ends: the command that wanted this server is gone."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        tree.ask_stop()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@click.command(hidden=True)
+@click.argument("kind", type=click.Choice(["api", "pump", "jobs"]))
+@click.argument("index", type=int)
+def child(kind: str, index: int) -> int:
+    """Run one process of the tree; the supervisor calls this."""
+    settings = inherit()
+    if kind == "api":
+        from tallybook.serve.api.child import run_api
+
+        return run_api(settings, index)
+    if kind == "pump":
+        from tallybook.serve.worker.child import run_pump_child
+
+        return run_pump_child(settings)
+    from tallybook.serve.worker.child import run_jobs_child
+
+    return run_jobs_child(settings)
