@@ -1,0 +1,1 @@
+"""DuckDB as the embedded query engine: in-memory connections over Parquet files only."""

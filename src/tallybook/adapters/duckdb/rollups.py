@@ -1,0 +1,155 @@
+"""Roll-ups on disk: one Parquet file a range of commits and meter definition.
+
+`rollups/<id of tenant and definition>/<first>-<last>.parquet` holds the merged partials of the
+commits first..last. A file is written whole and then named, so a range is there or not; building
+it again gives the same content (DECISIONS 14). Meters with equal definitions share them.
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tallybook.adapters.duckdb.lake_files import of_commits
+from tallybook.adapters.duckdb.source import LakeSource
+from tallybook.catalog.meter import Meter
+from tallybook.kernel.errors import Unavailable
+from tallybook.kernel.ids import derived_id
+from tallybook.meter.sql import rollup_of_events, rollup_of_rollups
+
+FANOUT = 8
+COMMITS_MAX = 2_000
+"""Most commits that one build step rolls up, so that its memory is bounded."""
+ROWS_MAX = 4_000_000
+
+
+class Rollup(msgspec.Struct, frozen=True, order=True):
+    """One file: the commits first..last, both included."""
+
+    first: int
+    last: int
+    path: str
+
+
+class Rollups:
+    """Finds, builds and merges roll-up files.
+
+    Args:
+        folder: made when absent.
+        source: raw rows.
+    """
+
+    def __init__(self, folder: Path, source: LakeSource) -> None:
+        """Keep both."""
+        self._folder = folder
+        self._source = source
+
+    def covering(self, tenant: str, meter: Meter, cut: int) -> list[Rollup]:
+        """Return files that cover the commits 1..n without gap or overlap, n <= cut, n greatest."""
+        chain: list[Rollup] = []
+        at = 0
+        by_first: dict[int, Rollup] = {}
+        for rollup in sorted(self._all(tenant, meter)):
+            if rollup.last <= cut:
+                by_first[rollup.first] = rollup  # sorted: the widest of a start comes last
+        while (following := by_first.get(at + 1)) is not None:
+            chain.append(following)
+            at = following.last
+        return chain
+
+    def build(self, tenant: str, meter: Meter) -> bool:
+        """Roll up the next commits that have none, or merge small files; whether there is more."""
+        head, files = self._source.files.now()
+        chain = self.covering(tenant, meter, head)
+        done = chain[-1].last if chain else 0
+        if done < head:
+            last, rows = done, 0
+            for file in of_commits(files, done, head):
+                if last > done and rows + file.rows > ROWS_MAX:
+                    break
+                last, rows = max(last, min(file.seq_max, head)), rows + file.rows
+            last = head if not rows else last
+            self._roll(tenant, meter, done + 1, last)
+            return True
+        return self._merge(tenant, meter, chain)
+
+    def _roll(self, tenant: str, meter: Meter, first: int, last: int) -> None:
+        _, files = self._source.files.now()
+        cursor = self._source.cursor()
+        try:
+            wanted = of_commits(files, first - 1, last)
+            raw = self._source.relation(cursor, wanted, meter.columns(), "rolling")
+            sql = rollup_of_events(meter, tenant, first, last)
+            text = sql.text.replace("WITH p AS", f"WITH src AS ({raw.text}), p AS", 1)
+            table = cursor.sql(text, params=[*raw.params, *sql.params]).to_arrow_table()
+        finally:
+            cursor.close()
+        self._write(tenant, meter, first, last, table)
+
+    def _merge(self, tenant: str, meter: Meter, chain: list[Rollup]) -> bool:
+        """Merge the newest files of a size class; whether it did."""
+        tail: list[Rollup] = []
+        for rollup in reversed(chain):
+            widest = max((r.last - r.first + 1 for r in tail), default=0)
+            if tail and rollup.last - rollup.first + 1 > 2 * FANOUT * widest:
+                break
+            tail.insert(0, rollup)
+        if len(tail) < FANOUT:
+            return False
+        cursor = self._source.cursor()
+        try:
+            parts = [pq.read_table(r.path, partitioning=None) for r in tail]
+            cursor.register("rolled", pa.concat_tables(parts))
+            table = cursor.sql(rollup_of_rollups(meter).text).to_arrow_table()
+        finally:
+            cursor.close()
+        self._write(tenant, meter, tail[0].first, tail[-1].last, table)
+        return True
+
+    def sweep(self, older_than_us: int) -> int:
+        """Remove files that a wider one has replaced, once no reader may still use them."""
+        removed = 0
+        for folder in self._folder.glob("*"):
+            rollups = _list(folder)
+            for rollup in rollups:
+                path = Path(rollup.path)
+                wider = any(_contains(other, rollup) for other in rollups)
+                if wider and path.stat().st_mtime_ns // 1000 < older_than_us:
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    def _write(self, tenant: str, meter: Meter, first: int, last: int, table: pa.Table) -> None:
+        path = self._of(tenant, meter) / f"{first:020d}-{last:020d}.parquet"
+        draft = path.with_suffix(".tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, draft, compression="zstd")
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise Unavailable(f"{path}: {error}") from error
+
+    def _of(self, tenant: str, meter: Meter) -> Path:
+        definition = msgspec.json.encode(meter.definition()).decode()
+        return self._folder / derived_id("roll", tenant, definition)
+
+    def _all(self, tenant: str, meter: Meter) -> list[Rollup]:
+        return _list(self._of(tenant, meter))
+
+
+def _contains(wider: Rollup, narrower: Rollup) -> bool:
+    inside = wider.first <= narrower.first and narrower.last <= wider.last
+    return inside and wider != narrower
+
+
+def _list(folder: Path) -> list[Rollup]:
+    if not folder.is_dir():
+        return []
+    names = [path for path in folder.iterdir() if path.suffix == ".parquet"]
+    ranges = [(path, *path.stem.split("-")) for path in names]
+    return [Rollup(int(first), int(last), str(path)) for path, first, last in ranges]

@@ -1,0 +1,108 @@
+"""Raw rows of the lake as a DuckDB relation, with every typed column a meter needs.
+
+Files written before a meter existed lack its columns; they are read from `data` by the same code
+that fills them at accept, so a meter created later is exact over history (DECISIONS 11).
+"""
+
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tallybook.adapters.duckdb.lake_files import LakeFiles
+from tallybook.kernel.errors import Unavailable
+from tallybook.meter.sql import Param, Sql
+from tallybook.store.commit import all_columns, fill
+from tallybook.store.ports import LakeFile
+from tallybook.store.schema import FIXED, typed_field
+
+_READ_ROWS = 100_000
+
+
+class LakeSource:
+    """Opens DuckDB over the lake's files; one per process, safe for threads.
+
+    Args:
+        files: the live files.
+        memory_limit: of the engine, such as '512MB'; what does not fit spills to disk.
+        threads: of the engine.
+    """
+
+    def __init__(self, files: LakeFiles, *, memory_limit: str = "512MB", threads: int = 2) -> None:
+        """Open an in-memory engine; nothing is written to a database file (DECISIONS 3)."""
+        self.files = files
+        self._engine = duckdb.connect(":memory:")
+        for setting in (
+            f"SET memory_limit = '{memory_limit}'",
+            f"SET threads = {int(threads)}",
+            "SET TimeZone = 'UTC'",
+            "SET autoinstall_known_extensions = false",
+            "SET autoload_known_extensions = false",
+        ):
+            self._engine.execute(setting)
+        self._schemas: dict[str, frozenset[str]] = {}
+        self._lock = threading.Lock()
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection of its own for one query; the caller closes it."""
+        with self._lock:
+            return self._engine.cursor()
+
+    def relation(
+        self, cursor: duckdb.DuckDBPyConnection, files: Sequence[LakeFile], columns: Iterable[str], name: str
+    ) -> Sql:
+        """Return a select of raw rows: the fixed columns and these typed ones.
+
+        Args:
+            cursor: where the rows of incomplete files are registered.
+            files: which files.
+            columns: typed columns needed.
+            name: unique within the query.
+        """
+        wanted = sorted(columns)
+        complete = [f for f in files if set(wanted) <= self._typed(f.path)]
+        done = {f.path for f in complete}
+        lacking = [f for f in files if f.path not in done]
+        names = ", ".join(f'"{column}"' for column in (*FIXED.names, *wanted))
+        parts: list[str] = []
+        params: list[Param] = []
+        if complete:
+            marks = ", ".join("?" * len(complete))
+            parts.append(f"SELECT {names} FROM read_parquet([{marks}], union_by_name = false)")
+            params += [f.path for f in complete]
+        if lacking or not complete:
+            cursor.register(name, self._filled(lacking, wanted))
+            parts.append(f"SELECT {names} FROM {name}")
+        return Sql(" UNION ALL ".join(parts), params)
+
+    def _typed(self, path: str) -> frozenset[str]:
+        known = self._schemas.get(path)
+        if known is None:
+            try:
+                names = pq.read_schema(path).names
+            except (OSError, pa.ArrowInvalid) as error:
+                raise Unavailable(f"lake file {path}: {error}") from error
+            known = self._schemas[path] = frozenset(names)
+        return known
+
+    def _filled(self, files: Sequence[LakeFile], wanted: Sequence[str]) -> pa.Table:
+        columns = all_columns(wanted, ())
+        schema = FIXED
+        for column in wanted:
+            schema = schema.append(typed_field(column))
+        parts = [schema.empty_table()]
+        for file in files:
+            for batch in pq.ParquetFile(Path(file.path)).iter_batches(batch_size=_READ_ROWS):
+                parts.append(fill(pa.table(batch), columns).select(schema.names).cast(schema))
+        return pa.concat_tables(parts)
+
+
+def run(cursor: duckdb.DuckDBPyConnection, sql: Sql) -> list[tuple[object, ...]]:
+    """Return the rows of a statement; engine failures become Unavailable."""
+    try:
+        return cursor.execute(sql.text, sql.params).fetchall()
+    except duckdb.Error as error:
+        raise Unavailable(f"query engine: {error}") from error

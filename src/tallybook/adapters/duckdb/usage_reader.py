@@ -1,0 +1,390 @@
+"""Usage from the lake: roll-ups where they cover, raw rows where they do not.
+
+An answer is the merge of three kinds of partials, exact for any snapshot and any borders:
+
+1. roll-ups of the commits 1..c, for every 15-minute bucket that no border cuts;
+2. raw rows of the commits 1..c in the buckets that a border cuts;
+3. raw rows of the commits c+1..cut.
+"""
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from tallybook.adapters.duckdb.lake_files import LakeFiles, VersionedTable, of_commits, of_times
+from tallybook.adapters.duckdb.rollups import Rollup, Rollups
+from tallybook.adapters.duckdb.source import LakeSource, run
+from tallybook.kernel.errors import Invalid
+from tallybook.meter.partial import Merged, finish, rolls_up, value_columns
+from tallybook.meter.sql import (
+    Param,
+    Sql,
+    answer,
+    bucket,
+    final_keys,
+    integral,
+    narrowing,
+    of_events,
+    partial_columns,
+    scope,
+)
+from tallybook.meter.usage import Counters, StoredEvent, Usage, UsageQuery
+from tallybook.meter.window import GRID_US, floor_grid, uniform_width
+from tallybook.store.ports import LakeFile
+
+CUT_BUCKETS_MAX = 256
+"""With more buckets cut by borders than this, everything is read from raw rows."""
+FAR_US = 1 << 62
+_EVENT = "id, source, type, subject, time_us, received_us, commit_seq, data, ext, problem, row_hash"
+
+
+class LakeUsageReader:
+    """`UsageReader` and `EventAccounts` on the lake; one per process, safe for threads.
+
+    Args:
+        table: the event table.
+        rollups: folder of the roll-ups.
+        memory_limit: of the engine.
+        threads: of the engine.
+    """
+
+    def __init__(
+        self, table: VersionedTable, rollups: Path, *, memory_limit: str = "512MB", threads: int = 2
+    ) -> None:
+        """Open the engine."""
+        self._files = LakeFiles(table)
+        self.source = LakeSource(self._files, memory_limit=memory_limit, threads=threads)
+        self.rollups = Rollups(rollups, self.source)
+
+    def head(self) -> int:
+        """Return the newest snapshot."""
+        return self._files.now()[0]
+
+    def usage(self, query: UsageQuery) -> list[Usage]:
+        """Return the exact aggregates, ordered by window, owner, subject, group (None first)."""
+        _check(query)
+        cursor = self.source.cursor()
+        try:
+            self._register(cursor, query)
+            if query.meter.aggregation == "TIME_WEIGHTED":
+                rows = self._integrated(cursor, query)
+            else:
+                rows = self._merged(cursor, query, query.bounds)
+        finally:
+            cursor.close()
+        return sorted(rows, key=_order)
+
+    def events(self, query: UsageQuery, after_cut: int = 0) -> Iterator[StoredEvent]:
+        """Yield the very events a query counts, with commit_seq > `after_cut`, by (time, source, id)."""
+        _check(query)
+        cursor = self.source.cursor()
+        try:
+            self._register(cursor, query)
+            first, last = query.bounds[0], query.bounds[-1]
+            _, files = self._files.now()
+            wanted = of_times(of_commits(files, after_cut, query.cut), first, last)
+            src = self._source(cursor, query, wanted, "explained")
+            select = f"{_EVENT}, time_us AS at_us, {of_events(query.meter)}"
+            inner = self._scoped(query, src, select, after_cut, first, last)
+            owned = _JOIN if query.owners is not None else ""
+            names = ", ".join(f"p.{name}" for name in _EVENT.split(", "))
+            text = f"SELECT {names} FROM ({inner.text}) p {owned} ORDER BY p.time_us, p.source, p.id"
+            result = cursor.execute(text, inner.params)
+            while rows := result.fetchmany(10_000):
+                yield from map(_stored, rows)
+        finally:
+            cursor.close()
+
+    def subjects(self, tenant: str, event_type: str, cut: int) -> list[tuple[str, int]]:
+        """Return every subject of a type with the time of its first event, by subject."""
+        sql = Sql(
+            "SELECT subject, min(time_us) FROM src WHERE tenant = ? AND type = ? AND problem IS NULL"
+            " AND subject IS NOT NULL AND commit_seq <= ? GROUP BY subject ORDER BY subject",
+            [tenant, event_type, cut],
+        )
+        return [(str(subject), int(str(first))) for subject, first in self._over(sql, cut)]
+
+    def counters(self, tenant: str) -> Counters:
+        """Return what the commits counted."""
+        return self._files.counters(tenant)
+
+    def stored(self, tenant: str, cut: int) -> Counters:
+        """Return accepted and quarantined rows, counted."""
+        sql = Sql(
+            "SELECT count(*) FILTER (WHERE problem IS NULL), count(*) FILTER (WHERE problem IS NOT NULL)"
+            " FROM src WHERE tenant = ? AND commit_seq <= ?",
+            [tenant, cut],
+        )
+        ((accepted, quarantined),) = self._over(sql, cut)
+        return Counters(accepted=int(str(accepted)), quarantined=int(str(quarantined)))
+
+    def by_type(self, tenant: str, cut: int) -> dict[str, int]:
+        """Return accepted events by type, counted."""
+        sql = Sql(
+            "SELECT type, count(*) FROM src WHERE tenant = ? AND problem IS NULL AND commit_seq <= ?"
+            " GROUP BY type ORDER BY type",
+            [tenant, cut],
+        )
+        return {str(kind): int(str(count)) for kind, count in self._over(sql, cut)}
+
+    def span(self, tenant: str, event_type: str, cut: int) -> tuple[int, int] | None:
+        """Return the times of the first and the last event of a type, None where there is none."""
+        sql = Sql(
+            "SELECT min(time_us), max(time_us) FROM src"
+            " WHERE tenant = ? AND type = ? AND problem IS NULL AND commit_seq <= ?",
+            [tenant, event_type, cut],
+        )
+        ((first, last),) = self._over(sql, cut)
+        return None if first is None else (int(str(first)), int(str(last)))
+
+    def recent(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        where: dict[str, str] | None = None,
+        since_us: int | None = None,
+        before: tuple[int, str, str] | None = None,
+        quarantined: bool = False,
+    ) -> list[StoredEvent]:
+        """Return the newest events by (time, source, id), newest first.
+
+        Args:
+            tenant: whose.
+            limit: most rows.
+            where: exact values of id, source, type or subject.
+            since_us: only at or after this time.
+            before: only strictly before this (time, source, id): the cursor of a page.
+            quarantined: pieces in quarantine instead of accepted events.
+        """
+        text = f"SELECT {_EVENT} FROM src WHERE tenant = ? AND problem IS {'NOT ' if quarantined else ''}NULL"
+        params: list[Param] = [tenant]
+        for name, value in sorted((where or {}).items()):
+            assert name in {"id", "source", "type", "subject"}, name
+            text += f" AND {name} = ?"
+            params.append(value)
+        if since_us is not None:
+            text += " AND time_us >= ?"
+            params.append(since_us)
+        if before is not None:
+            text += " AND (time_us, source, id) < (?, ?, ?)"
+            params += before
+        text += " ORDER BY time_us DESC, source DESC, id DESC LIMIT ?"
+        return [_stored(row) for row in self._over(Sql(text, [*params, limit]), FAR_US)]
+
+    def quarantined(
+        self, tenant: str, *, limit: int, before: tuple[int, str, str] | None = None
+    ) -> list[StoredEvent]:
+        """Return pieces in quarantine, newest first."""
+        return self.recent(tenant, limit=limit, before=before, quarantined=True)
+
+    def _over(self, sql: Sql, cut: int) -> list[tuple[object, ...]]:
+        cursor = self.source.cursor()
+        try:
+            _, files = self._files.now()
+            src = self.source.relation(cursor, of_commits(files, 0, cut), (), "all_rows")
+            return run(cursor, Sql(f"WITH src AS ({src.text}) {sql.text}", [*src.params, *sql.params]))
+        finally:
+            cursor.close()
+
+    def _register(self, cursor: duckdb.DuckDBPyConnection, query: UsageQuery) -> None:
+        win = {"w_start": query.bounds[:-1], "w_end": query.bounds[1:]}
+        cursor.register("win", pa.table({k: pa.array(v, pa.int64()) for k, v in win.items()}))
+        if query.owners is not None:
+            cursor.register("own", _owned(query))
+
+    def _source(
+        self, cursor: duckdb.DuckDBPyConnection, query: UsageQuery, files: Sequence[LakeFile], name: str
+    ) -> Sql:
+        return self.source.relation(cursor, files, query.meter.columns(), name)
+
+    def _merged(
+        self, cursor: duckdb.DuckDBPyConnection, query: UsageQuery, borders: tuple[int, ...]
+    ) -> list[Usage]:
+        placed = self._placed(cursor, query)
+        if query.owners is not None:
+            placed = Sql(f"SELECT p.*, own.owner FROM ({placed.text}) p {_JOIN}", placed.params)
+        rows = run(cursor, answer(query, _window(borders), placed))
+        return [self._usage(query, row) for row in rows]
+
+    def _placed(self, cursor: duckdb.DuckDBPyConnection, query: UsageQuery) -> Sql:
+        cut_buckets = _cut_buckets(query)
+        chain: list[Rollup] = []
+        if rolls_up(query.meter) and len(cut_buckets) <= CUT_BUCKETS_MAX:
+            chain = self.rollups.covering(query.tenant, query.meter, query.cut)
+        covered = chain[-1].last if chain else 0
+        _, files = self._files.now()
+        first, last = query.bounds[0], query.bounds[-1]
+        in_range = of_times(files, first, last)
+        partial = f"time_us AS at_us, subject, {of_events(query.meter)}"
+        fresh = self._source(cursor, query, of_commits(in_range, covered, query.cut), "fresh")
+        parts = [self._scoped(query, fresh, partial, covered, first, last)]
+        if chain and cut_buckets:
+            old = of_commits(in_range, 0, covered)
+            near = [f for f in old if any(of_times([f], b, b + GRID_US) for b in cut_buckets)]
+            src = self._source(cursor, query, near, "edges")
+            edges = self._scoped(query, src, partial, 0, first, last, upto=covered)
+            cut = f"{bucket('at_us')} IN ({', '.join(map(str, cut_buckets))})"
+            parts.append(Sql(f"SELECT * FROM ({edges.text}) WHERE {cut}", edges.params))
+        if chain:
+            parts.append(_rolled(query, chain, cut_buckets))
+        return Sql(
+            " UNION ALL ".join(f"({part.text})" for part in parts),
+            [param for part in parts for param in part.params],
+        )
+
+    def _scoped(
+        self, query: UsageQuery, src: Sql, select: str, after: int, first: int, last: int, upto: int | None = None
+    ) -> Sql:
+        """Return the query's raw rows in a time range, of the commits after..upto."""
+        where, narrow = scope(query.meter, query.tenant), narrowing(query)
+        text = (
+            f"SELECT * FROM (SELECT {select} FROM ({src.text}) WHERE {where.text}"
+            f" AND commit_seq > {int(after)} AND commit_seq <= {int(query.cut if upto is None else upto)}"
+            f" AND time_us >= {int(first)} AND time_us < {int(last)}) p WHERE TRUE{narrow.text}"
+        )
+        params = [*src.params, *where.params, *narrow.params]
+        return Sql(text, params)
+
+    def _integrated(self, cursor: duckdb.DuckDBPyConnection, query: UsageQuery) -> list[Usage]:
+        """Return TIME_WEIGHTED: events, problems and digest merged, the value integrated."""
+        counted = {(u.start_us, u.owner, u.subject, u.group): u for u in self._merged(cursor, query, query.bounds)}
+        first, last = -FAR_US, query.bounds[-1]
+        _, files = self._files.now()
+        wanted = of_times(of_commits(files, 0, query.cut), first, last)
+        src = self._source(cursor, query, wanted, "levels")
+        column = query.meter.value_column()
+        select = f'time_us AS at_us, subject, time_us, source, id, "{column}" AS v, {of_events(query.meter)}'
+        scoped = self._scoped(query, src, select, 0, first, last)
+        if query.owners is not None:
+            scoped = Sql(f"SELECT p.*, own.owner, own.e AS until_us FROM ({scoped.text}) p {_JOIN}", scoped.params)
+        for row in run(cursor, integral(query, scoped, last)):
+            held = self._usage(query, row, integrated=True)
+            key = (held.start_us, held.owner, held.subject, held.group)
+            known = counted.get(key)
+            events, problems, digest = (known.events, known.problems, known.digest) if known else (0, 0, 0)
+            counted[key] = Usage(
+                start_us=held.start_us, end_us=held.end_us, owner=held.owner, subject=held.subject,
+                group=held.group, value=held.value, events=events, problems=problems, digest=digest,
+            )  # fmt: skip
+        return list(counted.values())
+
+    @staticmethod
+    def _usage(query: UsageQuery, row: Sequence[object], *, integrated: bool = False) -> Usage:
+        keys = final_keys(query)
+        named = dict(zip(keys, row, strict=False))
+        start = int(str(named["w"]))
+        rest = list(row[len(keys) :])
+        merged = _merged_row(query, rest, integrated=integrated)
+        return Usage(
+            start_us=start,
+            end_us=query.bounds[query.bounds.index(start) + 1],
+            owner=_text(named.get("owner")),
+            subject=_text(named.get("subject")),
+            group=tuple(_text(named[key]) for key in keys if key.startswith("g")),
+            value=None if query.meter.aggregation == "TIME_WEIGHTED" and not integrated else finish(query.meter, merged),
+            events=merged.n,
+            problems=merged.n - merged.nv,
+            digest=0 if integrated else int(str(rest[2])),
+        )
+
+
+_JOIN = "JOIN own ON p.subject = own.subject AND p.at_us >= own.s AND p.at_us < own.e"
+
+
+def _check(query: UsageQuery) -> None:
+    for name in (*query.group_by, *query.where):
+        if name not in query.meter.group_by:
+            known = ", ".join(sorted(query.meter.group_by)) or "none"
+            raise Invalid(f"meter {query.meter.key} has no dimension '{name}'; it has: {known}", field="groupBy")
+
+
+def _cut_buckets(query: UsageQuery) -> list[int]:
+    borders = set(query.bounds)
+    for owned in query.owners or ():
+        borders |= {b for b in (owned.start_us, owned.end_us) if b is not None}
+    inside = {b for b in borders if query.bounds[0] <= b <= query.bounds[-1]}
+    return sorted({floor_grid(b) for b in inside if b % GRID_US})
+
+
+def _rolled(query: UsageQuery, chain: Sequence[Rollup], cut_buckets: Sequence[int]) -> Sql:
+    columns = ", ".join(partial_columns(query.meter))
+    narrow = narrowing(query)
+    marks = ", ".join("?" * len(chain))
+    not_cut = f" AND bucket_us NOT IN ({', '.join(map(str, cut_buckets))})" if cut_buckets else ""
+    text = (
+        f"SELECT bucket_us AS at_us, {columns} FROM read_parquet([{marks}])"
+        f" WHERE bucket_us >= {query.bounds[0]} AND bucket_us < {query.bounds[-1]}{not_cut}{narrow.text}"
+    )
+    return Sql(text, [*(r.path for r in chain), *narrow.params])
+
+
+def _window(borders: tuple[int, ...]) -> str:
+    if len(borders) == 2:
+        return str(borders[0])
+    width = uniform_width(borders)
+    if width is not None:
+        return f"{borders[0]} + ((at_us - {borders[0]}) // {width}) * {width}"
+    return "(SELECT max(w_start) FROM win WHERE w_start <= at_us)"
+
+
+def _owned(query: UsageQuery) -> pa.Table:
+    owners = query.owners or ()
+    return pa.table(
+        {
+            "subject": pa.array([o.subject for o in owners], pa.string()),
+            "owner": pa.array([o.owner for o in owners], pa.string()),
+            "s": pa.array([-FAR_US if o.start_us is None else o.start_us for o in owners], pa.int64()),
+            "e": pa.array([FAR_US if o.end_us is None else o.end_us for o in owners], pa.int64()),
+        }
+    )
+
+
+def _merged_row(query: UsageQuery, rest: Sequence[object], *, integrated: bool) -> Merged:
+    if integrated:
+        return Merged(n=0, nv=0, whole=int(str(rest[0])), fraction=int(str(rest[1])))
+    values = dict(zip(value_columns(query.meter), rest[3:], strict=False))
+    latest = values.get("latest")
+    unique = query.meter.aggregation == "UNIQUE_COUNT"
+    return Merged(
+        n=int(str(rest[0])),
+        nv=int(str(rest[1])),
+        s=_decimal(values.get("s")),
+        mn=_decimal(values.get("mn")),
+        mx=_decimal(values.get("mx")),
+        latest=_decimal(latest["v"]) if isinstance(latest, dict) else None,
+        uniques=int(str(rest[3])) if unique else None,
+    )
+
+
+def _decimal(value: object) -> Decimal | None:
+    return value if isinstance(value, Decimal) else None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _order(row: Usage) -> tuple[object, ...]:
+    texts = (row.owner, row.subject, *row.group)
+    return (row.start_us, *((text is not None, text or "") for text in texts))
+
+
+def _stored(row: Sequence[object]) -> StoredEvent:
+    event_id, source, kind, subject, time_us, received_us, seq, data, ext, problem, row_hash = row
+    return StoredEvent(
+        id=str(event_id),
+        source=str(source),
+        type=str(kind),
+        subject=_text(subject),
+        time_us=int(str(time_us)),
+        received_us=int(str(received_us)),
+        commit_seq=int(str(seq)),
+        data=str(data),
+        ext=_text(ext),
+        problem=_text(problem),
+        row_hash=int(str(row_hash)),
+    )
