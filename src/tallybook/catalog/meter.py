@@ -124,7 +124,8 @@ def check_meter(spec: MeterSpec, version: int = 1) -> Meter:
 def _aggregation(spec: MeterSpec) -> Aggregation:
     for known in get_args(Aggregation):
         if spec.aggregation.upper() == known:
-            return msgspec.convert(known, Aggregation)
+            aggregation: Aggregation = msgspec.convert(known, Aggregation)
+            return aggregation
     allowed = ", ".join(AGGREGATIONS)
     raise Invalid(f"aggregation '{spec.aggregation}' is not one of {allowed}", field="aggregation")
 
@@ -143,7 +144,8 @@ def _filters(raw: Mapping[str, list[str]]) -> tuple[Filter, ...]:
     if any(not allowed for allowed in raw.values()):
         raise Invalid("a filter needs at least one allowed text", field="filter")
     return tuple(
-        Filter(parse_path(path), tuple(sorted(set(allowed)))) for path, allowed in sorted(raw.items())
+        Filter(parse_path(path), tuple(sorted(set(allowed))))
+        for path, allowed in sorted(raw.items())
     )
 
 

@@ -43,7 +43,16 @@ def query(counted: Meter, *bounds: int, **more: object) -> UsageQuery:
     return UsageQuery(tenant="default", meter=counted, bounds=bounds, cut=1000, **more)  # type: ignore[arg-type]
 
 
-VALUES = ['{"v":1.50}', '{"v":"2"}', '{"v":null}', '{"v":true}', '{"v":[1]}', '{}', '{"v":"x"}', '{"v":1e0}']
+VALUES = [
+    '{"v":1.50}',
+    '{"v":"2"}',
+    '{"v":null}',
+    '{"v":true}',
+    '{"v":[1]}',
+    "{}",
+    '{"v":"x"}',
+    '{"v":1e0}',
+]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +93,7 @@ def test_owners_take_the_union_of_their_subjects_while_mapped() -> None:
 
 
 def test_dimensions_where_and_filter() -> None:
-    events = [event(n, '{"v":1,"r":%s}' % r) for n, r in enumerate(['"eu"', "7.0", "null", "true"])]
+    events = [event(n, f'{{"v":1,"r":{r}}}') for n, r in enumerate(['"eu"', "7.0", "null", "true"])]
     split = meter("COUNT", group_by={"r": "$.r"})
     rows = reader(*events).usage(query(split, 0, 100, group_by=("r",)))
     assert [row.group for row in rows] == [(None,), ("7.0",), ("eu",), ("true",)]

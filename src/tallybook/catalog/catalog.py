@@ -1,0 +1,247 @@
+"""The catalog of one tenant as one value: what is sold, to whom, since when.
+
+A change is data: `with_entries` gives the catalog after it, `check_references` refuses one that
+contradicts itself, and a store only writes what was decided here.
+
+Source: DECISIONS 18, 19, 21, 25.
+"""
+
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Literal, TypeVar, assert_never
+
+import msgspec
+
+from tallybook.catalog.customer import FAR_US, Customer, Seller, SubjectSpan
+from tallybook.catalog.meter import Meter
+from tallybook.catalog.plan import Charge, Plan
+from tallybook.catalog.rule import CustomerRule
+from tallybook.catalog.subscription import Subscription
+from tallybook.kernel.errors import Conflict, Missing
+
+_Versioned = TypeVar("_Versioned", Meter, Plan)
+
+Kind = Literal["seller", "meter", "plan", "customer", "subscription", "rule"]
+KINDS: tuple[Kind, ...] = ("seller", "meter", "plan", "customer", "subscription", "rule")
+"""In the order in which they are applied: nothing refers to a later kind."""
+
+
+class Archive(msgspec.Struct, frozen=True):
+    """Take a thing out of use; what refers to it from the past still finds it."""
+
+    kind: Kind
+    key: str
+
+
+Entry = Seller | Meter | Plan | Customer | Subscription | CustomerRule | Archive
+"""What can be written: a thing as it shall be, or that it is archived."""
+
+
+class Catalog(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything of one tenant, archived things included.
+
+    Attributes:
+        version: grows with every change of any tenant.
+        meters: key -> all versions, oldest first.
+        plans: key -> all versions, oldest first.
+        archived: (kind, key) of what is out of use.
+    """
+
+    version: int = 0
+    seller: Seller = Seller()
+    meters: dict[str, tuple[Meter, ...]] = {}
+    plans: dict[str, tuple[Plan, ...]] = {}
+    customers: dict[str, Customer] = {}
+    subscriptions: dict[str, Subscription] = {}
+    rules: dict[str, CustomerRule] = {}
+    archived: frozenset[tuple[Kind, str]] = frozenset()
+
+    def live(self, kind: Kind, key: str) -> bool:
+        """Whether a thing exists and is in use."""
+        return key in self.keys(kind) and (kind, key) not in self.archived
+
+    def keys(self, kind: Kind) -> Mapping[str, object]:
+        """Return everything of a kind by its key."""
+        match kind:
+            case "seller":
+                return {"seller": self.seller}
+            case "meter":
+                return self.meters
+            case "plan":
+                return self.plans
+            case "customer":
+                return self.customers
+            case "subscription":
+                return self.subscriptions
+            case "rule":
+                return self.rules
+            case _:
+                assert_never(kind)
+
+    def meter(self, key: str, version: int | None = None) -> Meter:
+        """Return one version of a meter, the newest where none is named; raises Missing."""
+        for meter in reversed(self.meters.get(key, ())):
+            if version in {None, meter.version}:
+                return meter
+        raise Missing(f"there is no meter {_named(key, version)}", field="meter")
+
+    def plan(self, key: str, version: int | None = None) -> Plan:
+        """Return one version of a plan, the newest where none is named; raises Missing."""
+        for plan in reversed(self.plans.get(key, ())):
+            if version in {None, plan.version}:
+                return plan
+        raise Missing(f"there is no plan {_named(key, version)}", field="plan")
+
+    def customer(self, key: str) -> Customer:
+        """Return a customer; raises Missing."""
+        if key not in self.customers:
+            raise Missing(f"there is no customer '{key}'", field="customer")
+        return self.customers[key]
+
+    def live_meters(self) -> list[Meter]:
+        """Return the newest version of every meter in use, by key."""
+        return [v[-1] for key, v in sorted(self.meters.items()) if self.live("meter", key)]
+
+
+def _named(key: str, version: int | None) -> str:
+    return f"'{key}'" if version is None else f"'{key}' version {version}"
+
+
+def entry_kind(entry: Entry) -> Kind:
+    """Return the kind of thing an entry is about."""
+    match entry:
+        case Archive():
+            return entry.kind
+        case Seller():
+            return "seller"
+        case Meter():
+            return "meter"
+        case Plan():
+            return "plan"
+        case Customer():
+            return "customer"
+        case Subscription():
+            return "subscription"
+        case CustomerRule():
+            return "rule"
+        case _:
+            assert_never(entry)
+
+
+def entry_key(entry: Entry) -> str:
+    """Return the key of the thing an entry is about."""
+    return "seller" if isinstance(entry, Seller) else entry.key
+
+
+def with_entries(catalog: Catalog, entries: Iterable[Entry]) -> Catalog:
+    """Return the catalog after the entries were written, in order. The version stays."""
+    seller, archived = catalog.seller, set(catalog.archived)
+    meters, plans = dict(catalog.meters), dict(catalog.plans)
+    customers, rules = dict(catalog.customers), dict(catalog.rules)
+    subscriptions = dict(catalog.subscriptions)
+    for entry in entries:
+        place = (entry_kind(entry), entry_key(entry))
+        (archived.add if isinstance(entry, Archive) else archived.discard)(place)
+        match entry:
+            case Seller():
+                seller = entry
+            case Meter():
+                meters[entry.key] = _joined(meters.get(entry.key, ()), entry)
+            case Plan():
+                plans[entry.key] = _joined(plans.get(entry.key, ()), entry)
+            case Customer():
+                customers[entry.key] = entry
+            case Subscription():
+                subscriptions[entry.key] = entry
+            case CustomerRule():
+                rules[entry.key] = entry
+            case Archive():
+                pass
+            case _:
+                assert_never(entry)
+    return msgspec.structs.replace(
+        catalog,
+        seller=seller,
+        meters=meters,
+        plans=plans,
+        customers=customers,
+        subscriptions=subscriptions,
+        rules=rules,
+        archived=frozenset(archived),
+    )
+
+
+def _joined(versions: tuple[_Versioned, ...], entry: _Versioned) -> tuple[_Versioned, ...]:
+    """Return all versions with this one, which takes the place of its equal in number."""
+    joined = [other for other in versions if other.version != entry.version]
+    joined.append(entry)
+    joined.sort(key=lambda thing: thing.version)
+    return tuple(joined)
+
+
+def check_references(catalog: Catalog) -> None:
+    """Refuse a catalog whose parts contradict each other.
+
+    Raises:
+        Conflict: names the thing that refers to what is not there, and what to do.
+    """
+    for key, versions in catalog.plans.items():
+        if catalog.live("plan", key):
+            for charge in versions[-1].charges:
+                _check_charge(catalog, versions[-1], charge)
+    for rule in catalog.rules.values():
+        if catalog.live("rule", rule.key):
+            _need(catalog, f"rule {rule.key}", "plan", rule.plan)
+            _same_currency(f"rule {rule.key}", rule.currency, catalog.plan(rule.plan))
+    for subscription in catalog.subscriptions.values():
+        if catalog.live("subscription", subscription.key):
+            _check_subscription(catalog, subscription)
+    check_subjects(catalog)
+
+
+def _need(catalog: Catalog, who: str, kind: Kind, key: str) -> None:
+    if not catalog.live(kind, key):
+        state = "archived" if key in catalog.keys(kind) else "not there"
+        raise Conflict(f"{who} refers to {kind} '{key}', which is {state}", field=kind)
+
+
+def _check_charge(catalog: Catalog, plan: Plan, charge: Charge) -> None:
+    if charge.meter is None:
+        return
+    who = f"plan {plan.key}, charge {charge.key}"
+    _need(catalog, who, "meter", charge.meter)
+    dimensions = catalog.meter(charge.meter).group_by
+    for name in (*charge.split_by, *charge.where):
+        if name not in dimensions:
+            known = ", ".join(sorted(dimensions)) or "none"
+            message = f"{who}: meter {charge.meter} has no dimension '{name}' (it has {known})"
+            raise Conflict(message, field="split_by")
+
+
+def _check_subscription(catalog: Catalog, subscription: Subscription) -> None:
+    who = f"subscription {subscription.key}"
+    _need(catalog, who, "customer", subscription.customer)
+    _need(catalog, who, "plan", subscription.plan)
+    plan = catalog.plan(subscription.plan, subscription.plan_version)
+    _same_currency(who, catalog.customers[subscription.customer].currency, plan)
+
+
+def _same_currency(who: str, currency: str, plan: Plan) -> None:
+    if plan.currency != currency:
+        message = f"{who} is in {currency}, but plan {plan.key} is in {plan.currency}"
+        raise Conflict(message, field="currency")
+
+
+def check_subjects(catalog: Catalog) -> None:
+    """Refuse two customers that hold one subject at the same instant; raises Conflict."""
+    held: dict[str, list[tuple[SubjectSpan, str]]] = {}
+    for customer in catalog.customers.values():
+        if catalog.live("customer", customer.key):
+            for span in customer.subjects:
+                held.setdefault(span.subject, []).append((span, customer.key))
+    for subject, spans in held.items():
+        spans.sort(key=lambda item: -FAR_US if item[0].start_us is None else item[0].start_us)
+        for (before, first), (span, second) in pairwise(spans):
+            if before.overlaps(span):
+                message = f"subject '{subject}' belongs to {first} and {second} at the same time"
+                raise Conflict(message, field="subjects")

@@ -1,0 +1,235 @@
+"""A customer: who pays, and whose usage it is, with dates; and the seller, who sends the invoice.
+
+Source: DECISIONS 19.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+
+import msgspec
+
+from tallybook.catalog.meter import name_ok
+from tallybook.kernel.errors import Invalid
+from tallybook.kernel.limits import ATTRIBUTE_CHARS_MAX
+from tallybook.kernel.money import exponent
+from tallybook.kernel.period import parse_moment, zone
+from tallybook.kernel.timestamps import format_us
+
+SUBJECTS_MAX = 10_000
+ADDRESS_LINES_MAX = 8
+FAR_US = 1 << 62
+_LOCALE = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?(_[A-Z]{2})?\Z")
+_SERIES = re.compile(r"[A-Z0-9][A-Z0-9-]{0,15}\Z")
+
+
+class SubjectSpan(msgspec.Struct, frozen=True):
+    """From `start_us` to before `end_us` the events of `subject` belong to a customer.
+
+    Attributes:
+        subject: as in the event.
+        start_us: microseconds UTC, or None for "since ever".
+        end_us: microseconds UTC, or None for "for good".
+    """
+
+    subject: str
+    start_us: int | None = None
+    end_us: int | None = None
+
+    def overlaps(self, other: "SubjectSpan") -> bool:
+        """Whether both hold the same subject at the same instant."""
+        if self.subject != other.subject:
+            return False
+        first, last = max(_start(self), _start(other)), min(_end(self), _end(other))
+        return first < last
+
+
+def _start(span: SubjectSpan) -> int:
+    return -FAR_US if span.start_us is None else span.start_us
+
+
+def _end(span: SubjectSpan) -> int:
+    return FAR_US if span.end_us is None else span.end_us
+
+
+class Customer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who pays.
+
+    Attributes:
+        key: stable name, unique within the tenant.
+        address: lines below the name, as on an envelope.
+        tax_id: such as a VAT number; '' for none.
+        currency: of every invoice; the currency of all the customer's plans.
+        zone: IANA zone that periods and days are counted in.
+        locale: how numbers and dates are written on documents, such as de_DE.
+        subjects: whose events are the customer's, and when.
+        rule: key of the customer rule that made it; '' for none.
+    """
+
+    key: str
+    name: str
+    currency: str
+    address: tuple[str, ...] = ()
+    email: str = ""
+    tax_id: str = ""
+    zone: str = "UTC"
+    locale: str = "en_US"
+    subjects: tuple[SubjectSpan, ...] = ()
+    rule: str = ""
+
+
+class Seller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who sends the invoices of a tenant.
+
+    Attributes:
+        name: as on the letterhead.
+        address: lines below the name.
+        series: the number series; numbers read INV-000001.
+        payment_days: days from the invoice's date to the due date.
+        notes: lines at the foot, such as bank details.
+    """
+
+    name: str = "Tallybook"
+    address: tuple[str, ...] = ()
+    email: str = ""
+    tax_id: str = ""
+    series: str = "INV"
+    payment_days: int = 14
+    notes: tuple[str, ...] = ()
+
+
+class SpanSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A subject as it is written; start and end are dates in the customer's zone or RFC 3339."""
+
+    subject: str
+    start: str | None = None
+    end: str | None = None
+
+
+class CustomerSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A customer as it is written in `catalog.toml` and in the API, before it is checked."""
+
+    key: str
+    currency: str
+    name: str = ""
+    address: list[str] = []
+    email: str = ""
+    tax_id: str = ""
+    zone: str = "UTC"
+    locale: str = "en_US"
+    subjects: list[str | SpanSpec] = []
+
+
+class SellerSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A seller as it is written, before it is checked."""
+
+    name: str
+    address: list[str] = []
+    email: str = ""
+    tax_id: str = ""
+    series: str = "INV"
+    payment_days: int = 14
+    notes: list[str] = []
+
+
+def check_customer(spec: CustomerSpec) -> Customer:
+    """Return the customer that a specification means.
+
+    Raises:
+        Invalid: names the field, and what to write instead.
+    """
+    name_ok("key", spec.key)
+    exponent(spec.currency)
+    if not _LOCALE.match(spec.locale):
+        raise Invalid(f"locale '{spec.locale}' is not such as en_US", field="locale")
+    return Customer(
+        key=spec.key,
+        name=_line("name", spec.name) or spec.key,
+        currency=spec.currency,
+        address=_lines("address", spec.address),
+        email=_line("email", spec.email),
+        tax_id=_line("tax_id", spec.tax_id),
+        zone=zone(spec.zone).key,
+        locale=spec.locale,
+        subjects=_spans(spec),
+    )
+
+
+def customer_spec(customer: Customer) -> CustomerSpec:
+    """Return a customer as it is written; `check_customer` of it is the customer again."""
+    return CustomerSpec(
+        key=customer.key,
+        currency=customer.currency,
+        name=customer.name,
+        address=list(customer.address),
+        email=customer.email,
+        tax_id=customer.tax_id,
+        zone=customer.zone,
+        locale=customer.locale,
+        subjects=[_span_spec(span) for span in customer.subjects],
+    )
+
+
+def check_seller(spec: SellerSpec) -> Seller:
+    """Return the seller that a specification means; raises Invalid."""
+    if not _SERIES.match(spec.series):
+        message = f"series '{spec.series}': 1 to 16 capitals, digits and -, such as INV"
+        raise Invalid(message, field="series")
+    if not 0 <= spec.payment_days <= 365:
+        raise Invalid("payment_days must be 0 to 365", field="payment_days")
+    return Seller(
+        name=_line("name", spec.name),
+        address=_lines("address", spec.address),
+        email=_line("email", spec.email),
+        tax_id=_line("tax_id", spec.tax_id),
+        series=spec.series,
+        payment_days=spec.payment_days,
+        notes=_lines("notes", spec.notes),
+    )
+
+
+def _span_spec(span: SubjectSpan) -> str | SpanSpec:
+    if span.start_us is None and span.end_us is None:
+        return span.subject
+    return SpanSpec(
+        subject=span.subject,
+        start=None if span.start_us is None else format_us(span.start_us),
+        end=None if span.end_us is None else format_us(span.end_us),
+    )
+
+
+def _spans(spec: CustomerSpec) -> tuple[SubjectSpan, ...]:
+    if len(spec.subjects) > SUBJECTS_MAX:
+        raise Invalid(f"a customer has at most {SUBJECTS_MAX} subjects", field="subjects")
+    spans = [_span(raw, spec.zone) for raw in spec.subjects]
+    spans.sort(key=lambda span: (span.subject, _start(span)))
+    for before, span in pairwise(spans):
+        if before.overlaps(span):
+            raise Invalid(f"subject '{span.subject}' is listed twice at once", field="subjects")
+    return tuple(spans)
+
+
+def _span(raw: str | SpanSpec, zone_name: str) -> SubjectSpan:
+    written = SpanSpec(subject=raw) if isinstance(raw, str) else raw
+    if not written.subject or len(written.subject) > ATTRIBUTE_CHARS_MAX:
+        raise Invalid("a subject needs 1 to 1024 characters", field="subjects")
+    tz = zone(zone_name)
+    start = None if written.start is None else parse_moment(written.start, tz, "subjects.start")
+    end = None if written.end is None else parse_moment(written.end, tz, "subjects.end")
+    span = SubjectSpan(written.subject, start, end)
+    if _start(span) >= _end(span):
+        raise Invalid(f"subject '{span.subject}' must end after it starts", field="subjects")
+    return span
+
+
+def _line(field: str, text: str) -> str:
+    if len(text) > ATTRIBUTE_CHARS_MAX or "\n" in text:
+        raise Invalid(f"{field} must be one line of at most 1024 characters", field=field)
+    return text.strip()
+
+
+def _lines(field: str, lines: Iterable[str]) -> tuple[str, ...]:
+    checked = tuple(_line(field, line) for line in lines)
+    if len(checked) > ADDRESS_LINES_MAX:
+        raise Invalid(f"{field} has at most {ADDRESS_LINES_MAX} lines", field=field)
+    return checked

@@ -1,0 +1,69 @@
+"""Use cases of the catalog: show a difference, apply it, change one thing."""
+
+from collections.abc import Sequence
+
+from tallybook.catalog.catalog import Entry, check_references, with_entries
+from tallybook.catalog.change import Change, change_of, difference
+from tallybook.catalog.document import CatalogDocument
+from tallybook.catalog.ports import CatalogStore
+
+
+def plan_apply(
+    store: CatalogStore, tenant: str, document: CatalogDocument, *, prune: bool = False
+) -> list[Change]:
+    """Return what `apply` would write, and write nothing.
+
+    Args:
+        store: where the catalog is kept.
+        tenant: whose catalog.
+        document: what is declared.
+        prune: archive what is not declared.
+
+    Raises:
+        Conflict: the catalog would contradict itself afterwards.
+    """
+    return _decided(store, tenant, document, prune=prune)[0]
+
+
+def apply(
+    store: CatalogStore, tenant: str, document: CatalogDocument, *, prune: bool = False
+) -> list[Change]:
+    """Write what differs and return it; a second apply of the same document returns nothing.
+
+    Raises:
+        Conflict: the catalog would contradict itself, or was changed meanwhile.
+    """
+    changes, version = _decided(store, tenant, document, prune=prune)
+    if changes:
+        store.write(tenant, [change.entry for change in changes], version)
+    return changes
+
+
+def put(store: CatalogStore, tenant: str, entries: Sequence[Entry]) -> list[Change]:
+    """Write single things (create, change, archive) and return what differed.
+
+    Args:
+        store: where the catalog is kept.
+        tenant: whose catalog.
+        entries: as they shall be, an `Archive` to take one out of use; versions are given here.
+
+    Raises:
+        Conflict: the catalog would contradict itself, or was changed meanwhile.
+        Missing: an archive names what is not there.
+    """
+    catalog = store.load(tenant)
+    changes = [c for entry in entries if (c := change_of(catalog, entry)) is not None]
+    written = [change.entry for change in changes]
+    check_references(with_entries(catalog, written))
+    if written:
+        store.write(tenant, written, catalog.version)
+    return changes
+
+
+def _decided(
+    store: CatalogStore, tenant: str, document: CatalogDocument, *, prune: bool
+) -> tuple[list[Change], int]:
+    catalog = store.load(tenant)
+    changes = difference(catalog, document, prune=prune)
+    check_references(with_entries(catalog, (change.entry for change in changes)))
+    return changes, catalog.version
