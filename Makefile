@@ -1,0 +1,56 @@
+# One command each. Everything lives in .venv, made on first use from constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TESTS := $(BIN)/pytest -n 2 --dist worksteal
+
+.PHONY: help run test test-long check fmt bench engines clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+run: $(VENV)/.server  ## install, start the server, meter and bill this machine (ARGS=--once to end there)
+	$(BIN)/tallybook demo $(ARGS)
+
+test: $(VENV)/.dev  ## every test that takes seconds
+	$(TESTS) -m "not slow" $(ARGS)
+
+test-long: $(VENV)/.dev  ## the tests that take minutes: 200 crashes, long searches
+	$(BIN)/pytest -m slow $(ARGS)
+
+check: $(VENV)/.dev  ## format, lint, types, import rules, sizes, dependencies
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/tidy.py
+	$(BIN)/deptry src
+
+fmt: $(VENV)/.dev  ## format, and fix what can be fixed mechanically
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev  ## speed figures on this machine, into bench/REPORT.json
+	$(BIN)/python -m bench $(ARGS)
+
+engines:  ## nothing to install yet: the embedded road needs Python packages alone
+	@echo "The embedded road needs nothing beside Python packages; 'make run' installs them."
+
+clean:  ## remove the environment and every cache; never data folders
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps: rebuilt only when what they install has changed.
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tallybook needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.server: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet -c constraints.txt -e '.[server]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet -c constraints.txt -e '.[server,dev]'
+	@touch $@ $(VENV)/.server
