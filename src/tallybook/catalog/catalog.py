@@ -179,6 +179,24 @@ def _joined(versions: tuple[_Versioned, ...], entry: _Versioned) -> tuple[_Versi
     return tuple(joined)
 
 
+def check_versions(catalog: Catalog, entries: Iterable[Entry]) -> None:
+    """Refuse to give a stored version of a meter or plan another meaning; raises Conflict."""
+    for entry in entries:
+        if isinstance(entry, Meter):
+            changed = any(
+                stored.version == entry.version and not stored.same_definition(entry)
+                for stored in catalog.meters.get(entry.key, ())
+            )
+        elif isinstance(entry, Plan):
+            stored_plans = catalog.plans.get(entry.key, ())
+            changed = any(p.version == entry.version and p != entry for p in stored_plans)
+        else:
+            continue
+        if changed:
+            name = f"{entry_kind(entry)} {entry.key} version {entry.version}"
+            raise Conflict(f"{name} is stored and never changes", field="version")
+
+
 def check_references(catalog: Catalog) -> None:
     """Refuse a catalog whose parts contradict each other.
 

@@ -1,0 +1,248 @@
+"""The catalog in the control database.
+
+One table a kind, all of the same shape; `body` is the checked value as JSON. A row of a meter or
+plan is one version.
+
+======== ======= ==== =====================================================
+column   type    null meaning
+======== ======= ==== =====================================================
+tenant   text    no   whose
+key      text    no   stable name
+version  integer no   1 and up for meters and plans, 1 for everything else
+archived boolean no   out of use; the same in all versions of a key
+body     text    no   JSON, sorted keys
+======== ======= ==== =====================================================
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    String,
+    Table,
+    Text,
+    Update,
+    and_,
+    bindparam,
+    select,
+)
+
+from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.catalog.catalog import (
+    Archive,
+    Catalog,
+    Entry,
+    Kind,
+    check_versions,
+    entry_key,
+    entry_kind,
+    with_entries,
+)
+from tallybook.catalog.customer import Customer, Seller
+from tallybook.catalog.meter import Meter
+from tallybook.catalog.plan import Plan
+from tallybook.catalog.rule import CustomerRule
+from tallybook.catalog.subscription import Subscription
+from tallybook.kernel.errors import Conflict
+from tallybook.meter.usage import Ownership
+
+_Thing = TypeVar("_Thing", Seller, Meter, Plan, Customer, Subscription, CustomerRule)
+_CACHE_TENANTS_MAX = 64
+
+
+def _table(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("tenant", String(128), primary_key=True),
+        Column("key", String(128), primary_key=True),
+        Column("version", Integer, primary_key=True),
+        Column("archived", Boolean, nullable=False, default=False),
+        Column("body", Text, nullable=False),
+    )
+
+
+_TABLES: dict[Kind, Table] = {
+    "seller": _table("seller"),
+    "meter": _table("meter"),
+    "plan": _table("plan"),
+    "customer": _table("customer"),
+    "subscription": _table("subscription"),
+    "rule": _table("customer_rule"),
+}
+_VERSION = Table(
+    "catalog_version",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+
+class SqlCatalog:
+    """`CatalogStore` on the control database; safe to share between threads.
+
+    Args:
+        engine: from `open_database`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Remember the engine; what was loaded is kept until the version moves on."""
+        self._engine = engine
+        self._loaded: dict[str, Catalog] = {}
+
+    def version(self) -> int:
+        """Return a number that grows with every change of any tenant."""
+        with read(self._engine) as connection:
+            return _version(connection)
+
+    def load(self, tenant: str) -> Catalog:
+        """Return everything of a tenant, as of one instant."""
+        with read(self._engine) as connection:
+            version = _version(connection)
+            known = self._loaded.get(tenant)
+            if known is not None and known.version == version:
+                return known
+            catalog = _load(connection, tenant, version)
+        if len(self._loaded) >= _CACHE_TENANTS_MAX:
+            self._loaded = {}
+        self._loaded[tenant] = catalog
+        return catalog
+
+    def write(self, tenant: str, entries: Sequence[Entry], expected: int | None = None) -> int:
+        """Write all entries and move the version on, in one transaction."""
+        with write(self._engine) as connection:
+            version = _version(connection, lock=True)
+            if expected not in {None, version}:
+                raise Conflict("the catalog was changed meanwhile; load it and decide again")
+            known = self._loaded.get(tenant)
+            fresh = known is not None and known.version == version
+            stored = known if known and fresh else _load(connection, tenant, version)
+            check_versions(stored, entries)
+            _store(connection, tenant, stored, entries)
+            moved = version + 1
+            connection.execute(_VERSION.update().values(version=moved))
+        self._loaded[tenant] = msgspec.structs.replace(with_entries(stored, entries), version=moved)
+        return moved
+
+    def meters(self, tenant: str) -> list[Meter]:
+        """Return the newest version of every meter in use, by key."""
+        return self.load(tenant).live_meters()
+
+    def meter(self, tenant: str, key: str, version: int | None = None) -> Meter:
+        """Return one version of a meter, the newest where none is named; raises Missing."""
+        return self.load(tenant).meter(key, version)
+
+    def all_meters(self) -> list[tuple[str, Meter]]:
+        """Return every version of every meter of every tenant."""
+        table = _TABLES["meter"]
+        query = select(table.c.tenant, table.c.body).order_by(
+            table.c.tenant, table.c.key, table.c.version
+        )
+        with read(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [(row.tenant, msgspec.json.decode(row.body, type=Meter)) for row in rows]
+
+    def ownerships(self, tenant: str) -> list[Ownership]:
+        """Return which subject belongs to which customer in use, and when."""
+        catalog = self.load(tenant)
+        return [
+            Ownership(span.subject, customer.key, span.start_us, span.end_us)
+            for customer in catalog.customers.values()
+            if catalog.live("customer", customer.key)
+            for span in customer.subjects
+        ]
+
+
+def _version(connection: Connection, *, lock: bool = False) -> int:
+    query = select(_VERSION.c.version)
+    found = connection.execute(query.with_for_update() if lock else query).scalar()
+    if found is None and lock:
+        connection.execute(_VERSION.insert().values(id=1, version=0))
+    return found or 0
+
+
+def _load(connection: Connection, tenant: str, version: int) -> Catalog:
+    archived: set[tuple[Kind, str]] = set()
+    for kind, table in _TABLES.items():
+        query = select(table.c.key).where(table.c.tenant == tenant, table.c.archived)
+        archived |= {(kind, key) for key in connection.execute(query).scalars()}
+    entries: list[Entry] = [
+        *_things(connection, "seller", tenant, Seller),
+        *_things(connection, "meter", tenant, Meter),
+        *_things(connection, "plan", tenant, Plan),
+        *_things(connection, "customer", tenant, Customer),
+        *_things(connection, "subscription", tenant, Subscription),
+        *_things(connection, "rule", tenant, CustomerRule),
+    ]
+    catalog = with_entries(Catalog(version=version), entries)
+    return msgspec.structs.replace(catalog, archived=frozenset(archived))
+
+
+def _things(connection: Connection, kind: Kind, tenant: str, type_: type[_Thing]) -> list[_Thing]:
+    table = _TABLES[kind]
+    query = select(table.c.body).where(table.c.tenant == tenant)
+    bodies = connection.execute(query.order_by(table.c.key, table.c.version)).scalars()
+    decode = msgspec.json.Decoder(type_).decode
+    return [decode(body) for body in bodies]
+
+
+def _store(connection: Connection, tenant: str, stored: Catalog, entries: Iterable[Entry]) -> None:
+    """Write rows by kind: many at once where they are new."""
+    inserts: dict[Kind, list[dict[str, object]]] = {}
+    updates: dict[Kind, list[dict[str, object]]] = {}
+    seen: set[tuple[Kind, str, int]] = set()
+    for entry in entries:
+        kind, key = entry_kind(entry), entry_key(entry)
+        if isinstance(entry, Archive):
+            _archive(connection, kind, tenant, key, archived=True)
+            continue
+        if (kind, key) in stored.archived:
+            _archive(connection, kind, tenant, key, archived=False)
+        if isinstance(entry, Seller):
+            connection.execute(_TABLES[kind].delete().where(_TABLES[kind].c.tenant == tenant))
+        place = (kind, key, entry.version if isinstance(entry, Meter | Plan) else 1)
+        known = place in seen or (kind != "seller" and _is_stored(stored, *place))
+        seen.add(place)
+        (updates if known else inserts).setdefault(kind, []).append(_row(tenant, place, entry))
+    for kind, rows in inserts.items():
+        connection.execute(_TABLES[kind].insert(), rows)
+    for kind, rows in updates.items():
+        connection.execute(_update(_TABLES[kind]), rows)
+
+
+def _row(tenant: str, place: tuple[Kind, str, int], entry: Entry) -> dict[str, object]:
+    body = msgspec.json.encode(entry, order="sorted").decode()
+    _, key, version = place
+    row = {"tenant": tenant, "key": key, "version": version, "archived": False, "body": body}
+    return row | {f"at_{name}": row[name] for name in ("tenant", "key", "version")}
+
+
+def _update(table: Table) -> Update:
+    columns = table.c
+    at = and_(
+        columns.tenant == bindparam("at_tenant"),
+        columns.key == bindparam("at_key"),
+        columns.version == bindparam("at_version"),
+    )
+    return table.update().where(at).values(body=bindparam("body"))
+
+
+def _is_stored(stored: Catalog, kind: Kind, key: str, version: int) -> bool:
+    if kind == "meter":
+        return any(meter.version == version for meter in stored.meters.get(key, ()))
+    if kind == "plan":
+        return any(plan.version == version for plan in stored.plans.get(key, ()))
+    return key in stored.keys(kind)
+
+
+def _archive(connection: Connection, kind: Kind, tenant: str, key: str, *, archived: bool) -> None:
+    table = _TABLES[kind]
+    at = and_(table.c.tenant == tenant, table.c.key == key)
+    connection.execute(table.update().where(at).values(archived=archived))

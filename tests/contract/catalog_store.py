@@ -1,0 +1,129 @@
+"""One suite for every `CatalogStore`: each test tries to break a sentence of the port."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tallybook.adapters.memory.catalog import MemoryCatalog
+from tallybook.adapters.sql.catalog import SqlCatalog
+from tallybook.adapters.sql.database import open_database, sqlite_url
+from tallybook.catalog.catalog import Archive
+from tallybook.catalog.customer import Customer, Seller, SubjectSpan
+from tallybook.catalog.meter import MeterSpec, check_meter
+from tallybook.catalog.plan import Charge, Plan
+from tallybook.catalog.ports import CatalogStore
+from tallybook.catalog.price import Tier, VolumePrice
+from tallybook.catalog.rule import CustomerRule
+from tallybook.catalog.subscription import Subscription
+from tallybook.kernel.errors import Conflict
+
+METER = check_meter(
+    MeterSpec(key="m", event_type="t", aggregation="SUM", value="$.v", group_by={"r": "$.r"})
+)
+PRICE = VolumePrice(
+    (
+        Tier(up_to=Decimal("12345678901234567.123456789012"), unit_amount=Decimal("0.1")),
+        Tier(flat_amount=Decimal(1)),
+    )
+)
+CHARGE = Charge(
+    key="c", name="C", price=PRICE, meter="m", split_by=("r",), where={"r": ("eu", None)}
+)
+PLAN = Plan(key="p", name="P", currency="USD", charges=(CHARGE,))
+CUSTOMER = Customer(
+    key="k", name="Käthe", currency="USD", subjects=(SubjectSpan("s", None, 5), SubjectSpan("s", 5))
+)
+SUBSCRIPTION = Subscription(key="a", customer="k", plan="p", start_us=-1)
+RULE = CustomerRule(key="r", event_type="t", plan="p", currency="USD")
+ALL = [Seller(name="We"), METER, PLAN, CUSTOMER, SUBSCRIPTION, RULE]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CatalogStore]:
+    if request.param == "memory":
+        yield MemoryCatalog()
+        return
+    engine = open_database(sqlite_url(tmp_path / "control.db"))
+    yield SqlCatalog(engine)
+    engine.dispose()
+
+
+def test_an_unknown_tenant_has_an_empty_catalog(store: CatalogStore) -> None:
+    catalog = store.load("nobody")
+    assert catalog.customers == {}
+    assert catalog.version == store.version() == 0
+
+
+def test_what_is_written_is_loaded_again_to_the_last_digit(store: CatalogStore) -> None:
+    version = store.write("a", ALL)
+    catalog = store.load("a")
+    assert catalog.version == version == store.version()
+    assert catalog.meter("m") == METER
+    assert catalog.plan("p") == PLAN
+    assert catalog.customers == {"k": CUSTOMER}
+    assert catalog.subscriptions == {"a": SUBSCRIPTION}
+    assert catalog.rules == {"r": RULE}
+    assert catalog.seller == Seller(name="We")
+
+
+def test_tenants_do_not_see_each_other(store: CatalogStore) -> None:
+    store.write("a", ALL)
+    store.write("b", [CUSTOMER])
+    assert store.load("b").meters == {}
+    assert store.load("a").customers == store.load("b").customers
+
+
+def test_versions_are_kept_and_never_change(store: CatalogStore) -> None:
+    store.write("a", ALL)
+    second = Plan(key="p", name="P2", currency="USD", charges=(CHARGE,), version=2)
+    store.write("a", [second])
+    assert store.load("a").plans["p"] == (PLAN, second)
+    with pytest.raises(Conflict, match="never changes"):
+        store.write("a", [CUSTOMER, Plan(key="p", name="X", currency="USD", charges=(CHARGE,))])
+    renamed = check_meter(
+        MeterSpec(
+            key="m", event_type="t", aggregation="SUM", value="$.v", group_by={"r": "$.r"}, name="N"
+        )
+    )
+    store.write("a", [renamed])
+    assert store.load("a").meter("m").name == "N"
+
+
+def test_a_write_that_expects_another_version_writes_nothing(store: CatalogStore) -> None:
+    version = store.write("a", [METER])
+    store.write("a", [PLAN], version)
+    with pytest.raises(Conflict, match="meanwhile"):
+        store.write("a", [CUSTOMER], version)
+    assert store.load("a").customers == {}
+
+
+def test_archive_and_restore(store: CatalogStore) -> None:
+    store.write("a", ALL)
+    store.write("a", [Archive("plan", "p"), Archive("customer", "k")])
+    catalog = store.load("a")
+    assert not catalog.live("plan", "p")
+    assert catalog.plan("p") == PLAN
+    store.write("a", [CUSTOMER])
+    assert store.load("a").live("customer", "k")
+    assert store.load("a").archived == {("plan", "p")}
+
+
+def test_the_seller_can_change_and_change_back(store: CatalogStore) -> None:
+    for name in ("We", "Tallybook", "Them", "Tallybook"):
+        store.write("a", [Seller(name=name)])
+        assert store.load("a").seller.name == name
+
+
+def test_two_stores_on_one_database_agree(tmp_path: Path) -> None:
+    engine = open_database(sqlite_url(tmp_path / "control.db"))
+    one, other = SqlCatalog(engine), SqlCatalog(engine)
+    one.write("a", ALL)
+    assert other.load("a") == one.load("a")
+    other.write("a", [Archive("rule", "r")])
+    assert one.load("a").archived == {("rule", "r")}
+    assert one.all_meters() == [("a", METER)]
+    assert [owned.owner for owned in one.ownerships("a")] == ["k", "k"]
+    assert one.meter("a", "m", 1) == METER
+    engine.dispose()
