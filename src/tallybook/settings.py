@@ -146,8 +146,8 @@ def load(
         Unavailable: `path` cannot be read.
     """
     merged = _file(path)
-    for name, text in _variables(os.environ if environ is None else environ):
-        _put(merged, name, text)
+    for names, text in _variables(os.environ if environ is None else environ):
+        _put(merged, names, text)
     for name, value in (overrides or {}).items():
         if value is not None:
             _put(merged, name.split("."), value)

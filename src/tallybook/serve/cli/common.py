@@ -123,10 +123,10 @@ def server_options(command: Callable[..., R]) -> Callable[..., R]:
                   help="Server to talk to.")  # fmt: skip
     @click.option("--key", envvar="TALLYBOOK_KEY", help="API key, tb_…")
     @click.option("--data", type=click.Path(path_type=Path, file_okay=False),
-                  help="Work on this data folder; starts a private server where none runs.")  # fmt: skip
+                  help="Work on this data folder; a private server starts where none runs.")  # fmt: skip
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     @functools.wraps(command)
-    def wrapped(url: str, key: str | None, data: Path | None, as_json: bool, **rest: Any) -> R:
+    def wrapped(url: str, key: str | None, data: Path | None, *, as_json: bool, **rest: Any) -> R:
         target = Target(url=url.rstrip("/"), key=key, data=data, json=as_json)
         return command(target=target, **rest)
 
@@ -186,7 +186,12 @@ def progress(*, quiet: bool = False) -> "Iterator[Progress]":
     """Open a progress display on standard error; it shows nothing where that is no terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     shown = sys.stderr.isatty() and not quiet
     with Progress(*columns, console=console(error=True), disable=not shown, transient=True) as bar:
         yield bar

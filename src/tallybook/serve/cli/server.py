@@ -56,7 +56,9 @@ def _say(text: str) -> None:
 
 
 def _show_first_key(server: Opened, data: Path) -> None:
-    click.echo(f"First admin key (shown once, kept in {data / 'first-key'}):\n\n  {server.first_key}\n")
+    click.echo(
+        f"First admin key (shown once, kept in {data / 'first-key'}):\n\n  {server.first_key}\n"
+    )
     with contextlib.suppress(OSError):  # a closed pipe must not keep the server from starting
         sys.stdout.flush()
 

@@ -17,6 +17,7 @@ from tallybook.kernel.errors import Conflict, TallybookError, Unavailable
 
 FREE_BYTES_MIN = 64 * 1024 * 1024
 KEY_PREFIX = "tb_"
+KEY_CHARS_MIN = 16
 
 
 class Child(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +67,9 @@ def prepare(folder: Path) -> None:
     except OSError as error:
         raise _unusable(folder, error) from error
     if free < FREE_BYTES_MIN:
-        message = f"only {free >> 20} MiB are free under {folder}; free at least 64 MiB and start again"
+        message = (
+            f"only {free >> 20} MiB are free under {folder}; free at least 64 MiB and start again"
+        )
         raise Unavailable(message, code="disk-full")
 
 
@@ -145,8 +148,9 @@ def first_key(folder: Path, wanted: str | None) -> str | None:
     if (folder / "secret").exists():
         return None
     key = wanted or KEY_PREFIX + secrets.token_urlsafe(32)
-    if not key.startswith(KEY_PREFIX) or len(key) < 16 or not key.isascii() or not key.isprintable():
-        message = "TALLYBOOK_FIRST_KEY must start with tb_ and be at least 16 characters long"
+    fit = key.isascii() and key.isprintable() and " " not in key
+    if not fit or not key.startswith(KEY_PREFIX) or len(key) < KEY_CHARS_MIN:
+        message = f"TALLYBOOK_FIRST_KEY must start with tb_ and be at least {KEY_CHARS_MIN} characters long"
         raise Conflict(message, code="bad-key")
     try:
         write_private(folder / "first-key", key.encode() + b"\n")
