@@ -17,7 +17,7 @@ import pyarrow as pa
 from tallybook.store.commit import Judged, all_columns, concat, judge_batch, read_row
 from tallybook.store.ports import Commit, DuplicateIndex, EventTable, KeyReader, LogPosition
 from tallybook.transport.columns import ColumnSet
-from tallybook.transport.ports import EventLog
+from tallybook.transport.ports import EventLog, LogRow
 
 READ_ROWS_MAX = 64
 COMMIT_EVENTS_MAX = 400_000
@@ -55,6 +55,7 @@ def pump_once(
     table: EventTable,
     index: DuplicateIndex,
     columns: ColumnSet,
+    park: Callable[[LogPosition, LogRow], None] | None = None,
 ) -> Pumped | None:
     """Move what the log holds into the lake, in one commit; None where there is nothing.
 
@@ -63,13 +64,15 @@ def pump_once(
         table: the lake; this process is its only appender.
         index: covers the lake's head.
         columns: typed columns of the next commit, a superset of the table's.
+        park: called with each row that fails its checksum, before its events are committed as
+            quarantined (DECISIONS 33).
 
     Guarantees:
         Every event of the rows read changes the lake exactly once, whatever is killed when.
     """
     seq = table.head() + 1
     assert index.covered() == seq - 1, "the index must cover the lake before the next commit"
-    tables, offsets, more = _read(partitions, table, columns)
+    tables, offsets, more = _read(partitions, table, columns, park)
     if not offsets:
         return None
     judged = judge_batch(concat(tables), seq, index.judge, table.counters)
@@ -79,7 +82,10 @@ def pump_once(
 
 
 def _read(
-    partitions: Mapping[LogPosition, EventLog], table: EventTable, columns: ColumnSet
+    partitions: Mapping[LogPosition, EventLog],
+    table: EventTable,
+    columns: ColumnSet,
+    park: Callable[[LogPosition, LogRow], None] | None,
 ) -> tuple[list[pa.Table], dict[LogPosition, int], bool]:
     tables: list[pa.Table] = []
     offsets: dict[LogPosition, int] = {}
@@ -90,6 +96,8 @@ def _read(
         while events < share:
             rows = log.read(at, READ_ROWS_MAX)
             for row in rows:
+                if row.payload is None and park is not None:
+                    park(position, row)
                 tables.append(read_row(row, position, columns))
                 events += row.events
             if rows:
@@ -109,21 +117,6 @@ def _report(seq: int, tables: Iterable[pa.Table], judged: Judged, *, more: bool)
         conflicts=judged.conflicts,
         more=more,
     )
-
-
-def trim(
-    partitions: Mapping[LogPosition, EventLog],
-    table: EventTable,
-    keep: Callable[[EventLog, int], int],
-) -> dict[LogPosition, int]:
-    """Return up to which offset each partition may be trimmed.
-
-    Args:
-        partitions: as in `pump_once`.
-        table: the lake.
-        keep: (log, contained offset) -> the offset up to which retention lets go of it.
-    """
-    return {position: keep(log, table.offset(position)) for position, log in partitions.items()}
 
 
 def next_columns(meter_columns: Iterable[str], table_columns: Iterable[str]) -> ColumnSet:

@@ -45,11 +45,13 @@ class Refusal(msgspec.Struct, frozen=True):
         index: its place in the request, from 0.
         id: its event id, '' where it has none.
         problem: why.
+        filed: a collector's own report of an unreadable line; quarantined, never refused.
     """
 
     index: int
     id: str
     problem: Problem
+    filed: bool = False
 
 
 class _WireEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -234,8 +236,8 @@ def _careful(
     for index, piece in enumerate(pieces):
         raw = bytes(piece)
         event = careful_event(raw, now_us, latest_us, limits.event_bytes_max)
-        if event.problem is not None and not event.filed:
-            refused.append(Refusal(index, event.id if event.named else "", event.problem))
+        if event.problem is not None:
+            refused.append(Refusal(index, event.id if event.named else "", event.problem, event.filed))
         _append(rows, tenant, now_us, event)
     datas = [_NO_DATA if bad else data for data, bad in zip(rows.datas, rows.problems, strict=True)]
     rows.cells = columns.cells(datas)

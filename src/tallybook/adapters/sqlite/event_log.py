@@ -115,6 +115,29 @@ class SqliteEventLog:
             stored_bytes=stored,
         )
 
+    def events_upto(self, offset: int) -> int:
+        """Return how many events were ever appended up to and including an offset."""
+        with self._translated():
+            row = self._db.execute(
+                "SELECT events_total - events FROM batch WHERE offset > ? ORDER BY offset LIMIT 1",
+                (offset,),
+            ).fetchone()
+            return int(row[0]) if row else self._last()[0]
+
+    def last_before(self, us: int) -> int:
+        """Return the newest offset up to which every row was appended before an instant; 0 for none."""
+        with self._translated():
+            kept = self._db.execute(
+                "SELECT min(offset) FROM batch WHERE appended_us >= ?", (us,)
+            ).fetchone()[0]
+            return int(kept) - 1 if kept is not None else self._last()[1]
+
+    def raw(self, offset: int) -> bytes:
+        """Return a row's stored bytes as they are, checksum or not; b'' where it is gone."""
+        with self._translated():
+            row = self._db.execute("SELECT payload FROM batch WHERE offset = ?", (offset,)).fetchone()
+            return bytes(row[0]) if row else b""
+
     def cursors(self) -> dict[str, str]:
         """Return every cursor."""
         with self._translated():

@@ -1,0 +1,114 @@
+"""Group commit: requests that arrive while the disk is busy share the next flush (DECISIONS 5).
+
+One thread owns the log. It takes everything that waits, writes it in one fsynced transaction and
+then tells all of them; a request is answered only after that (guarantee 1).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import structlog
+
+from tallybook.kernel.errors import TallybookError, Unavailable
+from tallybook.serve.worker.pipeline import read_trim_mark
+from tallybook.transport.codec import encode
+from tallybook.transport.ports import Batch, EventLog
+from tallybook.transport.rows import Rows
+
+ROW_EVENTS_MAX = 20_000
+"""Most events of one log row, but for a single request that has more."""
+WAITING_EVENTS_MAX = 400_000
+"""With more than this waiting, new requests are told to come back: memory stays bounded."""
+TRIM_SECONDS = 2.0
+
+Notify = Callable[[list[object], TallybookError | None], None]
+
+
+class GroupCommit:
+    """Appends rows of many requests with few fsyncs.
+
+    Args:
+        log: this object's thread is its only writer.
+        notify: called on that thread with the tokens of a flush, and why it failed, if it did.
+        trim_mark: file that says up to which offset the log may be trimmed.
+    """
+
+    def __init__(self, log: EventLog, notify: Notify, trim_mark: Path) -> None:
+        """Start the thread."""
+        self._log = log
+        self._notify = notify
+        self._trim_mark = trim_mark
+        self._waiting: list[tuple[Rows, object]] = []
+        self._events = 0
+        self._closing = False
+        self._wake = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
+        self._thread.start()
+
+    def submit(self, rows: Rows, token: object) -> None:
+        """Queue rows; `notify` gets the token once they are durable, or refused.
+
+        Raises:
+            Unavailable: too much is waiting already, or the process is stopping.
+        """
+        with self._wake:
+            if self._closing or self._events + len(rows) > max(WAITING_EVENTS_MAX, len(rows)):
+                raise Unavailable("the log is busy; send the same events again", retry_after_seconds=1)
+            self._waiting.append((rows, token))
+            self._events += len(rows)
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Flush what waits and end the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        trimmed_at = time.monotonic()
+        while True:
+            with self._wake:
+                if not self._waiting and not self._closing:
+                    self._wake.wait(TRIM_SECONDS)
+                taken, self._waiting, self._events = self._waiting, [], 0
+            if taken:
+                self._flush(taken)
+            if time.monotonic() - trimmed_at > TRIM_SECONDS:
+                trimmed_at = time.monotonic()
+                self._trim()
+            if self._closing and not self._waiting:
+                return
+
+    def _flush(self, taken: list[tuple[Rows, object]]) -> None:
+        failure: TallybookError | None = None
+        try:
+            self._log.append([Batch(len(rows), encode(rows)) for rows in merged(r for r, _ in taken)])
+        except TallybookError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001  (whoever waits must hear of it; then it is fatal)
+            structlog.get_logger("log").exception("log.append_failed")
+            failure = Unavailable(f"the events could not be stored: {error}")
+        self._notify([token for _, token in taken], failure)
+
+    def _trim(self) -> None:
+        upto = read_trim_mark(self._trim_mark)
+        try:
+            if upto >= self._log.state().first_offset:
+                self._log.trim(upto)
+        except TallybookError as error:
+            structlog.get_logger("log").warning("log.trim_failed", error=str(error))
+
+
+def merged(parts: Iterable[Rows]) -> list[Rows]:
+    """Return the rows of many requests in few log rows, in order."""
+    found: list[Rows] = []
+    for rows in parts:
+        last = found[-1] if found else None
+        if last is None or last.columns is not rows.columns or len(last) + len(rows) > ROW_EVENTS_MAX:
+            last = Rows(rows.columns)
+            found.append(last)
+        last.extend(rows)
+    return found

@@ -1,0 +1,252 @@
+"""`POST /api/v1/events`: the hot path, a plain ASGI application (CONTRACTS §2, §3).
+
+A batch is atomic: any bad event answers 400 and nothing is stored. With `?partial=true` the good
+ones are stored and the others quarantined. Either way a 2xx is sent after the fsync (guarantee 1).
+"""
+
+import asyncio
+import concurrent.futures
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import msgspec
+
+from tallybook.kernel.errors import Forbidden, Invalid, TallybookError, Unavailable
+from tallybook.serve.api.bodies import decompress, read_body
+from tallybook.serve.api.group_commit import GroupCommit
+from tallybook.serve.api.partition import Partition
+from tallybook.transport.accept import AcceptLimits, Refusal, accept
+from tallybook.transport.columns import ColumnSet
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+ERRORS_SHOWN_MAX = 100
+
+
+class Granted(Protocol):
+    """Who a key is."""
+
+    @property
+    def tenant(self) -> str:
+        """Whose events it may write."""
+        ...
+
+
+class Door(Protocol):
+    """Knows keys."""
+
+    def check(self, authorization: str | None, scope: str) -> Granted:
+        """Return who it is; raises Forbidden."""
+        ...
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The answer to `?partial=true`.
+
+    Attributes:
+        stored: events accepted, duplicates among them (they are known only in the lake).
+        quarantined: what was set aside, by index.
+    """
+
+    stored: int
+    quarantined: list[dict[str, object]]
+
+
+class IngestApp:
+    """The ASGI application and the worker's group commit.
+
+    Args:
+        partition: this worker's log.
+        trim_mark: file of `GroupCommit`.
+        gate: knows keys.
+        columns: returns the typed columns to fill now.
+        limits: bounds.
+    """
+
+    def __init__(
+        self,
+        partition: Partition,
+        trim_mark: Any,
+        gate: Door,
+        columns: Callable[[], ColumnSet],
+        limits: AcceptLimits,
+    ) -> None:
+        """Start the group commit."""
+        self._gate = gate
+        self._columns = columns
+        self._limits = limits
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._commit = GroupCommit(partition.log, self._notify, trim_mark)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            status, body = await self._answer(scope, receive)
+        except TallybookError as error:
+            status, body = problem(error)
+        kind = b"application/problem+json" if status >= 400 else b"application/json"
+        headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())] if body else []
+        if status in {429, 503}:
+            headers.append((b"retry-after", b"1"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+        headers = {name.decode("latin-1").lower(): value for name, value in scope["headers"]}
+        authorization = headers.get("authorization")
+        text = authorization.decode("latin-1") if authorization is not None else None
+        grant = self._gate.check(text, "ingest")
+        raw = await read_body(receive, self._limits.request_bytes_max)
+        raw = decompress(raw, headers.get("content-encoding", b""), self._limits.request_bytes_max)
+        body = events_array(headers, raw)
+        partial = b"partial=true" in scope.get("query_string", b"").split(b"&")
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        done: asyncio.Future[None] = loop.create_future()
+        stored = self._submit(grant.tenant, body, done, partial=partial)
+        await done
+        return (200, msgspec.json.encode(stored)) if partial else (204, b"")
+
+    def accept(self, tenant: str, body: bytes, *, partial: bool = False, timeout_seconds: float = 30) -> Stored:
+        """Store events from Python, from any thread; returns when they are durable.
+
+        Args:
+            tenant: whose events.
+            body: a JSON array of events.
+            partial: quarantine bad events instead of refusing all.
+            timeout_seconds: how long the disk may take.
+
+        Raises:
+            Invalid: a bad event, and not `partial`.
+            Unavailable: not stored, or not known to be; send the same again.
+        """
+        done: concurrent.futures.Future[None] = concurrent.futures.Future()
+        stored = self._submit(tenant, body, done, partial=partial)
+        try:
+            done.result(timeout_seconds)
+        except concurrent.futures.TimeoutError as error:
+            raise Unavailable("the log did not answer in time; send the same events again") from error
+        return stored
+
+    def close(self) -> None:
+        """Flush and stop."""
+        self._commit.close()
+
+    def _submit(self, tenant: str, body: bytes, token: Any, *, partial: bool) -> Stored:
+        rows, refused = accept(tenant, body, time.time_ns() // 1000, self._columns(), self._limits)
+        if refused and not partial and any(not r.filed for r in refused):
+            raise EventsRefused([r for r in refused if not r.filed], len(rows))
+        if len(rows) == 0:
+            token.set_result(None)
+        else:
+            self._commit.submit(rows, token)
+        return Stored(len(rows) - len(refused), [_shown(refusal) for refusal in refused])
+
+    def _notify(self, tokens: list[object], error: TallybookError | None) -> None:
+        """Resolve waiting requests: called on the commit thread."""
+        waiting = [token for token in tokens if isinstance(token, asyncio.Future)]
+        for token in tokens:
+            if isinstance(token, concurrent.futures.Future):
+                _resolve(token, error)
+        if waiting and self._loop is not None:
+            self._loop.call_soon_threadsafe(_resolve_all, waiting, error)
+
+
+class EventsRefused(Invalid):
+    """At least one event of an atomic batch is bad; nothing was stored."""
+
+    def __init__(self, refused: list[Refusal], count: int) -> None:
+        """Take code and field of the first, and list them all."""
+        first = refused[0].problem
+        message = f"{len(refused)} of {count} events are refused, nothing was stored: {first.message}"
+        super().__init__(message, code=first.code, field=first.subject or None)
+        self.errors = [_shown(refusal) for refusal in refused[:ERRORS_SHOWN_MAX]]
+
+
+def _resolve_all(waiting: list[Any], error: TallybookError | None) -> None:
+    for future in waiting:
+        if not future.done():  # its client may have gone
+            _resolve(future, error)
+
+
+def _resolve(future: Any, error: TallybookError | None) -> None:
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
+def _shown(refusal: Refusal) -> dict[str, object]:
+    found = refusal.problem
+    shown: dict[str, object] = {"index": refusal.index, "id": refusal.id, "code": found.code}
+    return {**shown, "message": found.message, "field": found.subject}
+
+
+def events_array(headers: Mapping[str, bytes], raw: bytes) -> bytes:
+    """Return the JSON array of events that a request carries, in any CloudEvents mode.
+
+    Raises:
+        Invalid: the content type is none of CloudEvents', or the body is empty.
+    """
+    kind = headers.get("content-type", b"").split(b";")[0].strip().lower()
+    if b"ce-id" in (name.encode() for name in headers) or "ce-specversion" in headers:
+        return b"[" + _binary(headers, kind, raw) + b"]"
+    if not raw.strip():
+        raise Invalid("the body is empty; send one event or an array of events", code="malformed", field="body")
+    if kind == b"application/cloudevents-batch+json":
+        return raw
+    if kind == b"application/cloudevents+json":
+        return b"[" + raw + b"]"
+    if kind in {b"application/json", b""}:
+        return raw if raw.lstrip()[:1] == b"[" else b"[" + raw + b"]"
+    message = (
+        "Content-Type must be application/cloudevents+json, application/cloudevents-batch+json"
+        " or application/json"
+    )
+    raise Invalid(message, code="unsupported-media-type", field="Content-Type")
+
+
+def _binary(headers: Mapping[str, bytes], kind: bytes, raw: bytes) -> bytes:
+    """Return the event of binary mode: attributes in `ce-` headers, data in the body."""
+    event: dict[str, object] = {}
+    for name, value in headers.items():
+        if name.startswith("ce-"):
+            event[name[3:]] = _header_text(name, value)
+    if raw:
+        if kind not in {b"application/json", b""} and not kind.endswith(b"+json"):
+            raise Invalid("data must be JSON", code="malformed", field="Content-Type")
+        event["data"] = msgspec.Raw(raw)
+    return msgspec.json.encode(event)
+
+
+def _header_text(name: str, value: bytes) -> str:
+    try:
+        return unquote(value.decode("ascii"), errors="strict")
+    except UnicodeDecodeError as error:
+        raise Invalid(f"header {name} is not percent-encoded UTF-8", code="malformed", field=name) from error
+
+
+_STATUS = {"no-key": 401, "unsupported-media-type": 415, "too-large": 413}
+
+
+def problem(error: TallybookError) -> tuple[int, bytes]:
+    """Return status and RFC 9457 body of a refusal."""
+    status = _STATUS.get(error.code)
+    if status is None:
+        status = 403 if isinstance(error, Forbidden) else 503 if isinstance(error, Unavailable) else 400
+    body: dict[str, object] = {
+        "type": f"urn:tallybook:problem:{error.code}",
+        "title": error.code.replace("-", " "),
+        "status": status,
+        "code": error.code,
+        "detail": error.message,
+    }
+    if error.field:
+        body["field"] = error.field
+    if isinstance(error, EventsRefused):
+        body["errors"] = error.errors
+    return status, msgspec.json.encode(body)

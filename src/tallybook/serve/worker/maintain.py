@@ -1,0 +1,107 @@
+"""One round of keeping the lake: roll-ups, compaction, checkpoints, clean-up.
+
+Nothing here changes an answer: roll-ups repeat what raw rows say, a compaction rewrites the same
+rows, and what was replaced stays until no reader can still use it.
+"""
+
+import time
+
+import pyarrow.parquet as pq
+import structlog
+
+from tallybook.adapters.delta.event_table import DeltaEventTable
+from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
+from tallybook.adapters.sql.catalog import SqlCatalog
+from tallybook.adapters.sql.database import open_database, sqlite_url
+from tallybook.kernel.errors import Corrupt
+from tallybook.serve.api.partition import take
+from tallybook.serve.worker.pipeline import (
+    events_dir,
+    partition_numbers,
+    read_trim_mark,
+    trim_mark,
+)
+from tallybook.settings import Settings
+from tallybook.store.commit import all_columns
+from tallybook.store.compact import clustered, next_merge
+
+TIDY_SECONDS = 300
+STEPS_MAX = 8
+"""Most roll-up steps of one meter a round, so that no meter starves another."""
+
+
+class LakeKeeper:
+    """Keeps one lake; the only process that rewrites files.
+
+    Args:
+        settings: folders, retention and limits.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Open lake and catalog."""
+        self._settings = settings
+        self.table = DeltaEventTable(events_dir(settings))
+        memory = f"{settings.lake.memory_mb}MB"
+        self.reader = LakeUsageReader(
+            self.table, settings.lake_dir / "rollups", memory_limit=memory, threads=1
+        )
+        self._catalog = SqlCatalog(open_database(sqlite_url(settings.control_db)))
+        self._tidied = 0.0
+
+    def round(self) -> None:
+        """Do what is due."""
+        self.roll_up()
+        while self.compact():
+            pass
+        self.trim_orphans()
+        if time.monotonic() - self._tidied > TIDY_SECONDS:
+            self._tidied = time.monotonic()
+            self.tidy(self._settings.retention.vacuum_hours)
+
+    def roll_up(self) -> None:
+        """Bring the roll-ups of every meter version nearer to the lake's head."""
+        for tenant, meter in self._catalog.all_meters():
+            for _ in range(STEPS_MAX):
+                if not self.reader.rollups.build(tenant, meter):
+                    break
+
+    def compact(self) -> bool:
+        """Merge one run of small files; whether there was one."""
+        self.table.refresh()
+        chosen = next_merge(self.table.files())
+        if not chosen:
+            return False
+        tables = [pq.read_table(file.path, partitioning=None) for file in chosen]
+        rows = clustered(tables, all_columns((), self.table.typed_columns()))
+        first, last = chosen[0].seq_min, chosen[-1].seq_max
+        if rows.num_rows != sum(file.rows for file in chosen):
+            raise Corrupt(f"lake files of commits {first}..{last} do not hold the rows they declare")
+        self.table.replace(first, last, rows)
+        structlog.get_logger("lake").info(
+            "lake.compacted", files=len(chosen), rows=rows.num_rows, commits=f"{first}..{last}"
+        )
+        return True
+
+    def tidy(self, keep_hours: float) -> int:
+        """Checkpoint, and delete what compaction replaced before `keep_hours`; how many files."""
+        deleted = self.table.tidy(keep_hours)
+        self.reader.rollups.sweep(time.time_ns() // 1000 - int(keep_hours * 3_600_000_000))
+        return len(deleted)
+
+    def trim_orphans(self) -> None:
+        """Trim partitions that no worker writes now (fewer workers than before)."""
+        for number in partition_numbers(self._settings.log_dir):
+            upto = read_trim_mark(trim_mark(self._settings.log_dir, number))
+            partition = take(self._settings.log_dir, number)
+            if partition is not None:
+                try:
+                    partition.log.trim(upto)
+                finally:
+                    partition.close()
+
+
+def maintain_lake(settings: Settings) -> None:
+    """Do one round on a lake opened for it."""
+    LakeKeeper(settings).round()
+
+

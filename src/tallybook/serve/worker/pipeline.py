@@ -1,0 +1,91 @@
+"""The road between log and lake, as any process sees it: partitions, lag, trim marks."""
+
+from pathlib import Path
+
+import msgspec
+
+from tallybook.adapters.delta.event_table import DeltaEventTable
+from tallybook.adapters.sqlite.event_log import SqliteEventLog
+from tallybook.kernel.errors import TallybookError
+from tallybook.settings import Settings
+from tallybook.store.ports import LogPosition
+
+
+class Lag(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition, and how far the lake is behind it.
+
+    Attributes:
+        partition: number. epoch: of its log.
+        last_offset: newest appended.
+        lake_offset: newest contained in the lake.
+        events_behind: acknowledged events that no query sees yet.
+        stored_bytes: payload bytes kept in the log.
+        problem: why the partition cannot be read, '' when it can.
+    """
+
+    partition: int
+    epoch: str = ""
+    last_offset: int = 0
+    lake_offset: int = 0
+    events_behind: int = 0
+    stored_bytes: int = 0
+    problem: str = ""
+
+
+def events_dir(settings: Settings) -> Path:
+    """Return the folder of the lake's event table."""
+    return settings.lake_dir / "events"
+
+
+def partition_numbers(log_dir: Path) -> list[int]:
+    """Return the numbers of the partitions that exist."""
+    names = [path.stem[1:] for path in log_dir.glob("p*.db")]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def lag(settings: Settings, table: DeltaEventTable | None = None) -> list[Lag]:
+    """Return every partition with how far the lake is behind it."""
+    lake = table if table is not None else DeltaEventTable(events_dir(settings))
+    lake.refresh()
+    return [_lag(settings.log_dir, number, lake) for number in partition_numbers(settings.log_dir)]
+
+
+def _lag(log_dir: Path, number: int, lake: DeltaEventTable) -> Lag:
+    try:
+        log = SqliteEventLog(log_dir / f"p{number}.db", readonly=True)
+    except TallybookError as error:
+        return Lag(partition=number, problem=str(error))
+    try:
+        state = log.state()
+        contained = lake.offset(LogPosition(state.epoch, number))
+        return Lag(
+            partition=number,
+            epoch=state.epoch,
+            last_offset=state.last_offset,
+            lake_offset=contained,
+            events_behind=state.events_total - log.events_upto(contained),
+            stored_bytes=state.stored_bytes,
+        )
+    except TallybookError as error:
+        return Lag(partition=number, problem=str(error))
+    finally:
+        log.close()
+
+
+def caught_up(settings: Settings, table: DeltaEventTable | None = None) -> bool:
+    """Whether everything acknowledged before this call is in the lake."""
+    return all(found.events_behind == 0 for found in lag(settings, table) if not found.problem)
+
+
+def trim_mark(log_dir: Path, number: int) -> Path:
+    """Return the file by which the pump tells a partition's writer what it may trim."""
+    return log_dir / f"p{number}.trim"
+
+
+def read_trim_mark(path: Path) -> int:
+    """Return the offset up to which a partition may be trimmed, 0 where nothing was said."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return 0
+    return int(text) if text.isdigit() else 0

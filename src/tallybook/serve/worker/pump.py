@@ -1,0 +1,174 @@
+"""The pump process: the only committer of the lake (DECISIONS 1, 9)."""
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from tallybook.adapters.delta.event_table import DeltaEventTable
+from tallybook.adapters.runs.index import RunIndex
+from tallybook.adapters.sql.catalog import SqlCatalog
+from tallybook.adapters.sql.database import open_database, sqlite_url
+from tallybook.adapters.sqlite.event_log import SqliteEventLog
+from tallybook.kernel.errors import Corrupt, TallybookError, Unavailable
+from tallybook.serve.worker.pipeline import events_dir, partition_numbers, trim_mark
+from tallybook.settings import Settings
+from tallybook.store.flow import Pumped, catch_up, next_columns, pump_once
+from tallybook.store.ports import LogPosition
+from tallybook.transport.columns import ColumnSet
+from tallybook.transport.ports import LogRow
+
+IDLE_SECONDS = 0.02
+COMMIT_SECONDS = 0.25
+"""Shortest time between two commits while there is no backlog, so that files are not tiny."""
+RETRY_SECONDS = 1.0
+HOUSEKEEPING_SECONDS = 2.0
+CONFLICTS_KEPT = 1_000
+
+
+class Pump:
+    """Reads all partitions, owns the duplicate index, commits to the lake.
+
+    Args:
+        settings: folders and limits.
+
+    Raises:
+        Unavailable, Corrupt: lake, index or control database cannot be opened.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Open everything and bring the index up to the lake."""
+        self._settings = settings
+        self._log = structlog.get_logger("pump")
+        self._table = DeltaEventTable(events_dir(settings))
+        self._index = RunIndex(settings.lake_dir / "index")
+        caught = catch_up(self._index, self._table)
+        self._log.info("pump.started", head=self._table.head(), index_commits_read=caught)
+        self._catalog = SqlCatalog(open_database(sqlite_url(settings.control_db)))
+        self._logs: dict[LogPosition, SqliteEventLog] = {}
+        self._broken: dict[int, str] = {}
+        self._columns: ColumnSet | None = None
+        self._columns_version = -1
+
+    def step(self) -> Pumped | None:
+        """Make one commit of what the log holds; None where there is nothing."""
+        return pump_once(self.partitions(), self._table, self._index, self.columns(), self._park)
+
+    def _park(self, position: LogPosition, row: LogRow) -> None:
+        """Keep the bytes of a damaged row, loudly; its senders must send again."""
+        folder = self._settings.log_dir / "parked"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"p{position.partition}-{position.epoch}-{row.offset}.bin"
+        path.write_bytes(self._logs[position].raw(row.offset))
+        self._log.error("pump.row_damaged", parked=str(path), events=row.events)
+
+    def recover(self) -> None:
+        """After a failure, start from what is on disk."""
+        self.reopen()
+        catch_up(self._index, self._table)
+
+    def partitions(self) -> Mapping[LogPosition, SqliteEventLog]:
+        """Return the readable partitions; one that cannot be read is reported and left out."""
+        known = {position.partition for position in self._logs}
+        for number in partition_numbers(self._settings.log_dir):
+            if number not in known:
+                self._open(number)
+        return self._logs
+
+    def _open(self, number: int) -> None:
+        try:
+            log = SqliteEventLog(self._settings.log_dir / f"p{number}.db", readonly=True)
+        except (Corrupt, Unavailable) as error:
+            if self._broken.get(number) != str(error):
+                self._broken[number] = str(error)
+                self._log.error("pump.partition_unreadable", partition=number, error=str(error))
+            return
+        self._broken.pop(number, None)
+        self._logs[LogPosition(log.epoch, number)] = log
+
+    def reopen(self) -> None:
+        """Close all partitions, so that replaced files are found; they open again on demand."""
+        for log in self._logs.values():
+            log.close()
+        self._logs = {}
+
+    def columns(self) -> ColumnSet:
+        """Return the typed columns of the next commit."""
+        version = self._catalog.version()
+        if self._columns is None or version != self._columns_version:
+            present = self._table.typed_columns()
+            wanted = {name for _, meter in self._catalog.all_meters() for name in meter.columns()}
+            room = max(0, self._settings.limits.typed_columns_max - len(present))
+            added = sorted(wanted - set(present))[:room]
+            self._columns = next_columns(added, present)
+            self._columns_version = version
+        return self._columns
+
+    def say_what_may_go(self) -> None:
+        """Write each partition's trim mark: in the lake, and older than retention asks."""
+        before_us = time.time_ns() // 1000 - self._settings.retention.log_hours * 3_600_000_000
+        for position, log in self.partitions().items():
+            upto = min(self._table.offset(position), log.last_before(before_us))
+            path = trim_mark(self._settings.log_dir, position.partition)
+            draft = path.with_suffix(".trim-new")
+            draft.write_text(str(upto))
+            draft.replace(path)
+
+    def note(self, pumped: Pumped) -> None:
+        """Keep the newest conflicts where an operator finds them; the counters are exact."""
+        if pumped.conflicts.num_rows == 0:
+            return
+        rows = pumped.conflicts.select(["tenant", "source", "id", "time_us", "data"]).slice(0, 100).to_pylist()
+        self._log.warning("pump.id_conflict", commit=pumped.seq, rows=pumped.conflicts.num_rows)
+        path = self._settings.lake_dir / "conflicts.jsonl"
+        known = path.read_text().splitlines() if path.exists() else []
+        kept = [*known, *(json.dumps({"commit_seq": pumped.seq, **row}) for row in rows)]
+        path.write_text("\n".join(kept[-CONFLICTS_KEPT:]) + "\n")
+
+    def close(self) -> None:
+        """Write the index to disk, so that the next start reads nothing again."""
+        self._index.flush()
+        self.reopen()
+
+
+def run_pump(settings: Settings, stop: threading.Event) -> None:
+    """Pump until asked to stop; then once more, so that an orderly stop leaves no lag."""
+    pump = Pump(settings)
+    housekept = committed = 0.0
+    recovering = False
+    while not stop.is_set():
+        backlog = False
+        try:
+            if recovering:
+                pump.recover()
+                recovering = False
+            if time.monotonic() - committed >= COMMIT_SECONDS:
+                pumped = pump.step()
+                if pumped is not None:
+                    committed = time.monotonic()
+                    backlog = pumped.more
+                    pump.note(pumped)
+            if time.monotonic() - housekept > HOUSEKEEPING_SECONDS:
+                housekept = time.monotonic()
+                pump.say_what_may_go()
+        except Unavailable as error:
+            structlog.get_logger("pump").error("pump.waiting", error=str(error))
+            stop.wait(RETRY_SECONDS)
+            recovering = True
+        if backlog:
+            committed = 0.0
+        else:
+            stop.wait(IDLE_SECONDS)
+    _last_step(pump)
+
+
+def _last_step(pump: Pump) -> None:
+    try:
+        while (pumped := pump.step()) is not None:
+            pump.note(pumped)
+    except TallybookError as error:
+        structlog.get_logger("pump").error("pump.stopped_behind", error=str(error))
+    finally:
+        pump.close()
