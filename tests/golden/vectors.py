@@ -1,0 +1,29 @@
+"""Finds the worked cases beside the repository; says loudly when they are absent."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "vectors"
+Case = dict[str, Any]
+
+
+def cases(system: str, *areas: str) -> list[Case]:
+    """Return the cases of a system in these areas, at collection time; [] where absent."""
+    path = FOLDER / f"{system}.json"
+    if not path.exists():
+        return []
+    found: list[Case] = json.loads(path.read_text(encoding="utf-8"))
+    return [case for case in found if case["area"] in areas]
+
+
+def require() -> None:
+    """Skip with a reason where the cases are absent; in CI that is a failure."""
+    if not FOLDER.exists():
+        message = f"worked cases are absent: {FOLDER} does not exist"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
