@@ -25,7 +25,6 @@ from tallybook.settings import Settings
 from tallybook.store.commit import all_columns
 from tallybook.store.compact import clustered, next_merge
 
-TIDY_SECONDS = 300
 STEPS_MAX = 8
 """Most roll-up steps of one meter a round, so that no meter starves another."""
 
@@ -54,7 +53,7 @@ class LakeKeeper:
         while self.compact():
             pass
         self.trim_orphans()
-        if time.monotonic() - self._tidied > TIDY_SECONDS:
+        if time.monotonic() - self._tidied > self._settings.lake.tidy_seconds:
             self._tidied = time.monotonic()
             self.tidy(self._settings.retention.vacuum_hours)
 

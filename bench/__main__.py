@@ -1,0 +1,263 @@
+"""`make bench`: measures this machine and writes bench/REPORT.md and bench/REPORT.json.
+
+Server and load generator run on the same cores; the generator's CPU is reported. Every figure
+stands beside its target of CONTRACTS §7 as it is, reached or not.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import psutil
+
+from bench.bounds import bounds
+from bench.load import Plan, Result
+from tests.e2e.server import KEY, Server
+
+HERE = Path(__file__).parent
+CATALOG = """
+[[meter]]
+key = "requests"
+event_type = "http.server.request"
+aggregation = "COUNT"
+group_by = { status = "$.status" }
+
+[[meter]]
+key = "bytes"
+event_type = "http.server.request"
+aggregation = "SUM"
+value = "$.bytes"
+group_by = { region = "$.region", status = "$.status" }
+
+[[plan]]
+key = "bench"
+currency = "USD"
+""" + "".join(
+    f"""
+[[plan.charge]]
+key = "c{i}"
+meter = "{meter}"
+price = {{ type = "graduated", tiers = [{{ up_to = "1000", unit_amount = "0.001" }}, {{ unit_amount = "0.0005" }}] }}
+"""
+    for i, meter in enumerate(["requests", "bytes", "requests", "bytes", "requests"])
+)
+CUSTOMERS = 1000
+
+
+class Figure(msgspec.Struct, kw_only=True):
+    """One line of the report."""
+
+    name: str
+    value: str
+    target: str
+    note: str = ""
+
+
+def generator(plan: Plan) -> "subprocess.Popen[bytes]":
+    """Start the load generator in a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    process.stdin.write(msgspec.json.encode(plan))
+    process.stdin.close()
+    return process
+
+
+def finished(process: "subprocess.Popen[bytes]") -> Result:
+    """Wait for a generator and return its result."""
+    assert process.stdout is not None
+    return msgspec.json.decode(process.stdout.read(), type=Result)
+
+
+def plan_for(server: Server, run: str, **more: Any) -> Plan:
+    """Return a plan against a server."""
+    parts = urlsplit(server.url)
+    return Plan(host=parts.hostname or "", port=parts.port or 0, key=KEY, run=run, subjects=CUSTOMERS, **more)
+
+
+def memory_mb(server: Server) -> float:
+    """Return the resident memory of the whole process tree."""
+    pids = [server.pid, *(child["pid"] for child in server.children())]
+    return sum(psutil.Process(pid).memory_info().rss for pid in pids) / 2**20
+
+
+def counted(server: Server) -> int:
+    """Return how many requests the meter counts now."""
+    answer = server.get("/api/v1/meters/requests/query")["data"]
+    return int(answer[0]["value"]) if answer else 0
+
+
+def batches(server: Server, seconds: float) -> list[Figure]:
+    """Measure accepting in batches, and how long the lake takes to follow."""
+    before = counted(server)
+    rates, shares = [], []
+    sent = 0
+    started = time.perf_counter()
+    for i in range(3):
+        result = finished(generator(plan_for(server, f"b{i}", seconds=seconds / 3)))
+        assert result.refused == 0, result
+        rates.append(result.events / result.seconds)
+        shares.append(result.cpu_seconds / result.seconds)
+        sent += result.events
+    server.caught_up(600)
+    spent = time.perf_counter() - started
+    found = counted(server) - before
+    assert found == sent, f"{found} counted of {sent} acknowledged"
+    return [
+        Figure(
+            name="durable accept over HTTP, 1,000 events a request",
+            value=f"{statistics.median(rates):,.0f} events/s",
+            target="1,000,000 events/s",
+            note=f"generator used {statistics.median(shares):.2f} of a core; {sent:,} events, all counted",
+        ),
+        Figure(
+            name="accepted, in the lake and queryable, sustained",
+            value=f"{sent / spent:,.0f} events/s",
+            target="400,000 events/s",
+            note=f"from the first request until the lake held all of them; peak memory {memory_mb(server):,.0f} MiB",
+        ),
+    ]
+
+
+def singles(server: Server, seconds: float) -> Figure:
+    """Measure one event a request."""
+    result = finished(generator(plan_for(server, "s", seconds=seconds, batch=1, connections=32)))
+    assert result.refused == 0, result
+    return Figure(
+        name="durable accept over HTTP, one event a request",
+        value=f"{result.requests / result.seconds:,.0f} requests/s, p99 {result.latency_p99_ms:.1f} ms",
+        target="10,000 requests/s, p99 < 25 ms",
+        note=f"32 connections; generator used {result.cpu_seconds / result.seconds:.2f} of a core",
+    )
+
+
+def freshness(server: Server) -> Figure:
+    """Measure how long an acknowledged event takes to be counted, at a moderate rate."""
+    background = generator(plan_for(server, "f", seconds=12.0, rate=50_000.0))
+    waits = []
+    for i in range(40):
+        body = {"specversion": "1.0", "id": f"fresh-{i}", "source": "/bench", "type": "fresh", "data": {}}
+        server.post("/api/v1/events", json.dumps(body), kind="application/cloudevents+json")
+        started = time.perf_counter()
+        while not server.get(f"/api/v1/events?type=fresh&id=fresh-{i}")["data"]:
+            time.sleep(0.02)
+        waits.append(time.perf_counter() - started)
+    finished(background)
+    waits.sort()
+    return Figure(
+        name="freshness: acknowledged until a query sees it",
+        value=f"p50 {waits[len(waits) // 2]:.2f} s, p99 {waits[-1]:.2f} s",
+        target="p99 < 2 s",
+        note="while 50,000 events/s come in; 40 probes",
+    )
+
+
+def queries(server: Server) -> Figure:
+    """Measure one customer's month by hour."""
+    path = (
+        "/api/v1/meters/bytes/query?subject=customer-7&windowSize=HOUR"
+        "&from=2026-11-01T00:00:00Z&to=2026-12-01T00:00:00Z"
+    )
+    times = []
+    for _ in range(20):
+        started = time.perf_counter()
+        server.get(path)
+        times.append((time.perf_counter() - started) * 1000)
+    stored = server.get("/api/v1/status")["lake"]["accepted"]
+    return Figure(
+        name="meter query, one customer, one month by hour",
+        value=f"median {statistics.median(times):.0f} ms",
+        target="< 50 ms at 100 M events stored",
+        note=f"{stored:,} events stored",
+    )
+
+
+def invoices(server: Server) -> Figure:
+    """Measure a billing run of five lines an invoice."""
+    customers = "".join(
+        f'\n[[customer]]\nkey = "customer-{i}"\ncurrency = "USD"\nsubjects = ["customer-{i}"]\n'
+        f'\n[[subscription]]\nkey = "s{i}"\ncustomer = "customer-{i}"\nplan = "bench"\nstart = "2026-11-01"\n'
+        for i in range(CUSTOMERS)
+    )
+    server.post("/api/v1/catalog/apply", CATALOG + customers, kind="application/toml")
+    started = time.perf_counter()
+    made = server.bill_until_now()
+    spent = time.perf_counter() - started
+    return Figure(
+        name="invoice run, without documents",
+        value=f"{CUSTOMERS / spent:,.0f} invoices/s of 5 lines",
+        target="10,000 invoices/s",
+        note=f"{len(made)} invoices, from the request until the run says done",
+    )
+
+
+def start_time(folder: Path) -> Figure:
+    """Measure start to ready on a folder that exists."""
+    times = []
+    for _ in range(3):
+        server = Server(folder)
+        started = time.perf_counter()
+        with server:
+            times.append(time.perf_counter() - started)
+    return Figure(
+        name="start to ready",
+        value=f"median {statistics.median(times):.2f} s",
+        target="< 1 s",
+        note="whole process tree: supervisor, two API workers, pump, job runner",
+    )
+
+
+def report(figures: list[Figure], bare: dict[str, float]) -> str:
+    """Return the report as Markdown."""
+    machine = f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.platform()}"
+    versions = ", ".join(f"{n} {version(n)}" for n in ("granian", "msgspec", "pyarrow", "duckdb", "deltalake"))
+    lines = [
+        "# Benchmark report",
+        "",
+        f"Machine: {machine}. Python {platform.python_version()}; {versions}.",
+        "Server and load generator share the cores. Figures vary with the machine: compare ratios.",
+        "",
+        "| figure | measured | target | how |",
+        "|---|---|---|---|",
+        *(f"| {f.name} | {f.value} | {f.target} | {f.note} |" for f in figures),
+        "",
+        "The bare minimum in the same run, one thread, nothing else done:",
+        "",
+        "| step | events/s |",
+        "|---|---|",
+        *(f"| {name} | {value:,.0f} |" for name, value in bare.items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure everything; `--quick` for a tenth of the time."""
+    seconds = 6.0 if "--quick" in sys.argv else 30.0
+    bare = bounds()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "data"
+        with Server(folder, {"TALLYBOOK__SERVER__ACCESS_LOG": "false"}) as server:
+            server.post("/api/v1/catalog/apply", CATALOG, kind="application/toml")
+            figures = batches(server, seconds)
+            figures += [singles(server, seconds / 3), freshness(server), queries(server), invoices(server)]
+        figures.append(start_time(folder))
+    text = report(figures, bare)
+    (HERE / "REPORT.md").write_text(text)
+    (HERE / "REPORT.json").write_text(json.dumps([msgspec.to_builtins(f) for f in figures], indent=1))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

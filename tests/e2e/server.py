@@ -1,0 +1,156 @@
+"""A real server on loopback, as a person would start it, for tests that talk to it from outside."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from tallybook.adapters.http.client import Client
+from tallybook.kernel.errors import TallybookError
+from tallybook.serve.supervisor.folder import is_locked, read_info
+from tallybook.serve.supervisor.tree import answers
+
+KEY = "tb_test_key_for_loopback_only_0123456789"
+START_SECONDS_MAX = 60.0
+
+
+class Server:
+    """`tallybook serve` on a folder and a free port; stopped at the end of the block.
+
+    Attributes:
+        starts: how often it was started.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        """Nothing is started yet."""
+        self.folder = folder
+        self.starts = 0
+        self._environment = {**os.environ, "TALLYBOOK_FIRST_KEY": KEY, **(settings or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log = folder.parent / f"{folder.name}.log"
+
+    def __enter__(self) -> Self:
+        """Start, and wait until it is ready."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop in order."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(60)
+
+    def start(self) -> None:
+        """Start the process tree."""
+        self.starts += 1
+        command = [sys.executable, "-m", "tallybook", "serve", "--data", str(self.folder), "--port", "0"]
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=output, env=self._environment, stdin=subprocess.DEVNULL
+            )
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until this process answers; it may die meanwhile, which the caller notices."""
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while self.alive() and time.monotonic() < deadline:
+            info = read_info(self.folder)
+            if info is not None and info.pid == self.pid and answers(info.url):
+                return
+            time.sleep(0.02)
+        if self.alive():
+            raise AssertionError(f"the server is not ready: {self.log.read_text()[-3000:]}")
+
+    def alive(self) -> bool:
+        """Whether the supervisor runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def url(self) -> str:
+        """The address; a stale one where the server was killed."""
+        info = read_info(self.folder)
+        return info.url if info is not None else "http://127.0.0.1:9"
+
+    def children(self) -> list[dict[str, Any]]:
+        """Return kind and pid of the children that `server.json` names."""
+        info = read_info(self.folder)
+        if info is None or info.pid != self.pid:
+            return []
+        return [{"kind": child.kind, "pid": child.pid} for child in info.children]
+
+    def revive(self) -> None:
+        """Start again where the supervisor is gone, once its last child has given up the lock."""
+        for _ in range(10):
+            time.sleep(0.05)
+            if self.alive():
+                return
+            deadline = time.monotonic() + 30
+            while is_locked(self.folder) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert not is_locked(self.folder), "children outlived their supervisor"
+            self.start()
+        raise AssertionError(f"the server does not stay up: {self.log.read_text()[-3000:]}")
+
+    def client(self, key: str = KEY) -> Client:
+        """Return a client of this server."""
+        return Client(self.url, key)
+
+    def get(self, path: str) -> Any:
+        """Return a JSON answer; retried while processes come back."""
+        return self._retried(lambda: msgspec.json.decode(self.raw("GET", path)))
+
+    def post(self, path: str, body: str | bytes, kind: str = "application/json") -> Any:
+        """Send a body once and return the JSON answer."""
+        answer = self.raw("POST", path, body, kind)
+        return msgspec.json.decode(answer) if answer else None
+
+    def raw(self, method: str, path: str, body: str | bytes = b"", kind: str = "application/json") -> bytes:
+        """Return the bytes of an answer."""
+        content = body.encode() if isinstance(body, str) else body
+        with self.client() as client:
+            return client.raw(method, path, content=content, headers={"Content-Type": kind}).content
+
+    def caught_up(self, seconds: float = 60) -> None:
+        """Wait until everything acknowledged is in the lake."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.revive()
+            if all(p["events_behind"] == 0 for p in self.get("/api/v1/status")["partitions"]):
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"the lake does not catch up: {self.get('/api/v1/status')}")
+
+    def bill_until_now(self) -> list[str]:
+        """Run a billing run to its end; return the ids of all invoices."""
+        run = self.post("/api/v1/billing-runs", '{"until": "now"}')
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            self.revive()
+            state = self.get(f"/api/v1/billing-runs/{run['id']}")
+            if state["state"] == "done":
+                return [invoice["id"] for invoice in self.get("/api/v1/invoices?limit=1000")["data"]]
+            assert state["state"] != "failed", state
+            time.sleep(0.1)
+        raise AssertionError("the billing run does not end")
+
+    def _retried(self, call: Any) -> Any:
+        for attempt in range(50):
+            try:
+                return call()
+            except TallybookError:
+                if attempt == 49:
+                    raise
+                self.revive()
+                time.sleep(0.2)
+        return None
