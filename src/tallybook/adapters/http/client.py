@@ -188,7 +188,7 @@ class Client:
         except httpx2.TimeoutException as error:
             raise Timeout(f"{self.url} did not answer in time") from error
         except (httpx2.HTTPError, httpx2.StreamError) as error:
-            raise Unavailable(f"{self.url}: {error or type(error).__name__}") from error
+            raise Unavailable(f"{self.url}: {str(error) or type(error).__name__}") from error
 
 
 def decoded(content: bytes, into: type[T] | Any = Any) -> T | Any:
@@ -231,7 +231,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _tls(ca_file: str | None) -> Any:
-    import ssl  # noqa: PLC0415 - a plain connection does not need it
+    import ssl
 
     try:
         return ssl.create_default_context(cafile=ca_file)

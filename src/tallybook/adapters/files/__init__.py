@@ -1,0 +1,1 @@
+"""Files of lines: read by position, followed through rotation, parked on refusal."""

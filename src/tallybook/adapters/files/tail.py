@@ -1,0 +1,192 @@
+"""Follows a log file through everything that rotation does to it.
+
+On every read the files behind the name are looked at, oldest first: rotated siblings
+(`access.log.1`, `access.log-20150517`, `access.log.2.gz`), a file that was renamed or deleted while
+it was open, and the file of that name. What each is, its first line tells; where reading goes on,
+the position kept for that. So nothing depends on names or inodes surviving a restart, and
+`copytruncate` loses no line that reached the copy.
+
+Known limit: lines that are deleted before they are read (rotation that keeps no copy while the
+agent is down; truncation without a copy) cannot be read by anybody.
+"""
+
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from tallybook.adapters.files.lines import LineFile, first_line_print, still_there
+from tallybook.collect.following import Chunk, Followed, Position
+from tallybook.collect.lines import Line
+from tallybook.kernel.errors import Unavailable
+
+_HELD_MAX = 2
+_DATED = r"[.-]\d[\d._T-]*"
+
+
+class Candidate:
+    """One file that may hold lines not read yet."""
+
+    def __init__(self, file: BinaryIO, stat: os.stat_result, *, current: bool) -> None:
+        """Keep the open file and what was known of it when it was opened."""
+        self.file = file
+        self.current = current
+        self.modified_us = stat.st_mtime_ns // 1000
+        self.key = (stat.st_dev, stat.st_ino)
+        self.state = (stat.st_size, stat.st_mtime_ns)
+
+
+class FileTail:
+    """`LineSource` of one log file by its path.
+
+    Args:
+        path: the live file; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is opened before the first read."""
+        self._path = path.absolute()
+        self._sibling = _sibling_pattern(path.name)
+        self._held: list[BinaryIO] = []
+        self._done: dict[tuple[int, int], tuple[int, int]] = {}
+
+    @property
+    def name(self) -> str:
+        """The absolute path."""
+        return str(self._path)
+
+    def read(self, followed: Followed, bytes_max: int) -> Chunk:
+        """Return the next complete lines, oldest file first; none when all is read.
+
+        Raises:
+            Unavailable: a file cannot be read.
+        """
+        try:
+            for candidate in self._candidates(followed):
+                chunk = self._from(candidate, followed, bytes_max)
+                if chunk is not None:
+                    return chunk
+        except OSError as error:
+            raise Unavailable(f"{self._path}: {error.strerror or error}") from error
+        return Chunk(lines=(), fingerprint="", followed=followed)
+
+    def close(self) -> None:
+        """Close what is held open."""
+        while self._held:
+            self._held.pop().close()
+
+    def _candidates(self, followed: Followed) -> Iterator[Candidate]:
+        if followed.files:
+            yield from self._siblings()
+        current = self._open_current()
+        for file in self._held:
+            stat = os.fstat(file.fileno())
+            yield Candidate(file, stat, current=file is current)
+
+    def _open_current(self) -> BinaryIO | None:
+        """Return the open file that has the name now; one that lost the name stays held."""
+        try:
+            stat = self._path.stat()
+        except FileNotFoundError:
+            return None
+        for file in self._held:
+            held = os.fstat(file.fileno())
+            if (held.st_dev, held.st_ino) == (stat.st_dev, stat.st_ino):
+                return file
+        opened = self._path.open("rb")
+        self._held.append(opened)
+        while len(self._held) > _HELD_MAX:
+            self._held.pop(0).close()
+        return opened
+
+    def _siblings(self) -> Iterator[Candidate]:
+        """Yield rotated files that changed since they were read to the end, oldest first."""
+        found = []
+        with os.scandir(self._path.parent) as entries:
+            for entry in entries:
+                if self._sibling.fullmatch(entry.name) and entry.is_file():
+                    found.append((entry.stat().st_mtime_ns, entry.path))
+        for _, path in sorted(found):
+            yield from self._sibling_at(Path(path))
+
+    def _sibling_at(self, path: Path) -> Iterator[Candidate]:
+        try:
+            stat = path.stat()
+            if self._done.get((stat.st_dev, stat.st_ino)) == (stat.st_size, stat.st_mtime_ns):
+                return
+            opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+        except FileNotFoundError:  # rotated on since it was listed; it is found again
+            return
+        with opened as file:
+            yield Candidate(cast("BinaryIO", file), stat, current=False)
+
+    def _from(self, candidate: Candidate, followed: Followed, bytes_max: int) -> Chunk | None:
+        if self._done.get(candidate.key) == candidate.state:
+            return None
+        try:
+            chunk = _next_lines(candidate, followed, bytes_max)
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            return None  # being compressed just now; its original is still there
+        if chunk is None or not chunk.lines:
+            self._done[candidate.key] = candidate.state
+            return None
+        return chunk
+
+
+def _next_lines(candidate: Candidate, followed: Followed, bytes_max: int) -> Chunk | None:
+    """Return the next lines of one file, None where it is nothing to read."""
+    found = first_line_print(candidate.file)
+    if found is None:
+        return None
+    known = followed.find(found)
+    notes: tuple[str, ...] = ()
+    if known is None:
+        unread = candidate.current or candidate.modified_us > followed.modified_us
+        if not unread:
+            return None
+        known = Position(fingerprint=found)
+    elif not _holds(candidate.file, known):
+        if not candidate.current:
+            return None
+        notes = ("the file was written anew; reading it from the start",)
+        known = Position(fingerprint=found)
+    lines = tuple(_up_to(LineFile(candidate.file, _sought(candidate.file, known)), bytes_max))
+    after = followed.moved(known.after(lines[-1]), candidate.modified_us) if lines else followed
+    return Chunk(lines=lines, fingerprint=found, followed=after, notes=notes)
+
+
+def _sought(file: BinaryIO, position: Position) -> int:
+    file.seek(position.offset)
+    return position.offset
+
+
+def _holds(file: BinaryIO, known: Position) -> bool:
+    if not known.last_digest:
+        return True
+    return still_there(file, known.last_offset, known.last_length, known.last_digest)
+
+
+def _up_to(lines: LineFile, bytes_max: int) -> Iterator[Line]:
+    """Yield lines until they add up to `bytes_max`, at least one."""
+    budget = bytes_max
+
+    def affordable(line: Line) -> bool:
+        nonlocal budget
+        before = budget
+        budget -= line.length + 1
+        return before > 0
+
+    return takewhile(affordable, lines)
+
+
+def _sibling_pattern(name: str) -> "re.Pattern[str]":
+    stem, dot, extension = name.rpartition(".")
+    whole = re.escape(name) + rf"(?:{_DATED}|\.old)(?:\.gz)?"
+    if not stem:
+        return re.compile(whole)
+    between = re.escape(stem) + _DATED + re.escape(dot + extension) + r"(?:\.gz)?"
+    return re.compile(f"{whole}|{between}")

@@ -1,0 +1,79 @@
+"""Sends batches of events to the server, compressed.
+
+`?partial=true`: the server stores what is right and files the rest in quarantine, so one bad event
+never holds the others up.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import zstandard
+
+from tallybook.adapters.http.client import Client, decoded
+from tallybook.collect.ports import Receipt
+from tallybook.collect.spool import joined, parted
+from tallybook.kernel.errors import Corrupt
+from tallybook.kernel.limits import REQUEST_BYTES_MAX
+
+EVENTS_PATH = "/api/v1/events"
+_LEVEL = 6
+_HEADERS = {
+    "Content-Type": "application/cloudevents-batch+json",
+    "Content-Encoding": "zstd",
+    "Accept": "application/json",
+}
+
+
+class ZstdPacking:
+    """`Packing` as zstd-compressed JSON, the body that one request carries."""
+
+    def __init__(self) -> None:
+        """Keep the settings; a compressor is made for each batch and costs little memory."""
+        self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+
+    def pack(self, pieces: Sequence[bytes]) -> bytes:
+        """Return the body of a request with these events."""
+        return self._compressor.compress(joined(pieces))
+
+    def unpack(self, payload: bytes) -> list[bytes]:
+        """Return the events of a body.
+
+        Raises:
+            Corrupt: it is no such body.
+        """
+        try:
+            plain = zstandard.ZstdDecompressor().decompress(
+                payload, max_output_size=REQUEST_BYTES_MAX
+            )
+            return parted(plain)
+        except (zstandard.ZstdError, msgspec.MsgspecError) as error:
+            raise Corrupt(f"a spooled batch cannot be read: {error}") from error
+
+
+class _Quarantined(msgspec.Struct, frozen=True):
+    index: int = -1
+    code: str = ""
+    message: str = ""
+
+
+class _PartialAnswer(msgspec.Struct, frozen=True):
+    stored: int
+    quarantined: list[_Quarantined] = []
+
+
+class HttpEventSender:
+    """`EventSender` over HTTP."""
+
+    def __init__(self, client: Client) -> None:
+        """Use this client; its address and key decide where the events go."""
+        self._client = client
+
+    def send(self, payload: bytes, events: int) -> Receipt:
+        """Send one batch; on return the server has it on stable storage."""
+        answer = self._client.raw(
+            "POST", EVENTS_PATH, content=payload, headers=_HEADERS, params={"partial": "true"}
+        )
+        if not answer.content:  # 204: everything was stored
+            return Receipt(stored=events)
+        said = decoded(answer.content, _PartialAnswer)
+        return Receipt(stored=said.stored, quarantined=len(said.quarantined))

@@ -1,0 +1,97 @@
+"""Read, decide, write: a host reading, the next lines of a file, one batch to the server."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+import msgspec
+
+from tallybook.collect.fileid import origin_of
+from tallybook.collect.following import Followed
+from tallybook.collect.formats.choice import LogFormat, piece_of
+from tallybook.collect.host import HostState, host_round
+from tallybook.collect.ports import EventSender, HostReader, LineSource, Packing, Parking, Receipt
+from tallybook.collect.spool import cut, encode_event
+from tallybook.kernel.errors import Corrupt, Invalid
+from tallybook.transport.ports import Batch, EventLog
+
+T = TypeVar("T")
+
+HOST_CURSOR = "host"
+CHUNK_BYTES_MAX = 256 * 1024
+"""How much of a file is in memory at once; keeps the agent small through any backlog."""
+
+
+class LinesRead(msgspec.Struct, frozen=True):
+    """How many lines one step brought into the spool, and what a person should know."""
+
+    lines: int
+    notes: tuple[str, ...]
+
+
+def take_reading(reader: HostReader, spool: EventLog, packing: Packing, gap_after_us: int) -> int:
+    """Read the host once and spool its events with the new baselines; return how many events."""
+    known = spool.cursors().get(HOST_CURSOR)
+    state = _decoded(known, HostState) if known is not None else None
+    found = host_round(reader.read(), state, gap_after_us)
+    batches = _batches((encode_event(event) for event in found.events), packing)
+    spool.append(batches, {HOST_CURSOR: msgspec.json.encode(found.state).decode()})
+    return len(found.events)
+
+
+def read_lines(
+    source: LineSource, form: LogFormat, own_source: str | None, spool: EventLog, packing: Packing
+) -> LinesRead:
+    """Spool the next lines of a file together with the new position; 0 lines is up to date.
+
+    Args:
+        source: the file.
+        form: the format of its lines.
+        own_source: the events' source, None for the file's fingerprint.
+        spool: where events and position go, in one transaction.
+        packing: compresses.
+    """
+    cursor = f"file:{source.name}"
+    known = spool.cursors().get(cursor)
+    followed = _decoded(known, Followed) if known is not None else Followed()
+    chunk = source.read(followed, CHUNK_BYTES_MAX)
+    if chunk.lines:
+        origin = origin_of(chunk.fingerprint, own_source)
+        pieces = (piece_of(line, origin, form) for line in chunk.lines)
+        position = msgspec.json.encode(chunk.followed).decode()
+        spool.append(_batches(pieces, packing), {cursor: position})
+    return LinesRead(len(chunk.lines), chunk.notes)
+
+
+def deliver(
+    payload: bytes, events: int, sender: EventSender, packing: Packing, parking: Parking
+) -> Receipt:
+    """Send one batch; one that is refused as a whole is halved until the guilty event is found.
+
+    The guilty event is parked with its reason, so one bad event never blocks the rest.
+
+    Raises:
+        Refused: the key or the address will not do; nothing is parked for that.
+        Unavailable: not now; send the same again.
+    """
+    try:
+        return sender.send(payload, events)
+    except Invalid as error:
+        pieces = packing.unpack(payload)
+        if len(pieces) == 1:
+            parking.park(pieces[0], error)
+            return Receipt(parked=1)
+    middle = len(pieces) // 2
+    halves = (pieces[:middle], pieces[middle:])
+    results = [deliver(packing.pack(h), len(h), sender, packing, parking) for h in halves]
+    return results[0] + results[1]
+
+
+def _batches(pieces: Iterable[bytes], packing: Packing) -> list[Batch]:
+    return [Batch(len(batch), packing.pack(batch)) for batch in cut(pieces)]
+
+
+def _decoded(text: str, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.MsgspecError as error:
+        raise Corrupt(f"the spool keeps a position that cannot be read: {error}") from error

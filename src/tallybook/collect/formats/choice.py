@@ -1,0 +1,65 @@
+"""The formats a line can have, by name, and the wire JSON of the event each line becomes."""
+
+from typing import Literal, get_args
+
+from tallybook.collect.fileid import Origin
+from tallybook.collect.formats.accesslog import parse_combined, parse_common
+from tallybook.collect.formats.jsonlog import parse_json
+from tallybook.collect.lines import Envelope, Line, Parse, line_event, parsed, unparsed_event
+from tallybook.collect.spool import encode_event, fits
+from tallybook.kernel.errors import Invalid
+from tallybook.kernel.limits import EVENT_BYTES_MAX
+from tallybook.kernel.problem import Problem
+
+LogName = Literal["combined", "common", "json"]
+LOG_NAMES: tuple[str, ...] = get_args(LogName)
+_PARSERS: dict[str, Parse] = {
+    "combined": parse_combined,
+    "common": parse_common,
+    "json": parse_json,
+}
+
+
+class LogFormat:
+    """A named way to read lines.
+
+    Args:
+        name: for the quarantine and for people.
+        parse: reads one line.
+        complete_at_end: whether a last line without a line end can be told from one cut off.
+    """
+
+    def __init__(self, name: str, parse: Parse, *, complete_at_end: bool) -> None:
+        """Keep the parts."""
+        self.name = name
+        self.parse = parse
+        self.complete_at_end = complete_at_end
+
+
+def log_format(name: str) -> LogFormat:
+    """Return an access-log format.
+
+    A combined line ends with a quote and a JSON line with a brace, so a cut is noticed; a common
+    line ends with digits, of which some may be missing.
+
+    Raises:
+        Invalid: there is no such format.
+    """
+    parse = _PARSERS.get(name)
+    if parse is None:
+        raise Invalid(f"'{name}' is not one of {', '.join(LOG_NAMES)}", field="format")
+    return LogFormat(name, parse, complete_at_end=name != "common")
+
+
+def piece_of(line: Line, origin: Origin, form: LogFormat) -> bytes:
+    """Return the event of a line as wire JSON; one too large goes to quarantine as such."""
+    found = parsed(line, form.parse)
+    if isinstance(found, Envelope):
+        piece = found.content
+    else:
+        piece = encode_event(line_event(line, origin, form.name, found))
+    if fits(piece):
+        return piece
+    message = f"the event has {len(piece)} bytes; {EVENT_BYTES_MAX} are allowed"
+    problem = Problem(code="line-too-long", message=message)
+    return encode_event(unparsed_event(line, origin, form.name, problem))
