@@ -10,10 +10,10 @@ ROOT = Path(__file__).parent
 SHARED = Path(os.environ.get("TALLYBOOK_SHARED", ROOT.parent / "shared"))
 IN_CI = bool(os.environ.get("CI"))
 
-_PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("laptop", **_PATIENT)
-settings.register_profile("ci", derandomize=True, print_blob=True, **_PATIENT)
-settings.register_profile("long", max_examples=1000, **_PATIENT)
+_SLOW_OK = [HealthCheck.too_slow]
+settings.register_profile("laptop", deadline=None, suppress_health_check=_SLOW_OK)
+settings.register_profile("ci", settings.get_profile("laptop"), derandomize=True, print_blob=True)
+settings.register_profile("long", settings.get_profile("laptop"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "laptop"))
 
 
