@@ -135,7 +135,7 @@ def judge_batch(
     row_hash = batch["row_hash"].to_numpy()
     verdict = look_up(keys, row_hash)
     new = np.flatnonzero(verdict.new)
-    stored = batch.take(pa.array(new)) if len(new) < batch.num_rows else batch
+    stored = batch.filter(pa.array(verdict.new)) if len(new) < batch.num_rows else batch
     seqs = pa.array(np.full(stored.num_rows, seq, dtype=np.int64))
     stored = stored.append_column(FIXED.field("commit_seq"), seqs)
     stored = stored.select([*FIXED.names, *typed_names(stored.schema)])
@@ -188,6 +188,6 @@ def _add(a: Counters, b: Counters) -> Counters:
 
 def concat(tables: Sequence[pa.Table]) -> pa.Table:
     """Return the rows of all tables, in order."""
-    return pa.concat_tables(tables).combine_chunks()
+    return pa.concat_tables(tables)
 
 

@@ -83,6 +83,8 @@ class LakeSource:
         if known is None:
             try:
                 names = pq.read_schema(path).names
+            except FileNotFoundError as error:
+                raise Replaced(f"lake file {path} is gone") from error
             except (OSError, pa.ArrowInvalid) as error:
                 raise Unavailable(f"lake file {path}: {error}") from error
             known = self._schemas[path] = frozenset(names)
@@ -100,9 +102,17 @@ class LakeSource:
         return pa.concat_tables(parts)
 
 
+class Replaced(Unavailable):
+    """A file of the list is gone: it was replaced, and then deleted, since the list was read."""
+
+    code = "lake-changed"
+
+
 def run(cursor: duckdb.DuckDBPyConnection, sql: Sql) -> list[tuple[object, ...]]:
     """Return the rows of a statement; engine failures become Unavailable."""
     try:
         return cursor.execute(sql.text, sql.params).fetchall()
+    except duckdb.IOException as error:
+        raise Replaced(f"lake: {error}") from error
     except duckdb.Error as error:
         raise Unavailable(f"query engine: {error}") from error

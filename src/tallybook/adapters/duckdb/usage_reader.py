@@ -7,16 +7,17 @@ An answer is the merge of three kinds of partials, exact for any snapshot and an
 3. raw rows of the commits c+1..cut.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from tallybook.adapters.duckdb.lake_files import LakeFiles, VersionedTable, of_commits, of_times
 from tallybook.adapters.duckdb.rollups import Rollup, Rollups
-from tallybook.adapters.duckdb.source import LakeSource, run
+from tallybook.adapters.duckdb.source import LakeSource, Replaced, run
 from tallybook.kernel.errors import Invalid
 from tallybook.meter.partial import Merged, finish, rolls_up, value_columns
 from tallybook.meter.sql import (
@@ -37,6 +38,8 @@ from tallybook.store.ports import LakeFile
 
 CUT_BUCKETS_MAX = 256
 """With more buckets cut by borders than this, everything is read from raw rows."""
+REPLACED_MAX = 3
+_Answer = TypeVar("_Answer")
 FAR_US = 1 << 62
 _EVENT = "id, source, type, subject, time_us, received_us, commit_seq, data, ext, problem, row_hash"
 
@@ -66,6 +69,9 @@ class LakeUsageReader:
     def usage(self, query: UsageQuery) -> list[Usage]:
         """Return the exact aggregates, ordered by window, owner, subject, group (None first)."""
         _check(query)
+        return _again(lambda: self._usage_once(query))
+
+    def _usage_once(self, query: UsageQuery) -> list[Usage]:
         cursor = self.source.cursor()
         try:
             self._register(cursor, query)
@@ -182,6 +188,9 @@ class LakeUsageReader:
         return self.recent(tenant, limit=limit, before=before, quarantined=True)
 
     def _over(self, sql: Sql, cut: int) -> list[tuple[object, ...]]:
+        return _again(lambda: self._over_once(sql, cut))
+
+    def _over_once(self, sql: Sql, cut: int) -> list[tuple[object, ...]]:
         cursor = self.source.cursor()
         try:
             _, files = self._files.now()
@@ -293,6 +302,16 @@ class LakeUsageReader:
 
 
 _JOIN = "JOIN own ON p.subject = own.subject AND p.at_us >= own.s AND p.at_us < own.e"
+
+
+def _again(work: Callable[[], _Answer]) -> _Answer:
+    """Do it; once more with a fresh file list where a file was replaced and deleted meanwhile."""
+    for _ in range(REPLACED_MAX):
+        try:
+            return work()
+        except Replaced:
+            continue
+    return work()
 
 
 def _check(query: UsageQuery) -> None:
