@@ -5,6 +5,7 @@ a reason to refuse the event.
 """
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -73,7 +74,7 @@ class ColumnSet:
         if not self.columns:
             return []
         rows = self._decoder.decode(b"[" + b",".join(datas) + b"]")
-        tops = {top: [_raw(row, field) for row in rows] for top, field in self._fields.items()}
+        tops = {top: _members(rows, field) for top, field in self._fields.items()}
         return [self._column_cells(column, tops, len(rows)) for column in self.columns]
 
     @staticmethod
@@ -84,9 +85,14 @@ class ColumnSet:
         return cells if not column.rest else [_walk(cell, column.rest) for cell in cells]
 
 
-def _raw(row: Any, field: str) -> Cell:
-    value = None if row is None else getattr(row, field)
-    return None if value is None or value is msgspec.UNSET else bytes(value)
+def _members(rows: Sequence[Any], field: str) -> list[Cell]:
+    unset = msgspec.UNSET
+    get = attrgetter(field)
+    if None not in rows:
+        return [None if (raw := get(row)) is unset else bytes(raw) for row in rows]
+    return [
+        None if row is None or (raw := get(row)) is unset else bytes(raw) for row in rows
+    ]
 
 
 def _walk(cell: Cell, rest: Sequence[Step]) -> Cell:
@@ -136,15 +142,40 @@ def number_array(cells: Sequence[Cell]) -> tuple[pa.Array, list[int]]:
 
     Cost: one vectorised cast; one value at a time only for a batch with an unusual value.
     """
-    texts = [_number_text(cell) for cell in cells]
+    plain = _spelled(cells, _DIGITS)
+    texts = None if plain is not None else [_number_text(cell) for cell in cells]
     try:
-        array = pa.array(texts, TEXT).cast(NUMBER)
+        array = (plain if plain is not None else pa.array(texts, TEXT)).cast(NUMBER)
     except pa.ArrowInvalid:
-        return _judged(texts)
+        return _judged(texts if texts is not None else [_number_text(cell) for cell in cells])
     largest = pc.max(pc.abs(array)).as_py()
     if largest is not None and largest >= MEASURE_MAX:
-        return _judged(texts)
+        return _judged(texts if texts is not None else [_number_text(cell) for cell in cells])
     return array, []
+
+
+_DIGITS = frozenset(b"-0123456789")
+_QUOTE = frozenset(b'"')
+
+
+def _spelled(cells: Sequence[Cell], first: frozenset[int]) -> pa.Array | None:
+    """Return the cells as text where every one of them starts with one of these bytes."""
+    firsts = {cell[0] for cell in cells if cell is not None}
+    return pa.array(cells, pa.binary()).cast(TEXT) if firsts <= first else None
+
+
+def text_array(cells: Sequence[Cell]) -> pa.Array:
+    """Return values as dimensions spell them; see `text_of`.
+
+    Cost: vectorised where all are numbers, or all plain strings.
+    """
+    numbers = _spelled(cells, _DIGITS)
+    if numbers is not None:
+        return numbers
+    strings = _spelled(cells, _QUOTE)
+    if strings is not None and not pc.any(pc.match_substring(strings, "\\")).as_py():
+        return pc.utf8_slice_codeunits(strings, 1, -1)
+    return pa.array([text_of(cell) for cell in cells], TEXT)
 
 
 def _judged(texts: Sequence[str | None]) -> tuple[pa.Array, list[int]]:
@@ -162,6 +193,6 @@ def typed_arrays(columns: ColumnSet, cells: Sequence[Sequence[Cell]]) -> tuple[l
             array, rows = number_array(column_cells)
             rounded.update(rows)
         else:
-            array = pa.array([text_of(cell) for cell in column_cells], TEXT)
+            array = text_array(column_cells)
         arrays.append(array)
     return arrays, rounded
