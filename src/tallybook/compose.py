@@ -1,0 +1,154 @@
+"""The composition root: the one place where the outside world enters.
+
+A process composes one `World` from its settings and hands parts of it to flows. Heavy parts are
+opened when they are first used, so that each process starts fast and pays for what it needs.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import Engine
+
+from tallybook.adapters.sql.catalog import SqlCatalog
+from tallybook.adapters.sql.database import open_database, sqlite_url
+from tallybook.adapters.sql.idempotency import SqlIdempotency
+from tallybook.adapters.sql.jobs import SqlJobs
+from tallybook.adapters.sql.keys import SqlKeys
+from tallybook.adapters.sql.quarantine import SqlQuarantine
+from tallybook.kernel.errors import Corrupt, Unavailable
+from tallybook.kernel.ids import uuid7_id
+from tallybook.settings import Settings
+
+if TYPE_CHECKING:
+    from tallybook.adapters.delta.event_table import DeltaEventTable
+    from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
+
+T = TypeVar("T")
+
+TENANT = "default"
+"""The tenant of the embedded server's first key (DECISIONS 18)."""
+
+
+class SystemClock:
+    """`Clock` of this machine."""
+
+    def now_us(self) -> int:
+        """Return the present instant, microseconds UTC."""
+        return time.time_ns() // 1000
+
+
+class RandomIds:
+    """`Ids` from this machine's clock and randomness; ids of one process grow strictly."""
+
+    def __init__(self) -> None:
+        """Start with the present millisecond."""
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def new(self, prefix: str) -> str:
+        """Return a fresh UUIDv7 with a type prefix."""
+        with self._lock:
+            self._last = max(self._last + 1, time.time_ns() // 1_000_000)
+            return uuid7_id(prefix, self._last, os.urandom(10))
+
+
+class World:
+    """Everything a process of the server may need, opened when first used.
+
+    Args:
+        settings: of this process.
+
+    Raises:
+        Unavailable: a part cannot be opened; raised where it is first used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Open nothing yet."""
+        self.settings = settings
+        self.clock = SystemClock()
+        self.ids = RandomIds()
+        self._opening = threading.RLock()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The control database."""
+        return self._once(lambda: open_database(sqlite_url(self.settings.control_db)))
+
+    @cached_property
+    def secret(self) -> bytes:
+        """The server's secret, under which keys and sessions are hashed."""
+        return read_secret(self.settings.data_dir / "secret")
+
+    @cached_property
+    def catalog(self) -> SqlCatalog:
+        """What is sold, to whom."""
+        return SqlCatalog(self.engine)
+
+    @cached_property
+    def keys(self) -> SqlKeys:
+        """API keys."""
+        return SqlKeys(self.engine)
+
+    @cached_property
+    def jobs(self) -> SqlJobs:
+        """Long work."""
+        return SqlJobs(self.engine)
+
+    @cached_property
+    def quarantine(self) -> SqlQuarantine:
+        """Decisions about quarantined events."""
+        return SqlQuarantine(self.engine)
+
+    @cached_property
+    def answers(self) -> SqlIdempotency:
+        """Answers remembered under an Idempotency-Key."""
+        return SqlIdempotency(self.engine)
+
+    @cached_property
+    def table(self) -> "DeltaEventTable":
+        """The lake's event table, for reading."""
+        from tallybook.adapters.delta.event_table import DeltaEventTable
+
+        return self._once(lambda: DeltaEventTable(self.settings.lake_dir / "events"))
+
+    @cached_property
+    def usage(self) -> "LakeUsageReader":
+        """Answers about usage."""
+        from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
+
+        lake = self.settings.lake
+        return self._once(
+            lambda: LakeUsageReader(
+                self.table,
+                self.settings.lake_dir / "rollups",
+                memory_limit=f"{lake.memory_mb}MB",
+                threads=lake.threads,
+            )
+        )
+
+    def _once(self, make: Callable[[], T]) -> T:
+        """Make a part while no other thread makes one."""
+        with self._opening:
+            return make()
+
+
+def read_secret(path: Path) -> bytes:
+    """Return the server's secret.
+
+    Raises:
+        Unavailable: it cannot be read.
+        Corrupt: it is too short to be one.
+    """
+    try:
+        secret = path.read_bytes()
+    except OSError as error:
+        message = f"the server's secret {path} cannot be read: {error.strerror}"
+        raise Unavailable(message, code="no-secret") from error
+    if len(secret) < 32:
+        raise Corrupt(f"{path} is too short; restore it from a backup", code="bad-secret")
+    return secret

@@ -1,0 +1,91 @@
+"""The front of an API process: one ASGI application over the hot path and all other routes.
+
+It writes the access log, adds the headers that keep browsers careful, and answers nothing itself.
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from tallybook.serve.api.access_log import AccessLog
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+EVENTS_PATH = "/api/v1/events"
+
+SAFE_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+]
+CSP = b"content-security-policy"
+API_CSP = (CSP, b"default-src 'none'; frame-ancestors 'none'")
+
+
+class Front:
+    """Sends each request to the application that answers it.
+
+    Args:
+        ingest: answers POST /api/v1/events.
+        rest: answers everything else, and the server's lifespan.
+        log: None writes no access log.
+    """
+
+    def __init__(self, ingest: App, rest: App, log: AccessLog | None) -> None:
+        """Keep the parts."""
+        self._ingest = ingest
+        self._rest = rest
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._rest(scope, receive, send)
+            return
+        hot = scope["method"] == "POST" and scope["path"] == EVENTS_PATH
+        status, size = 0, 0
+
+        async def noting(message: Message) -> None:
+            nonlocal status, size
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = hardened(list(message.get("headers", ())))
+            else:
+                size += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await (self._ingest if hot else self._rest)(scope, receive, noting)
+        finally:
+            if self._log is not None and status:
+                self._note(scope, status, size)
+
+    def _note(self, scope: Scope, status: int, size: int) -> None:
+        assert self._log is not None
+        query = scope.get("query_string", b"").decode("latin-1")
+        path = scope.get("raw_path") or scope["path"].encode()
+        target = path.decode("latin-1").partition("?")[0] + (f"?{query}" if query else "")
+        headers = dict(scope["headers"])
+        client = scope.get("client")
+        self._log.add(
+            client[0] if client else "-",
+            f"{scope['method']} {target} HTTP/{scope.get('http_version', '1.1')}",
+            status,
+            size,
+            headers.get(b"referer", b"").decode("latin-1"),
+            headers.get(b"user-agent", b"").decode("latin-1"),
+        )
+
+
+def hardened(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return the headers with the careful ones added where the answer has none of its own."""
+    names = {name.lower() for name, _ in headers}
+    headers += [header for header in SAFE_HEADERS if header[0] not in names]
+    if CSP not in names:
+        headers.append(API_CSP)
+    return headers

@@ -1,0 +1,104 @@
+"""One API process: the hot path on its own log partition, and the routes, behind one listener."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+from granian.constants import Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from tallybook.adapters.sql.keys import ApiKey, key_digest
+from tallybook.compose import TENANT, World
+from tallybook.serve.api.access_log import AccessLog
+from tallybook.serve.api.app import Front
+from tallybook.serve.api.columns import ColumnWatch
+from tallybook.serve.api.gate import Gate
+from tallybook.serve.api.ingest import IngestApp
+from tallybook.serve.api.partition import take_lowest
+from tallybook.serve.api.rest.app import rest_app
+from tallybook.serve.api.rest.idempotency import Idempotent
+from tallybook.serve.console.pages import console_routes
+from tallybook.serve.supervisor.child import on_stop
+from tallybook.serve.worker.pipeline import trim_mark
+from tallybook.settings import Settings
+from tallybook.transport.accept import AcceptLimits
+
+BACKLOG = 1024
+
+
+def run_api(settings: Settings, index: int) -> int:
+    """Serve until asked to stop; then finish what was begun."""
+    del index
+    world = World(settings)
+    ensure_first_key(world, settings.data_dir / "first-key")
+    gate = Gate(world.keys, world.secret)
+    gate.start()
+    partition = take_lowest(settings.log_dir)
+    columns = ColumnWatch(
+        world.catalog.version, world.catalog.all_meters, settings.limits.typed_columns_max
+    )
+    ingest = IngestApp(
+        partition,
+        trim_mark(settings.log_dir, partition.number),
+        gate,
+        columns,
+        accept_limits(settings),
+    )
+    log = AccessLog(settings.data_dir / "access.log") if settings.server.access_log else None
+    rest = Idempotent(rest_app(world, gate, ingest, console_routes()), world, gate)
+    try:
+        asyncio.run(_serve(settings, Front(ingest, rest, log)))
+    finally:
+        ingest.close()
+        partition.close()
+        if log is not None:
+            log.close()
+    return 0
+
+
+def accept_limits(settings: Settings) -> AcceptLimits:
+    """Return the bounds of a request."""
+    limits = settings.limits
+    return AcceptLimits(
+        event_bytes_max=limits.event_bytes_max,
+        request_events_max=limits.request_events_max,
+        request_bytes_max=limits.request_bytes_max,
+        future_seconds_max=limits.future_seconds_max,
+    )
+
+
+def ensure_first_key(world: World, path: Path) -> None:
+    """Store the first admin key that the supervisor made, where no key was ever stored."""
+    try:
+        text = path.read_text().strip()
+    except FileNotFoundError:
+        return  # a folder whose owner took the file away after the first start
+    key = ApiKey(
+        tenant=TENANT,
+        id=world.ids.new("key"),
+        name="first key",
+        shown=text[:8],
+        digest=key_digest(world.secret, text),
+        scopes=("admin",),
+        created_us=world.clock.now_us(),
+    )
+    world.keys.add(key, only_if_first=True)
+
+
+async def _serve(settings: Settings, app: Callable[..., object]) -> None:
+    server = Server(
+        app,
+        address=settings.server.host,
+        port=settings.server.port,
+        interface=Interfaces.ASGI,
+        websockets=False,
+        backlog=BACKLOG,
+        http1_settings=HTTP1Settings(keep_alive=True),
+        log_enabled=False,
+    )
+    loop = asyncio.get_running_loop()
+    on_stop(lambda: loop.call_soon_threadsafe(server.stop))
+    await server.serve()
+    structlog.get_logger("api").debug("api.stopped")

@@ -1,0 +1,89 @@
+"""All routes but the hot path, as one Litestar application."""
+
+from typing import Any
+
+from litestar import Litestar, Request, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import ControllerRouterHandler
+
+from tallybook import __version__
+from tallybook.compose import World
+from tallybook.kernel.errors import TallybookError
+from tallybook.serve.api.gate import Gate
+from tallybook.serve.api.rest import catalog, events, quarantine, runs, system, usage
+from tallybook.serve.api.rest.access import grant_of, guard
+from tallybook.serve.api.rest.problem import answer_bug, answer_http, answer_tallybook
+from tallybook.serve.api.rest.quarantine import Accepts
+
+BASE = "/api/v1"
+
+API_ROUTES: list[ControllerRouterHandler] = [
+    *catalog.ROUTES,
+    usage.query_meter,
+    events.list_events,
+    quarantine.Quarantine,
+    runs.BillingRuns,
+    system.Keys,
+    system.show_status,
+]
+MACHINE_ROUTES: list[ControllerRouterHandler] = [
+    system.live,
+    system.ready,
+    system.metrics,
+    system.openapi,
+]
+
+_ABOUT = "Usage becomes money, exactly. Every request needs `Authorization: Bearer tb_…`."
+
+
+def rest_app(
+    world: World, gate: Gate, ingest: Accepts, pages: list[ControllerRouterHandler]
+) -> Litestar:
+    """Return the application.
+
+    Args:
+        world: parts of this process.
+        gate: knows keys.
+        ingest: stores redriven events.
+        pages: routes of the console.
+    """
+    return Litestar(
+        route_handlers=[Router(BASE, route_handlers=API_ROUTES), *MACHINE_ROUTES, *pages],
+        guards=[guard],
+        dependencies={
+            "world": Provide(lambda: world, sync_to_thread=False),
+            "grant": Provide(_grant, sync_to_thread=False),
+        },
+        exception_handlers={
+            TallybookError: answer_tallybook,
+            HTTPException: answer_http,
+            Exception: answer_bug,
+        },
+        openapi_config=_description(),
+        state=State({"world": world, "gate": gate, "ingest": ingest}),
+        request_max_body_size=world.settings.server.body_bytes_max,
+        logging_config=None,
+        signature_types=[World],
+    )
+
+
+def _grant(request: "Request[Any, Any, Any]") -> Any:
+    return grant_of(request)
+
+
+def _description() -> OpenAPIConfig:
+    bearer = SecurityScheme(type="http", scheme="bearer", description="An API key, tb_…")
+    return OpenAPIConfig(
+        title="Tallybook",
+        version=__version__,
+        description=_ABOUT,
+        components=Components(security_schemes={"key": bearer}),
+        security=[{"key": []}],
+        path="/openapi",
+        render_plugins=[JsonRenderPlugin()],  # none that shows a page made by somebody else
+    )

@@ -1,0 +1,369 @@
+"""Meters, customers, plans and subscriptions one by one, and the whole catalog as a file."""
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import msgspec
+from litestar import Controller, delete, get, post, put
+from litestar.params import Parameter
+
+from tallybook.catalog.catalog import Archive, Catalog, Entry, Kind
+from tallybook.catalog.change import Change
+from tallybook.catalog.customer import Customer, CustomerSpec, check_customer, customer_spec
+from tallybook.catalog.document import parse_document
+from tallybook.catalog.flow import apply, plan_apply
+from tallybook.catalog.flow import put as put_entries
+from tallybook.catalog.meter import Meter, MeterSpec, check_meter, meter_spec
+from tallybook.catalog.plan import Plan, PlanSpec, check_plan, plan_spec
+from tallybook.catalog.subscription import Subscription, SubscriptionSpec, check_subscription
+from tallybook.compose import World
+from tallybook.kernel.errors import Conflict, Invalid, Missing
+from tallybook.kernel.timestamps import format_us
+from tallybook.serve.api.gate import Grant
+from tallybook.serve.api.rest.access import BILLING, READ
+from tallybook.serve.api.rest.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
+
+T = TypeVar("T")
+
+Archived = Annotated[bool, Parameter(description="Things out of use too.")]
+
+
+class MeterView(MeterSpec, frozen=True, kw_only=True):
+    """A meter as it is stored, newest version."""
+
+    version: int = 1
+    archived: bool = False
+
+
+class CustomerView(CustomerSpec, frozen=True, kw_only=True):
+    """A customer as it is stored."""
+
+    rule: str = ""
+    archived: bool = False
+
+
+class PlanView(PlanSpec, frozen=True, kw_only=True):
+    """A plan as it is stored, newest version."""
+
+    version: int = 1
+    archived: bool = False
+
+
+class SubscriptionView(SubscriptionSpec, frozen=True, kw_only=True):
+    """A subscription as it is stored; times are RFC 3339."""
+
+    rule: str = ""
+    archived: bool = False
+
+
+class ChangeView(msgspec.Struct, frozen=True):
+    """One thing that an apply changes."""
+
+    action: str
+    kind: str
+    key: str
+    details: list[str]
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What an apply changes; empty where everything is as declared."""
+
+    changes: list[ChangeView]
+
+
+def meter_view(catalog: Catalog, meter: Meter) -> MeterView:
+    """Return a meter as the API shows it."""
+    archived = not catalog.live("meter", meter.key)
+    written = msgspec.structs.asdict(meter_spec(meter))
+    return MeterView(**written, version=meter.version, archived=archived)
+
+
+def customer_view(catalog: Catalog, customer: Customer) -> CustomerView:
+    """Return a customer as the API shows it."""
+    archived = not catalog.live("customer", customer.key)
+    written = msgspec.structs.asdict(customer_spec(customer))
+    return CustomerView(**written, rule=customer.rule, archived=archived)
+
+
+def plan_view(catalog: Catalog, plan: Plan) -> PlanView:
+    """Return a plan as the API shows it."""
+    archived = not catalog.live("plan", plan.key)
+    written = msgspec.structs.asdict(plan_spec(plan))
+    return PlanView(**written, version=plan.version, archived=archived)
+
+
+def subscription_view(catalog: Catalog, subscription: Subscription) -> SubscriptionView:
+    """Return a subscription as the API shows it."""
+    return SubscriptionView(
+        key=subscription.key,
+        customer=subscription.customer,
+        plan=subscription.plan,
+        start=format_us(subscription.start_us),
+        end=None if subscription.end_us is None else format_us(subscription.end_us),
+        anchor_day=subscription.anchor_day,
+        plan_version=subscription.plan_version,
+        rule=subscription.rule,
+        archived=not catalog.live("subscription", subscription.key),
+    )
+
+
+def _create(world: World, grant: Grant, kind: Kind, key: str, entry: Entry) -> Catalog:
+    if world.catalog.load(grant.tenant).live(kind, key):
+        raise Conflict(f"{kind} '{key}' exists; PUT changes it", code="exists", field="key")
+    put_entries(world.catalog, grant.tenant, [entry])
+    return world.catalog.load(grant.tenant)
+
+
+def _change(world: World, grant: Grant, path_key: str, key: str, entry: Entry) -> Catalog:
+    if path_key != key:
+        raise Invalid(f"the path names '{path_key}', the body '{key}'", field="key")
+    put_entries(world.catalog, grant.tenant, [entry])
+    return world.catalog.load(grant.tenant)
+
+
+def _archive(world: World, grant: Grant, kind: Kind, key: str) -> None:
+    if not world.catalog.load(grant.tenant).live(kind, key):
+        raise Missing(f"there is no {kind} '{key}'", field="key")
+    put_entries(world.catalog, grant.tenant, [Archive(kind, key)])
+
+
+def _shown(
+    catalog: Catalog, kind: Kind, things: list[T], key: Callable[[T], str], *, archived: bool
+) -> list[T]:
+    return [thing for thing in things if archived or catalog.live(kind, key(thing))]
+
+
+class Meters(Controller):
+    """What is counted."""
+
+    path = "/meters"
+    tags = ("meters",)
+
+    @get("/", opt=READ, sync_to_thread=True)
+    def list_meters(
+        self,
+        world: World,
+        grant: Grant,
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Cursor = None,
+        archived: Archived = False,
+    ) -> Page[MeterView]:
+        """List meters, newest version of each."""
+        catalog = world.catalog.load(grant.tenant)
+        newest = [versions[-1] for versions in catalog.meters.values()]
+        some = _shown(catalog, "meter", newest, lambda meter: meter.key, archived=archived)
+        views = [meter_view(catalog, meter) for meter in some]
+        return keyed_page(views, limit, cursor, lambda view: view.key)
+
+    @post("/", opt=BILLING, sync_to_thread=True)
+    def create_meter(self, world: World, grant: Grant, data: MeterSpec) -> MeterView:
+        """Create a meter; it counts over history too."""
+        meter = check_meter(data)
+        catalog = _create(world, grant, "meter", meter.key, meter)
+        return meter_view(catalog, catalog.meter(meter.key))
+
+    @get("/{key:str}", opt=READ, sync_to_thread=True)
+    def get_meter(
+        self, world: World, grant: Grant, key: str, version: int | None = None
+    ) -> MeterView:
+        """Show a meter, the newest version where none is named."""
+        catalog = world.catalog.load(grant.tenant)
+        return meter_view(catalog, catalog.meter(key, version))
+
+    @put("/{key:str}", opt=BILLING, sync_to_thread=True)
+    def change_meter(self, world: World, grant: Grant, key: str, data: MeterSpec) -> MeterView:
+        """Change a meter; another meaning is a new version, for open periods."""
+        catalog = _change(world, grant, key, data.key, check_meter(data))
+        return meter_view(catalog, catalog.meter(key))
+
+    @delete("/{key:str}", opt=BILLING, sync_to_thread=True)
+    def archive_meter(self, world: World, grant: Grant, key: str) -> None:
+        """Take a meter out of use; its past stays."""
+        _archive(world, grant, "meter", key)
+
+
+class Customers(Controller):
+    """Who pays."""
+
+    path = "/customers"
+    tags = ("customers",)
+
+    @get("/", opt=READ, sync_to_thread=True)
+    def list_customers(
+        self,
+        world: World,
+        grant: Grant,
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Cursor = None,
+        archived: Archived = False,
+    ) -> Page[CustomerView]:
+        """List customers by key."""
+        catalog = world.catalog.load(grant.tenant)
+        everyone = list(catalog.customers.values())
+        some = _shown(catalog, "customer", everyone, lambda c: c.key, archived=archived)
+        found = keyed_page(some, limit, cursor, lambda customer: customer.key)
+        return Page([customer_view(catalog, c) for c in found.items], found.next_cursor)
+
+    @post("/", opt=BILLING, sync_to_thread=True)
+    def create_customer(self, world: World, grant: Grant, data: CustomerSpec) -> CustomerView:
+        """Create a customer."""
+        customer = check_customer(data)
+        catalog = _create(world, grant, "customer", customer.key, customer)
+        return customer_view(catalog, catalog.customer(customer.key))
+
+    @get("/{key:str}", opt=READ, sync_to_thread=True)
+    def get_customer(self, world: World, grant: Grant, key: str) -> CustomerView:
+        """Show a customer."""
+        catalog = world.catalog.load(grant.tenant)
+        return customer_view(catalog, catalog.customer(key))
+
+    @put("/{key:str}", opt=BILLING, sync_to_thread=True)
+    def change_customer(
+        self, world: World, grant: Grant, key: str, data: CustomerSpec
+    ) -> CustomerView:
+        """Change a customer."""
+        catalog = _change(world, grant, key, data.key, check_customer(data))
+        return customer_view(catalog, catalog.customer(key))
+
+    @delete("/{key:str}", opt=BILLING, sync_to_thread=True)
+    def archive_customer(self, world: World, grant: Grant, key: str) -> None:
+        """Take a customer out of use; invoices stay."""
+        _archive(world, grant, "customer", key)
+
+
+class Plans(Controller):
+    """What is sold."""
+
+    path = "/plans"
+    tags = ("plans",)
+
+    @get("/", opt=READ, sync_to_thread=True)
+    def list_plans(
+        self,
+        world: World,
+        grant: Grant,
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Cursor = None,
+        archived: Archived = False,
+    ) -> Page[PlanView]:
+        """List plans, newest version of each."""
+        catalog = world.catalog.load(grant.tenant)
+        newest = [versions[-1] for versions in catalog.plans.values()]
+        some = _shown(catalog, "plan", newest, lambda plan: plan.key, archived=archived)
+        views = [plan_view(catalog, plan) for plan in some]
+        return keyed_page(views, limit, cursor, lambda view: view.key)
+
+    @post("/", opt=BILLING, sync_to_thread=True)
+    def create_plan(self, world: World, grant: Grant, data: PlanSpec) -> PlanView:
+        """Create a plan."""
+        plan = check_plan(data)
+        catalog = _create(world, grant, "plan", plan.key, plan)
+        return plan_view(catalog, catalog.plan(plan.key))
+
+    @get("/{key:str}", opt=READ, sync_to_thread=True)
+    def get_plan(
+        self, world: World, grant: Grant, key: str, version: int | None = None
+    ) -> PlanView:
+        """Show a plan, the newest version where none is named."""
+        catalog = world.catalog.load(grant.tenant)
+        return plan_view(catalog, catalog.plan(key, version))
+
+    @put("/{key:str}", opt=BILLING, sync_to_thread=True)
+    def change_plan(self, world: World, grant: Grant, key: str, data: PlanSpec) -> PlanView:
+        """Change a plan: a new version, from each subscription's next period on."""
+        catalog = _change(world, grant, key, data.key, check_plan(data))
+        return plan_view(catalog, catalog.plan(key))
+
+    @delete("/{key:str}", opt=BILLING, sync_to_thread=True)
+    def archive_plan(self, world: World, grant: Grant, key: str) -> None:
+        """Take a plan out of use; refused while a subscription in use needs it."""
+        _archive(world, grant, "plan", key)
+
+
+class Subscriptions(Controller):
+    """Who has which plan, since when."""
+
+    path = "/subscriptions"
+    tags = ("subscriptions",)
+
+    @get("/", opt=READ, sync_to_thread=True)
+    def list_subscriptions(
+        self,
+        world: World,
+        grant: Grant,
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Cursor = None,
+        customer: str | None = None,
+        archived: Archived = False,
+    ) -> Page[SubscriptionView]:
+        """List subscriptions by key."""
+        catalog = world.catalog.load(grant.tenant)
+        all_of = [s for s in catalog.subscriptions.values() if customer in {None, s.customer}]
+        some = _shown(catalog, "subscription", all_of, lambda s: s.key, archived=archived)
+        found = keyed_page(some, limit, cursor, lambda subscription: subscription.key)
+        return Page([subscription_view(catalog, s) for s in found.items], found.next_cursor)
+
+    @post("/", opt=BILLING, sync_to_thread=True)
+    def create_subscription(
+        self, world: World, grant: Grant, data: SubscriptionSpec
+    ) -> SubscriptionView:
+        """Put a customer on a plan."""
+        catalog = world.catalog.load(grant.tenant)
+        made = check_subscription(data, catalog.customer(data.customer).zone)
+        catalog = _create(world, grant, "subscription", made.key, made)
+        return subscription_view(catalog, catalog.subscriptions[made.key])
+
+    @get("/{key:str}", opt=READ, sync_to_thread=True)
+    def get_subscription(self, world: World, grant: Grant, key: str) -> SubscriptionView:
+        """Show a subscription."""
+        catalog = world.catalog.load(grant.tenant)
+        if key not in catalog.subscriptions:
+            raise Missing(f"there is no subscription '{key}'", field="key")
+        return subscription_view(catalog, catalog.subscriptions[key])
+
+    @put("/{key:str}", opt=BILLING, sync_to_thread=True)
+    def change_subscription(
+        self, world: World, grant: Grant, key: str, data: SubscriptionSpec
+    ) -> SubscriptionView:
+        """Change a subscription; periods that are stored stay as they are."""
+        zone = world.catalog.load(grant.tenant).customer(data.customer).zone
+        catalog = _change(world, grant, key, data.key, check_subscription(data, zone))
+        return subscription_view(catalog, catalog.subscriptions[key])
+
+    @delete("/{key:str}", opt=BILLING, sync_to_thread=True)
+    def archive_subscription(self, world: World, grant: Grant, key: str) -> None:
+        """Take a subscription out of use."""
+        _archive(world, grant, "subscription", key)
+
+
+class CatalogFile(Controller):
+    """The whole catalog as `catalog.toml`."""
+
+    path = "/catalog"
+    tags = ("catalog",)
+
+    @post("/diff", opt=READ, status_code=200, sync_to_thread=True)
+    def diff(self, world: World, grant: Grant, body: bytes, prune: bool = False) -> Changes:
+        """Show what an apply of this TOML text would change."""
+        document = parse_document(_toml(body))
+        return _views(plan_apply(world.catalog, grant.tenant, document, prune=prune))
+
+    @post("/apply", opt=BILLING, status_code=200, sync_to_thread=True)
+    def apply(self, world: World, grant: Grant, body: bytes, prune: bool = False) -> Changes:
+        """Apply this TOML text; applied twice, the second time changes nothing."""
+        document = parse_document(_toml(body))
+        return _views(apply(world.catalog, grant.tenant, document, prune=prune))
+
+
+def _toml(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise Invalid("the body must be TOML in UTF-8", field="body") from error
+
+
+def _views(changes: list[Change]) -> Changes:
+    return Changes([ChangeView(c.action, c.kind, c.key, list(c.details)) for c in changes])
+
+
+ROUTES: tuple[type[Controller], ...] = (Meters, Customers, Plans, Subscriptions, CatalogFile)

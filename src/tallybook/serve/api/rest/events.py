@@ -1,0 +1,151 @@
+"""Recent events, and which meters each one touched, or why not."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from litestar import get
+from litestar.params import Parameter
+
+from tallybook.catalog.meter import Meter
+from tallybook.compose import World
+from tallybook.kernel.decimals import measure, plain
+from tallybook.kernel.errors import Invalid
+from tallybook.kernel.timestamps import format_us, parse_rfc3339
+from tallybook.meter.usage import StoredEvent
+from tallybook.serve.api.gate import Grant
+from tallybook.serve.api.rest.access import READ
+from tallybook.serve.api.rest.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
+from tallybook.transport.columns import ColumnSet, text_of
+
+Place = tuple[int, str, str]
+
+
+class Touch(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one meter made of an event.
+
+    Attributes:
+        meter: its key.
+        value: what was measured, '1' for COUNT; None where the meter leaves the event out.
+        reason: why it is left out, '' where it counts.
+    """
+
+    meter: str
+    value: str | None = None
+    reason: str = ""
+
+
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored event.
+
+    Attributes:
+        time: event time. received_time: receipt time. Both RFC 3339.
+        data: as received.
+        extensions: the other attributes, null for none.
+        commit_seq: the lake commit that brought it.
+        problem: why it is in quarantine; null for an accepted event.
+        meters: every meter of its type, and what it made of it.
+    """
+
+    id: str
+    source: str
+    type: str
+    subject: str | None
+    time: str
+    received_time: str
+    data: msgspec.Raw
+    extensions: msgspec.Raw | None
+    commit_seq: int
+    problem: str | None
+    meters: list[Touch]
+
+
+def touches(meters: Sequence[Meter], event: StoredEvent) -> list[Touch]:
+    """Return what each meter of the event's type made of it."""
+    if event.problem is not None:
+        return []
+    return [_touch(meter, event) for meter in meters if meter.event_type == event.type]
+
+
+def _touch(meter: Meter, event: StoredEvent) -> Touch:
+    columns = ColumnSet(meter.columns())
+    cells = columns.cells([event.data.encode()])
+    found = {column.name: cell[0] for column, cell in zip(columns.columns, cells, strict=True)}
+    by_path = {columns.paths[name]: text_of(cell) for name, cell in found.items()}
+    for rule in meter.filter:
+        if by_path.get(rule.path) not in rule.any_of:
+            return Touch(meter.key, reason=f"{rule.path} is not one of {', '.join(rule.any_of)}")
+    if meter.value is None:
+        return Touch(meter.key, "1")
+    text = by_path.get(meter.value)
+    if text is None:
+        return Touch(meter.key, reason=f"{meter.value} is missing")
+    if meter.aggregation == "UNIQUE_COUNT":
+        return Touch(meter.key, text)
+    value, _ = measure(text)
+    if value is None:
+        return Touch(meter.key, reason=f"{meter.value} is not a number in range: {text[:40]}")
+    return Touch(meter.key, plain(value))
+
+
+def event_view(meters: Sequence[Meter], event: StoredEvent) -> EventView:
+    """Return an event as the API shows it."""
+    return EventView(
+        id=event.id,
+        source=event.source,
+        type=event.type,
+        subject=event.subject,
+        time=format_us(event.time_us),
+        received_time=format_us(event.received_us),
+        data=_json(event.data),
+        extensions=None if event.ext is None else _json(event.ext),
+        commit_seq=event.commit_seq,
+        problem=event.problem,
+        meters=touches(meters, event),
+    )
+
+
+def _json(text: str) -> msgspec.Raw:
+    """Return stored text as JSON; what was quarantined may be none, and is shown as a string."""
+    raw = text.encode()
+    try:
+        msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        return msgspec.Raw(msgspec.json.encode(text))
+    return msgspec.Raw(raw)
+
+
+def place(event: StoredEvent) -> Place:
+    """Return where an event stands in the order of lists."""
+    return event.time_us, event.source, event.id
+
+
+@get("/events", opt=READ, tags=["events"], sync_to_thread=True)
+def list_events(
+    world: World,
+    grant: Grant,
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: Cursor = None,
+    id: str | None = None,
+    source: str | None = None,
+    type: str | None = None,
+    subject: str | None = None,
+    from_: Annotated[
+        str | None, Parameter(query="from", required=False, description="RFC 3339, inclusive.")
+    ] = None,
+) -> Page[EventView]:
+    """List events that are in the lake, newest event time first."""
+    asked = {"id": id, "source": source, "type": type, "subject": subject}
+    since = parse_rfc3339(from_) if from_ else None
+    if from_ and since is None:
+        raise Invalid("from must be RFC 3339, such as 2026-11-01T00:00:00Z", field="from")
+    found = world.usage.recent(
+        grant.tenant,
+        limit=limit + 1,
+        where={name: text for name, text in asked.items() if text is not None},
+        since_us=since,
+        before=place_of(cursor, Place),
+    )
+    meters = world.catalog.meters(grant.tenant)
+    shown = page(found, limit, place)
+    return Page([event_view(meters, event) for event in shown.items], shown.next_cursor)

@@ -1,0 +1,59 @@
+"""`/metrics`: figures of the server in Prometheus' text format, nothing of a tenant."""
+
+import shutil
+from collections.abc import Iterable
+
+import psutil
+from prometheus_client import CollectorRegistry, Gauge, Info, generate_latest
+
+from tallybook import __version__
+from tallybook.compose import World
+from tallybook.serve.supervisor.folder import Child, read_info
+from tallybook.serve.worker.pipeline import Lag, lag
+
+
+def exposition(world: World) -> bytes:
+    """Return the figures of this moment."""
+    registry = CollectorRegistry()
+    Info("tallybook", "The server's version.", registry=registry).info({"version": __version__})
+    _log(registry, lag(world.settings, world.table))
+    _lake(registry, world)
+    info = read_info(world.settings.data_dir)
+    _processes(registry, info.children if info else [])
+    return generate_latest(registry)
+
+
+def _gauge(registry: CollectorRegistry, name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
+    return Gauge(f"tallybook_{name}", text, list(labels), registry=registry)
+
+
+def _log(registry: CollectorRegistry, partitions: Iterable[Lag]) -> None:
+    behind = _gauge(registry, "events_behind", "Acknowledged, not in the lake.", ["partition"])
+    stored = _gauge(registry, "log_bytes", "Payload bytes in the log.", ["partition"])
+    broken = _gauge(registry, "log_unreadable", "1 where it cannot be read.", ["partition"])
+    for part in partitions:
+        behind.labels(str(part.partition)).set(part.events_behind)
+        stored.labels(str(part.partition)).set(part.stored_bytes)
+        broken.labels(str(part.partition)).set(bool(part.problem))
+
+
+def _lake(registry: CollectorRegistry, world: World) -> None:
+    _gauge(registry, "lake_commits", "The lake's newest commit.").set(world.table.head())
+    free = shutil.disk_usage(world.settings.data_dir).free
+    _gauge(registry, "disk_free_bytes", "Free bytes under the data folder.").set(free)
+
+
+def _processes(registry: CollectorRegistry, children: Iterable[Child]) -> None:
+    labels = ["kind", "index"]
+    restarts = _gauge(registry, "process_restarts", "Restarts since the start.", labels)
+    memory = _gauge(registry, "process_resident_bytes", "Resident memory.", labels)
+    for child in children:
+        restarts.labels(child.kind, str(child.index)).set(child.restarts)
+        memory.labels(child.kind, str(child.index)).set(_resident(child.pid))
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0  # gone between two looks

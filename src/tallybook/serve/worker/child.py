@@ -1,0 +1,26 @@
+"""The pump process and the jobs process of the tree."""
+
+import threading
+
+from tallybook.serve.supervisor.child import on_stop
+from tallybook.settings import Settings
+
+
+def run_pump_child(settings: Settings) -> int:
+    """Pump until asked to stop."""
+    from tallybook.serve.worker.pump import run_pump
+
+    stop = threading.Event()
+    on_stop(stop.set)
+    run_pump(settings, stop)
+    return 0
+
+
+def run_jobs_child(settings: Settings) -> int:
+    """Run jobs and keep the lake until asked to stop."""
+    from tallybook.serve.worker.jobs import run_jobs
+
+    stop = threading.Event()
+    on_stop(stop.set)
+    run_jobs(settings, stop)
+    return 0
