@@ -28,6 +28,11 @@ class LinesRead(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
+def file_cursor(name: str) -> str:
+    """Return the name of the cursor that keeps how far a file was read."""
+    return f"file:{name}"
+
+
 def take_reading(reader: HostReader, spool: EventLog, packing: Packing, gap_after_us: int) -> int:
     """Read the host once and spool its events with the new baselines; return how many events."""
     known = spool.cursors().get(HOST_CURSOR)
@@ -50,7 +55,7 @@ def read_lines(
         spool: where events and position go, in one transaction.
         packing: compresses.
     """
-    cursor = f"file:{source.name}"
+    cursor = file_cursor(source.name)
     known = spool.cursors().get(cursor)
     followed = _decoded(known, Followed) if known is not None else Followed()
     chunk = source.read(followed, CHUNK_BYTES_MAX)

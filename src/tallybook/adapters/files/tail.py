@@ -63,7 +63,7 @@ class FileTail:
         """Return the next complete lines, oldest file first; none when all is read.
 
         Raises:
-            Unavailable: a file cannot be read.
+            Unavailable: a file cannot be read, or there is none of this name (yet).
         """
         try:
             for candidate in self._candidates(followed):
@@ -71,7 +71,9 @@ class FileTail:
                 if chunk is not None:
                     return chunk
         except OSError as error:
-            raise Unavailable(f"{self._path}: {error.strerror or error}") from error
+            raise Unavailable(f"cannot be read: {error.strerror or error}") from error
+        if not self._path.exists():
+            raise Unavailable("there is no such file yet; waiting for it")
         return Chunk(lines=(), fingerprint="", followed=followed)
 
     def close(self) -> None:
@@ -105,11 +107,12 @@ class FileTail:
 
     def _siblings(self) -> Iterator[Candidate]:
         """Yield rotated files that changed since they were read to the end, oldest first."""
-        found = []
         with os.scandir(self._path.parent) as entries:
-            for entry in entries:
-                if self._sibling.fullmatch(entry.name) and entry.is_file():
-                    found.append((entry.stat().st_mtime_ns, entry.path))
+            found = [
+                (entry.stat().st_mtime_ns, entry.path)
+                for entry in entries
+                if self._sibling.fullmatch(entry.name) and entry.is_file()
+            ]
         for _, path in sorted(found):
             yield from self._sibling_at(Path(path))
 
@@ -118,11 +121,11 @@ class FileTail:
             stat = path.stat()
             if self._done.get((stat.st_dev, stat.st_ino)) == (stat.st_size, stat.st_mtime_ns):
                 return
-            opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+            file = _opened(path)
         except FileNotFoundError:  # rotated on since it was listed; it is found again
             return
-        with opened as file:
-            yield Candidate(cast("BinaryIO", file), stat, current=False)
+        with file:
+            yield Candidate(file, stat, current=False)
 
     def _from(self, candidate: Candidate, followed: Followed, bytes_max: int) -> Chunk | None:
         if self._done.get(candidate.key) == candidate.state:
@@ -157,6 +160,12 @@ def _next_lines(candidate: Candidate, followed: Followed, bytes_max: int) -> Chu
     lines = tuple(_up_to(LineFile(candidate.file, _sought(candidate.file, known)), bytes_max))
     after = followed.moved(known.after(lines[-1]), candidate.modified_us) if lines else followed
     return Chunk(lines=lines, fingerprint=found, followed=after, notes=notes)
+
+
+def _opened(path: Path) -> BinaryIO:
+    if path.suffix == ".gz":
+        return cast("BinaryIO", gzip.open(path))
+    return path.open("rb")
 
 
 def _sought(file: BinaryIO, position: Position) -> int:

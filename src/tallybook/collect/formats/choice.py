@@ -51,6 +51,11 @@ def log_format(name: str) -> LogFormat:
     return LogFormat(name, parse, complete_at_end=name != "common")
 
 
+def ends_whole(line: Line, form: LogFormat) -> bool:
+    """Whether a last line without a line end is whole for certain, and not cut off."""
+    return form.complete_at_end and not isinstance(parsed(line, form.parse), Problem)
+
+
 def piece_of(line: Line, origin: Origin, form: LogFormat) -> bytes:
     """Return the event of a line as wire JSON; one too large goes to quarantine as such."""
     found = parsed(line, form.parse)

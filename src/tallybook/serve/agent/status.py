@@ -1,0 +1,141 @@
+"""What `tallybook edge status` shows: a small file the agent rewrites, and the spool itself."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from tallybook.adapters.files.refused import RefusedFile
+from tallybook.adapters.sqlite.event_log import SqliteEventLog
+from tallybook.collect.flow import HOST_CURSOR
+from tallybook.collect.following import Followed
+from tallybook.collect.host import HostState
+from tallybook.kernel.errors import Missing, Unavailable
+from tallybook.serve.agent.spool import SPOOL_NAME
+
+STATUS_NAME = "status.json"
+
+
+class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent last said about itself.
+
+    Attributes:
+        pid: its process id.
+        url: the server it sends to.
+        started_us: when it started, microseconds UTC; written_us when it wrote this.
+        acked_us: when the server last acknowledged; 0 for never since the start.
+        stored: events acknowledged since the start; so are quarantined and parked.
+        complaint: what is wrong now, or None.
+        running: False once it has ended in good order.
+    """
+
+    pid: int
+    url: str
+    started_us: int
+    written_us: int
+    acked_us: int
+    stored: int
+    quarantined: int
+    parked: int
+    complaint: str | None
+    running: bool
+
+
+class FilePosition(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one file has been read."""
+
+    path: str
+    offset: int
+    fingerprint: str
+
+
+class EdgeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything known about an agent from its state folder.
+
+    Attributes:
+        spooled_batches: waiting to be sent; so are spooled_events and spooled_bytes.
+        collected_events: ever put into the spool.
+        files: newest file of each name.
+        host_read_us: when the host was last read, None for never.
+        refused_events: parked because the server will not take them.
+        agent: what the agent last said, None where it never ran.
+    """
+
+    spooled_batches: int
+    spooled_events: int
+    spooled_bytes: int
+    collected_events: int
+    files: tuple[FilePosition, ...]
+    host_read_us: int | None
+    refused_events: int
+    agent: AgentStatus | None
+
+
+def write_status(folder: Path, status: AgentStatus) -> None:
+    """Replace the status file; raises Unavailable."""
+    partial = folder / f"{STATUS_NAME}.new"
+    try:
+        partial.write_bytes(msgspec.json.encode(status))
+        partial.replace(folder / STATUS_NAME)
+    except OSError as error:
+        raise Unavailable(f"{partial}: {error.strerror or error}") from error
+
+
+def read_status(folder: Path) -> EdgeStatus:
+    """Return what is known about the agent of a state folder.
+
+    Raises:
+        Missing: no agent ever ran there.
+    """
+    if not (folder / SPOOL_NAME).exists():
+        message = f"no agent has run on {folder}; start one with `tallybook edge run`"
+        raise Missing(message)
+    log = SqliteEventLog(folder / SPOOL_NAME, readonly=True)
+    try:
+        state, cursors = log.state(), log.cursors()
+        waiting = log.read(0, 1)
+    finally:
+        log.close()
+    before = waiting[0].events_total - waiting[0].events if waiting else state.events_total
+    batches = state.last_offset - state.first_offset + 1 if waiting else 0
+    host = cursors.get(HOST_CURSOR)
+    return EdgeStatus(
+        spooled_batches=batches,
+        spooled_events=state.events_total - before,
+        spooled_bytes=state.stored_bytes,
+        collected_events=state.events_total,
+        files=_positions(cursors),
+        host_read_us=msgspec.json.decode(host, type=HostState).time_us if host else None,
+        refused_events=RefusedFile(folder).count(),
+        agent=_agent(folder),
+    )
+
+
+def _positions(cursors: dict[str, str]) -> tuple[FilePosition, ...]:
+    found = []
+    for name, text in sorted(cursors.items()):
+        kind, _, path = name.partition(":")
+        if kind == "file":
+            newest = msgspec.json.decode(text, type=Followed).files[0]
+            position = FilePosition(path=path, offset=newest.offset, fingerprint=newest.fingerprint)
+            found.append(position)
+    return tuple(found)
+
+
+def _agent(folder: Path) -> AgentStatus | None:
+    try:
+        said = msgspec.json.decode((folder / STATUS_NAME).read_bytes(), type=AgentStatus)
+    except (OSError, msgspec.MsgspecError):
+        return None  # never ran, or was killed while it wrote: only the spool counts
+    alive = said.running and _alive(said.pid)
+    return msgspec.structs.replace(said, running=alive)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

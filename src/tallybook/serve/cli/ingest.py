@@ -1,0 +1,110 @@
+"""`tallybook ingest`: send a file of log lines or events, as often as you like."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from tallybook.collect.formats.choice import LOG_NAMES
+from tallybook.collect.formats.tables import Fields
+from tallybook.serve.agent.upload import FORMATS, STDIN, FileUpload, Told, Upload, opened, upload
+from tallybook.serve.cli.common import Target, progress, server_options
+from tallybook.serve.cli.edge import Duration
+
+_RETRY_SECONDS = 60.0
+
+
+@click.command()
+@click.argument("file", type=click.Path(allow_dash=True, dir_okay=False))
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True,
+              help="What a line is.")  # fmt: skip
+@click.option("--source", help="Source of the events; by default the file is known by its first"
+              " line, whatever it is called. Needed for standard input.")  # fmt: skip
+@click.option("--type", "kind", help="ndjson, csv: type of the events, or $.path to it.")
+@click.option("--subject", help="ndjson, csv: field of who used it.")
+@click.option("--time", "at", help="ndjson, csv: field of the time (RFC 3339, or seconds).")
+@click.option("--id", "own_id", help="ndjson, csv: field of an id that is unique in the source.")
+@click.option("--complete", is_flag=True,
+              help="The last line is whole although it has no line end.")  # fmt: skip
+@click.option("--retry-for", "retry_seconds", type=Duration(), default=_RETRY_SECONDS,
+              help="How long to try again while the server is away.  [default: 60s]")  # fmt: skip
+@server_options
+def ingest(
+    target: Target,
+    file: str,
+    form: str,
+    source: str | None,
+    kind: str | None,
+    subject: str | None,
+    at: str | None,
+    own_id: str | None,
+    retry_seconds: float,
+    *,
+    complete: bool,
+) -> None:
+    """Send FILE (or - for standard input) as events.
+
+    A line that cannot be read goes to quarantine with its reason. Sending a file again, or the
+    rest after a kill, changes nothing: ids follow from the file and the line.
+    """
+    fields = _fields(form, kind, subject, at, own_id)
+    if file == STDIN and source is None and form != "cloudevents":
+        raise click.UsageError("standard input has no name to go by: give --source")
+    told = Told(form=form, source=source, fields=fields, complete=complete)
+    from tallybook.adapters.http.client import Client
+    from tallybook.adapters.http.sender import HttpEventSender
+
+    begin = time.monotonic()
+    with (
+        opened(file) as raw,
+        target.address() as (url, key),
+        Client(url, key) as client,
+        _bar(file, quiet=target.json) as moved,
+    ):
+        work = FileUpload(raw, told)
+        result = upload(work, HttpEventSender(client), retry_seconds, moved)
+    _print(target, file, result, time.monotonic() - begin)
+
+
+def _fields(
+    form: str, kind: str | None, subject: str | None, at: str | None, own_id: str | None
+) -> Fields | None:
+    if form in LOG_NAMES or form == "cloudevents":
+        if kind or subject or at or own_id:
+            raise click.UsageError("--type, --subject, --time and --id are for ndjson and csv")
+        return None
+    if not kind:
+        raise click.UsageError(f"--format {form} needs --type, the type of the events")
+    return Fields(type=kind, subject=subject, time=at, id=own_id)
+
+
+@contextmanager
+def _bar(file: str, *, quiet: bool) -> Iterator[Callable[[Upload], None]]:
+    """Show events sent on a terminal; the total is not known before the file is read."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _result: None
+        return
+    with progress() as bar:
+        task = bar.add_task(Path(file).name, total=None)
+        yield lambda result: bar.update(task, completed=result.lines)
+
+
+def _print(target: Target, file: str, result: Upload, seconds: float) -> None:
+    if target.json:
+        target.show(result, lambda: None)
+    else:
+        click.echo(
+            f"{file}: {result.lines} lines sent: {result.accepted} accepted,"
+            f" {result.quarantined} quarantined ({seconds:.1f} s)"
+        )
+    if result.quarantined and not target.json:
+        click.echo("see why with: tallybook quarantine list")
+    if result.unfinished_bytes:
+        click.echo(
+            f"note: the last {result.unfinished_bytes} bytes have no line end and were left"
+            " unread; they may be cut off. If the file is whole, add --complete.",
+            err=True,
+        )
