@@ -26,25 +26,25 @@ from tests.e2e.server import KEY, Server
 
 HERE = Path(__file__).parent
 CATALOG = """
-[[meter]]
+[[meters]]
 key = "requests"
 event_type = "http.server.request"
 aggregation = "COUNT"
 group_by = { status = "$.status" }
 
-[[meter]]
+[[meters]]
 key = "bytes"
 event_type = "http.server.request"
 aggregation = "SUM"
 value = "$.bytes"
 group_by = { region = "$.region", status = "$.status" }
 
-[[plan]]
+[[plans]]
 key = "bench"
 currency = "USD"
 """ + "".join(
     f"""
-[[plan.charge]]
+[[plans.charges]]
 key = "c{i}"
 meter = "{meter}"
 price = {{ type = "graduated", tiers = [{{ up_to = "1000", unit_amount = "0.001" }}, {{ unit_amount = "0.0005" }}] }}
@@ -174,7 +174,7 @@ def queries(server: Server) -> Figure:
         started = time.perf_counter()
         server.get(path)
         times.append((time.perf_counter() - started) * 1000)
-    stored = server.get("/api/v1/status")["lake"]["accepted"]
+    stored = server.get("/api/v1/status")["counters"]["accepted"]
     return Figure(
         name="meter query, one customer, one month by hour",
         value=f"median {statistics.median(times):.0f} ms",
@@ -186,8 +186,8 @@ def queries(server: Server) -> Figure:
 def invoices(server: Server) -> Figure:
     """Measure a billing run of five lines an invoice."""
     customers = "".join(
-        f'\n[[customer]]\nkey = "customer-{i}"\ncurrency = "USD"\nsubjects = ["customer-{i}"]\n'
-        f'\n[[subscription]]\nkey = "s{i}"\ncustomer = "customer-{i}"\nplan = "bench"\nstart = "2026-11-01"\n'
+        f'\n[[customers]]\nkey = "customer-{i}"\ncurrency = "USD"\nsubjects = ["customer-{i}"]\n'
+        f'\n[[subscriptions]]\nkey = "s{i}"\ncustomer = "customer-{i}"\nplan = "bench"\nstart = "2026-11-01"\n'
         for i in range(CUSTOMERS)
     )
     server.post("/api/v1/catalog/apply", CATALOG + customers, kind="application/toml")

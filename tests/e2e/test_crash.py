@@ -25,37 +25,37 @@ from tests.e2e.server import KEY, Server
 
 BATCH = 50
 CATALOG = """
-[[meter]]
+[[meters]]
 key = "requests"
 event_type = "crash"
 aggregation = "COUNT"
 
-[[meter]]
+[[meters]]
 key = "amount"
 event_type = "crash"
 aggregation = "SUM"
 value = "$.n"
 
-[[plan]]
+[[plans]]
 key = "crash"
 currency = "USD"
 
-[[plan.charge]]
+[[plans.charges]]
 key = "requests"
 meter = "requests"
 price = { type = "unit", unit_amount = "0.01" }
 
-[[plan.charge]]
+[[plans.charges]]
 key = "amount"
 meter = "amount"
 price = { type = "graduated", tiers = [{ up_to = "1000", unit_amount = "0.5" }, { unit_amount = "0.1" }] }
 
-[[customer]]
+[[customers]]
 key = "acme"
 currency = "USD"
 subjects = ["s0", "s1", "s2"]
 
-[[subscription]]
+[[subscriptions]]
 key = "acme"
 customer = "acme"
 plan = "crash"
