@@ -89,7 +89,7 @@ class Client:
             path,
             content=content,
             headers=dict(headers or {}),
-            params={k: v for k, v in (params or {}).items() if v is not None},
+            params={k: v for k, v in params.items() if v is not None} if params else None,
         )
         if timeout_seconds is not None:
             request.extensions["timeout"] = httpx2.Timeout(timeout_seconds).as_dict()
