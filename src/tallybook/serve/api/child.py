@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import structlog
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
@@ -47,7 +47,8 @@ def run_api(settings: Settings, index: int) -> int:
         accept_limits(settings),
     )
     log = AccessLog(settings.data_dir / "access.log") if settings.server.access_log else None
-    rest = Idempotent(rest_app(world, gate, ingest, console_routes()), world, gate)
+    routes: Any = rest_app(world, gate, ingest, console_routes())
+    rest = Idempotent(routes, world, gate)
     try:
         asyncio.run(_serve(settings, Front(ingest, rest, log)))
     finally:
@@ -99,6 +100,9 @@ async def _serve(settings: Settings, app: Callable[..., object]) -> None:
         log_enabled=False,
     )
     loop = asyncio.get_running_loop()
-    on_stop(lambda: loop.call_soon_threadsafe(server.stop))
+
+    def stop() -> None:
+        loop.call_soon_threadsafe(server.stop)
+
+    on_stop(stop)
     await server.serve()
-    structlog.get_logger("api").debug("api.stopped")

@@ -116,14 +116,16 @@ def _no_key(first: Path) -> str:
     )
 
 
+_DATA_HELP = "Work on this data folder; a private server starts where none runs."
+
+
 def server_options(command: Callable[..., R]) -> Callable[..., R]:
     """Add --url, --key, --data and --json; the command gets them as `target`."""
 
     @click.option("--url", envvar="TALLYBOOK_URL", default=URL_DEFAULT, show_default=True,
                   help="Server to talk to.")  # fmt: skip
     @click.option("--key", envvar="TALLYBOOK_KEY", help="API key, tb_…")
-    @click.option("--data", type=click.Path(path_type=Path, file_okay=False),
-                  help="Work on this data folder; a private server starts where none runs.")  # fmt: skip
+    @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help=_DATA_HELP)
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     @functools.wraps(command)
     def wrapped(url: str, key: str | None, data: Path | None, *, as_json: bool, **rest: Any) -> R:

@@ -150,7 +150,7 @@ def first_key(folder: Path, wanted: str | None) -> str | None:
     key = wanted or KEY_PREFIX + secrets.token_urlsafe(32)
     fit = key.isascii() and key.isprintable() and " " not in key
     if not fit or not key.startswith(KEY_PREFIX) or len(key) < KEY_CHARS_MIN:
-        message = f"TALLYBOOK_FIRST_KEY must start with tb_ and be at least {KEY_CHARS_MIN} characters long"
+        message = f"TALLYBOOK_FIRST_KEY must be tb_… with at least {KEY_CHARS_MIN} characters"
         raise Conflict(message, code="bad-key")
     try:
         write_private(folder / "first-key", key.encode() + b"\n")

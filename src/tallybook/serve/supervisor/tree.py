@@ -142,7 +142,7 @@ class Tree:
         if len(self._deaths) >= DEATHS_MAX:
             raise Unavailable(
                 f"{len(self._deaths)} processes died within {DEATHS_WINDOW_SECONDS} seconds,"
-                f" the last was {child.role.kind} ({_ending(code)}); giving up. Their messages are above;"
+                f" the last was {child.role.kind} ({_ending(code)}); giving up. Read their messages;"
                 f" `tallybook doctor --data {self._settings.data_dir}` says what may be wrong",
                 code="gave-up",
             )

@@ -13,7 +13,7 @@ import structlog
 
 from tallybook.adapters.sql.jobs import Job
 from tallybook.compose import World
-from tallybook.kernel.errors import Conflict, Corrupt, Missing, TallybookError, Unavailable
+from tallybook.kernel.errors import Conflict, Missing, TallybookError, Unavailable
 from tallybook.settings import Settings
 
 POLL_SECONDS = 0.2
@@ -72,8 +72,7 @@ def _run(world: World, job: Job, work: Mapping[str, Work]) -> None:
     except Unavailable:
         raise
     except TallybookError as error:
-        level = log.error if isinstance(error, Corrupt) else log.warning
-        level("jobs.failed", code=error.code, error=error.message)
+        log.warning("jobs.failed", code=error.code, error=error.message)
         world.jobs.failed(job, _told(error), world.clock.now_us())
         return
     world.jobs.done(job, msgspec.json.encode(result), world.clock.now_us())
@@ -117,4 +116,4 @@ def _keep(settings: Settings, stop: threading.Event) -> None:
         except Unavailable as error:
             log.warning("lake.round_put_off", error=error.message)
         except TallybookError as error:
-            log.error("lake.round_failed", code=error.code, error=error.message)
+            log.exception("lake.round_failed", code=error.code)

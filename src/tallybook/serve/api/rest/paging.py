@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Callable, Sequence
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from litestar.params import Parameter
@@ -31,8 +31,16 @@ def cursor_of(place: object) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
 
 
-def place_of(cursor: str | None, kind: type[C]) -> C | None:
-    """Return the place a cursor means; raises Invalid for one that this server did not make."""
+def place_of(cursor: str | None, kind: type[C] | Any) -> C | Any:
+    """Return the place a cursor means, None for none.
+
+    Args:
+        cursor: as the client sent it.
+        kind: type of the place, a tuple or a text.
+
+    Raises:
+        Invalid: this server did not make it.
+    """
     if cursor is None:
         return None
     try:

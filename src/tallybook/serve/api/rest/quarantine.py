@@ -55,7 +55,7 @@ class Redrive(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         reason: what was corrected, for the record.
     """
 
-    event: msgspec.Raw | None = None
+    event: msgspec.Raw = msgspec.Raw(b"")
     reason: str = ""
 
 
@@ -71,6 +71,15 @@ class Accepts(Protocol):
     def accept(self, tenant: str, body: bytes, *, partial: bool = False) -> object:
         """Store a JSON array of events; raises Invalid where one is bad."""
         ...
+
+
+def parse_redrive(body: bytes) -> Redrive:
+    """Return what a body asks; the event is not looked into, so its numbers stay as sent."""
+    try:
+        return msgspec.json.decode(body, type=Redrive) if body.strip() else Redrive()
+    except msgspec.MsgspecError as error:
+        message = f'the body must be {{"event": {{…}}, "reason": "…"}} or nothing: {error}'
+        raise Invalid(message, field="body") from error
 
 
 def piece_id(event: StoredEvent) -> str:
@@ -117,7 +126,7 @@ def redrive(world: World, grant: Grant, ingest: Accepts, id: str, asked: Redrive
     event, seen = find(world, grant.tenant, id)
     _still_open(seen)
     ingest.accept(grant.tenant, b"[" + _to_send(event, asked.event) + b"]")
-    reason = asked.reason or ("corrected" if asked.event is not None else "as received")
+    reason = asked.reason or ("corrected" if is_given(asked.event) else "as received")
     return _decide(world, grant, event, "redriven", reason)
 
 
@@ -150,12 +159,17 @@ def _decide(
     return _view(event, decision)
 
 
-def _to_send(event: StoredEvent, corrected: msgspec.Raw | None) -> bytes:
+def is_given(event: msgspec.Raw) -> bool:
+    """Whether a redrive carries a corrected event."""
+    return bytes(event) not in {b"", b"null"}
+
+
+def _to_send(event: StoredEvent, corrected: msgspec.Raw) -> bytes:
     """Return the event to send: a correction keeps the piece's identity unless it names another."""
-    if corrected is None and event.type == UNPARSED_TYPE:
+    if not is_given(corrected) and event.type == UNPARSED_TYPE:
         message = "a line that could not be read needs a corrected event to take its place"
         raise Invalid(message, code="needs-correction", field="event")
-    if corrected is None:
+    if not is_given(corrected):
         return event.data.encode()  # a refused piece is kept whole, as it was received
     try:
         members = msgspec.json.decode(corrected, type=dict[str, msgspec.Raw])
@@ -210,10 +224,10 @@ class Quarantine(Controller):
         grant: Grant,
         request: "Request[Any, Any, Any]",
         id: str,
-        data: Redrive | None = None,
+        body: bytes,
     ) -> Quarantined:
-        """Send a piece again, corrected or as it came."""
-        return redrive(world, grant, request.app.state.ingest, id, data or Redrive())
+        """Send a piece again: `{"event": {…}, "reason": "…"}`, or as it came with no body."""
+        return redrive(world, grant, request.app.state.ingest, id, parse_redrive(body))
 
     @post("/{id:str}/drop", opt=BILLING, status_code=200, sync_to_thread=True)
     def drop_piece(self, world: World, grant: Grant, id: str, data: Drop) -> Quarantined:

@@ -234,7 +234,8 @@ def query_meter(
     """
     del from_, to, window_size, window_zone, subject, group_by, numbers  # documented; read as sent
     meter = world.catalog.load(grant.tenant).meter(key)
-    ask, rows = answer(world, grant.tenant, meter, parse_ask(request.query_params.multi_items()))
+    pairs = list(request.query_params.multi_items())
+    ask, rows = answer(world, grant.tenant, meter, parse_ask(pairs))
     if "text/csv" in request.headers.get("accept", ""):
         name = f'attachment; filename="{key}.csv"'
         headers = {"content-disposition": name}
