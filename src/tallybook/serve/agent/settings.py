@@ -97,10 +97,16 @@ def load_settings(config: Path | None, options: dict[str, Any]) -> AgentSettings
     told = _read(config) if config is not None else {}
     told |= {name: value for name, value in options.items() if value is not None}
     try:
-        return msgspec.convert(told, AgentSettings)
+        return msgspec.convert(told, AgentSettings, dec_hook=_as_path)
     except msgspec.ValidationError as error:
         where = f"{config}: " if config is not None else ""
         raise Invalid(f"{where}{error}", field="config") from error
+
+
+def _as_path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value)
+    raise ValueError(f"'{value}' is no path")
 
 
 def access_log(text: str) -> AccessLog:
