@@ -51,6 +51,8 @@ class StoredPeriod(msgspec.Struct, frozen=True, kw_only=True):
         full_end_us: where the whole period ends.
         plan_version: the plan's version when it was opened.
         meters: meter key -> version; follows corrections while open, fixed once closed.
+        until_us: usage before this was billed; `start_us` where nothing was.
+        cut: snapshot of the newest billing.
         closed: billed past its end; its usage still counts, as adjustments.
     """
 
@@ -61,12 +63,10 @@ class StoredPeriod(msgspec.Struct, frozen=True, kw_only=True):
     full_end_us: int
     plan: str
     plan_version: int
+    until_us: int
+    cut: int = 0
     meters: dict[str, int] = {}
     closed: bool = False
-
-    def period(self) -> Period:
-        """Return the instants that count."""
-        return Period(self.start_us, self.end_us)
 
 
 class SubscriptionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,7 +120,7 @@ def next_bounds(
         last: the newest stored period, None before the first.
         zone_name: the customer's zone now.
     """
-    at = subscription.start_us if last is None else last.full_end_us
+    at = subscription.start_us if last is None else last.end_us
     if subscription.end_us is not None and at >= subscription.end_us:
         return None
     whole = month_period(at, subscription.anchor_day, zone(zone_name))
@@ -158,6 +158,7 @@ def open_periods(
             full_end_us=whole.end_us,
             plan=subscription.plan,
             plan_version=plan_version,
+            until_us=counts.start_us,
         )
         yield last
     raise Invalid(f"subscription {subscription.key} starts too long ago", field="start")

@@ -1,0 +1,147 @@
+"""Invoices in dicts: the fake for flows, held to the same contract suite as the SQL store."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from tallybook.catalog.subscription import StoredPeriod
+from tallybook.invoice.document import number_place
+from tallybook.invoice.manifest import Billed, Group, Position
+from tallybook.invoice.ports import (
+    BillingRun,
+    Books,
+    InvoiceHead,
+    Last,
+    StoredInvoice,
+)
+from tallybook.kernel.errors import Conflict, Missing
+
+
+class _State(msgspec.Struct):
+    """Everything of one tenant."""
+
+    numbers: dict[str, int] = {}
+    invoices: dict[str, StoredInvoice] = {}
+    periods: dict[tuple[str, int], StoredPeriod] = {}
+    billed: dict[tuple[Position, Group], Billed] = {}
+    runs: dict[str, BillingRun] = {}
+
+    def copy(self) -> "_State":
+        """Return a state that can be changed and thrown away."""
+        return _State(
+            dict(self.numbers),
+            dict(self.invoices),
+            dict(self.periods),
+            dict(self.billed),
+            dict(self.runs),
+        )
+
+
+class MemoryInvoices:
+    """`InvoiceStore` in memory."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._tenants: dict[str, _State] = {}
+
+    @contextmanager
+    def transaction(self, tenant: str) -> Iterator["MemoryTransaction"]:
+        """Change a copy; it becomes the state when the block ends."""
+        draft = self._state(tenant).copy()
+        yield MemoryTransaction(draft)
+        self._tenants[tenant] = draft
+
+    def books(self, tenant: str) -> Books:
+        """Return where billing stands."""
+        state = self._state(tenant)
+        periods: dict[str, tuple[StoredPeriod, ...]] = {}
+        for _, period in sorted(state.periods.items()):
+            periods[period.subscription] = (*periods.get(period.subscription, ()), period)
+        billed: dict[Position, dict[Group, Billed]] = {}
+        for (position, group), one in state.billed.items():
+            billed.setdefault(position, {})[group] = one
+        heads = sorted((i.head for i in state.invoices.values()), key=lambda h: h.sequence)
+        last = {head.customer: Last(head.sequence, head.id, head.run) for head in heads}
+        return Books(periods=periods, billed=billed, last=last)
+
+    def invoice(self, tenant: str, name: str) -> StoredInvoice:
+        """Return an invoice by its id or number."""
+        for invoice in self._state(tenant).invoices.values():
+            if name in {invoice.head.id, invoice.head.number}:
+                return invoice
+        raise Missing(f"there is no invoice '{name}'", field="invoice")
+
+    def invoices(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        customer: str | None = None,
+        run: str | None = None,
+    ) -> list[InvoiceHead]:
+        """Return invoices in the order of their numbers."""
+        heads = sorted((i.head for i in self._state(tenant).invoices.values()), key=_by_number)
+        found = [
+            head
+            for head in heads
+            if customer in {None, head.customer}
+            and run in {None, head.run}
+            and (after is None or _by_number(head) > number_place(after))
+        ]
+        return found[:limit]
+
+    def runs(self, tenant: str, *, limit: int, name: str | None = None) -> list[BillingRun]:
+        """Return billing runs, newest first."""
+        runs = sorted(self._state(tenant).runs.values(), key=lambda r: (-r.started_us, r.id))
+        return [run for run in runs if name in {None, run.id}][:limit]
+
+    def _state(self, tenant: str) -> _State:
+        return self._tenants.get(tenant, _State())
+
+
+class MemoryTransaction:
+    """`InvoiceTransaction` on a copy."""
+
+    def __init__(self, state: _State) -> None:
+        """Write to this state."""
+        self._state = state
+
+    def take_numbers(self, series: str, count: int) -> int:
+        """Return the first of the next numbers."""
+        first = self._state.numbers.get(series, 0) + 1
+        self._state.numbers[series] = first + count - 1
+        return first
+
+    def add_invoices(self, invoices: Sequence[StoredInvoice]) -> None:
+        """Store finalized invoices."""
+        heads = [invoice.head for invoice in self._state.invoices.values()]
+        numbers = {head.number for head in heads}
+        sequences = {(head.customer, head.sequence) for head in heads}
+        for invoice in invoices:
+            head = invoice.head
+            place = (head.customer, head.sequence)
+            if head.id in self._state.invoices or head.number in numbers or place in sequences:
+                raise Conflict(f"invoice {head.number} of {head.customer} is there already")
+            self._state.invoices[head.id] = invoice
+            numbers.add(head.number)
+            sequences.add(place)
+
+    def put_periods(self, periods: Sequence[StoredPeriod]) -> None:
+        """Store periods."""
+        for period in periods:
+            self._state.periods[period.subscription, period.start_us] = period
+
+    def put_billed(self, billed: Sequence[tuple[Position, Billed]]) -> None:
+        """Store what is billed."""
+        for position, one in billed:
+            self._state.billed[position, one.group] = one
+
+    def put_run(self, run: BillingRun) -> None:
+        """Store a run."""
+        self._state.runs[run.id] = run
+
+
+def _by_number(head: InvoiceHead) -> tuple[str, int]:
+    return number_place(head.number)

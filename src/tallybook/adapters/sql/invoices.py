@@ -1,0 +1,367 @@
+"""Invoices and where billing stands, in the control database (DECISIONS 27, 28, 30).
+
+Money is BIGINT minor units, exact decimals and JSON are text, instants BIGINT microseconds UTC.
+Every unique key starts with the tenant. A finalized invoice is inserted once and never updated.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    RowMapping,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    or_,
+    select,
+    tuple_,
+)
+
+from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.catalog.subscription import StoredPeriod
+from tallybook.invoice.document import number_place
+from tallybook.invoice.manifest import Billed, Group, Position
+from tallybook.invoice.ports import BillingRun, Books, InvoiceHead, Last, StoredInvoice, StoredLine
+from tallybook.invoice.record import group_text
+from tallybook.kernel.errors import Missing
+
+_INVOICE = Table(
+    "invoice",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("series", String(32), nullable=False),
+    Column("ordinal", BigInteger, nullable=False),
+    Column("number", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("customer", String(128), nullable=False),
+    Column("customer_name", Text, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("run", String(64), nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("total_minor", BigInteger, nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("issued_us", BigInteger, nullable=False),
+    Column("due_us", BigInteger, nullable=False),
+    Column("period_start_us", BigInteger, nullable=False),
+    Column("period_end_us", BigInteger, nullable=False),
+    Column("cut", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("body", Text, nullable=False),
+    UniqueConstraint("tenant", "series", "ordinal"),
+    UniqueConstraint("tenant", "customer", "sequence"),
+    UniqueConstraint("tenant", "run", "customer"),
+)
+_LINE = Table(
+    "invoice_line",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("invoice", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("id", String(64), nullable=False),
+    Column("subscription", String(128), nullable=False),
+    Column("charge", String(128), nullable=False),
+    Column("period_start_us", BigInteger, nullable=False),
+    Column("dimensions", Text, nullable=False),
+    Column("meter", String(128), nullable=True),
+    Column("meter_version", Integer, nullable=True),
+    Column("quantity", Text, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("adjustment", Boolean, nullable=False),
+)
+_SERIES = Table(
+    "number_series",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("series", String(32), primary_key=True),
+    Column("last", BigInteger, nullable=False),
+)
+_PERIOD = Table(
+    "subscription_period",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("subscription", String(128), primary_key=True),
+    Column("start_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_us", BigInteger, nullable=False),
+    Column("closed", Boolean, nullable=False),
+    Column("body", Text, nullable=False),
+)
+_BILLED = Table(
+    "billed",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("subscription", String(128), primary_key=True),
+    Column("charge", String(128), primary_key=True),
+    Column("start_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("dimensions", String(2048), primary_key=True),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("quantity", Text, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("until_us", BigInteger, nullable=False),
+    Column("cut", BigInteger, nullable=False),
+    Column("invoice", String(64), nullable=False),
+)
+_RUN = Table(
+    "billing_run",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("started_us", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+)
+_HEAD = [column for column in _INVOICE.c if column.name not in {"tenant", "body"}]
+_ROWS_AT_ONCE = 200
+"""Keys in one DELETE, below every database's bound on parameters."""
+
+
+class SqlInvoices:
+    """`InvoiceStore` on the control database; safe to share between threads.
+
+    Args:
+        engine: from `open_database`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Remember the engine."""
+        self._engine = engine
+
+    @contextmanager
+    def transaction(self, tenant: str) -> Iterator["SqlInvoiceTransaction"]:
+        """Open a write transaction, BEGIN IMMEDIATE on SQLite."""
+        with write(self._engine) as connection:
+            yield SqlInvoiceTransaction(connection, tenant)
+
+    def books(self, tenant: str) -> Books:
+        """Return where billing stands, as of one instant."""
+        with read(self._engine) as connection:
+            return Books(
+                periods=_periods(connection, tenant),
+                billed=_billed(connection, tenant),
+                last=_last(connection, tenant),
+            )
+
+    def invoice(self, tenant: str, name: str) -> StoredInvoice:
+        """Return an invoice by its id or number."""
+        named = or_(_INVOICE.c.id == name, _INVOICE.c.number == name)
+        query = select(_INVOICE).where(_INVOICE.c.tenant == tenant, named)
+        with read(self._engine) as connection:
+            row = connection.execute(query).mappings().first()
+            if row is None:
+                raise Missing(f"there is no invoice '{name}'", field="invoice")
+            lines = select(_LINE).where(_LINE.c.tenant == tenant, _LINE.c.invoice == row["id"])
+            found = connection.execute(lines.order_by(_LINE.c.number)).mappings().all()
+        return StoredInvoice(
+            head=_head(row), body=row["body"], lines=tuple(_line(line) for line in found)
+        )
+
+    def invoices(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        customer: str | None = None,
+        run: str | None = None,
+    ) -> list[InvoiceHead]:
+        """Return invoices in the order of their numbers."""
+        query = select(*_HEAD).where(_INVOICE.c.tenant == tenant)
+        if after is not None:
+            place = tuple_(_INVOICE.c.series, _INVOICE.c.ordinal)
+            query = query.where(place > tuple_(*number_place(after)))
+        if customer is not None:
+            query = query.where(_INVOICE.c.customer == customer)
+        if run is not None:
+            query = query.where(_INVOICE.c.run == run)
+        query = query.order_by(_INVOICE.c.series, _INVOICE.c.ordinal).limit(limit)
+        with read(self._engine) as connection:
+            return [_head(row) for row in connection.execute(query).mappings()]
+
+    def runs(self, tenant: str, *, limit: int, name: str | None = None) -> list[BillingRun]:
+        """Return billing runs, newest first."""
+        query = select(_RUN.c.body).where(_RUN.c.tenant == tenant)
+        if name is not None:
+            query = query.where(_RUN.c.id == name)
+        query = query.order_by(_RUN.c.started_us.desc(), _RUN.c.id).limit(limit)
+        with read(self._engine) as connection:
+            bodies = connection.execute(query).scalars().all()
+        return [msgspec.json.decode(body, type=BillingRun) for body in bodies]
+
+
+class SqlInvoiceTransaction:
+    """`InvoiceTransaction` on one connection's open transaction."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        """Write for a tenant."""
+        self._connection = connection
+        self._tenant = tenant
+
+    def take_numbers(self, series: str, count: int) -> int:
+        """Return the first of the next numbers; the series' row is locked till the end."""
+        place = (_SERIES.c.tenant == self._tenant) & (_SERIES.c.series == series)
+        query = select(_SERIES.c.last).where(place).with_for_update()
+        last = self._connection.execute(query).scalar()
+        if last is None:
+            row = {"tenant": self._tenant, "series": series, "last": count}
+            self._connection.execute(_SERIES.insert(), row)
+            return 1
+        self._connection.execute(_SERIES.update().where(place).values(last=last + count))
+        return int(last) + 1
+
+    def add_invoices(self, invoices: Sequence[StoredInvoice]) -> None:
+        """Insert invoices and their lines."""
+        self._insert(_INVOICE, [self._invoice_row(invoice) for invoice in invoices])
+        self._insert(_LINE, [self._line_row(i.head.id, line) for i in invoices for line in i.lines])
+
+    def put_periods(self, periods: Sequence[StoredPeriod]) -> None:
+        """Put periods in place of what they were."""
+        rows = [
+            {
+                "tenant": self._tenant,
+                "subscription": period.subscription,
+                "start_us": period.start_us,
+                "end_us": period.end_us,
+                "closed": period.closed,
+                "body": _json(period),
+            }
+            for period in periods
+        ]
+        self._replace(_PERIOD, rows)
+
+    def put_billed(self, billed: Sequence[tuple[Position, Billed]]) -> None:
+        """Put what is billed in place of what it was."""
+        self._replace(_BILLED, [self._billed_row(position, one) for position, one in billed])
+
+    def put_run(self, run: BillingRun) -> None:
+        """Put a run in place of what it was."""
+        row = {"tenant": self._tenant, "id": run.id, "started_us": run.started_us}
+        self._replace(_RUN, [row | {"body": _json(run)}])
+
+    def _invoice_row(self, invoice: StoredInvoice) -> dict[str, object]:
+        series, ordinal = number_place(invoice.head.number)
+        head: dict[str, object] = msgspec.structs.asdict(invoice.head)
+        place = {"tenant": self._tenant, "series": series, "ordinal": ordinal}
+        return head | place | {"body": invoice.body}
+
+    def _line_row(self, invoice: str, line: StoredLine) -> dict[str, object]:
+        return {
+            "tenant": self._tenant,
+            "invoice": invoice,
+            "number": line.number,
+            "id": line.id,
+            "subscription": line.position.subscription,
+            "charge": line.position.charge,
+            "period_start_us": line.position.start_us,
+            "dimensions": line.group,
+            "meter": line.meter,
+            "meter_version": line.meter_version,
+            "quantity": line.quantity,
+            "amount_minor": line.amount_minor,
+            "events": line.events,
+            "adjustment": line.adjustment,
+        }
+
+    def _billed_row(self, position: Position, one: Billed) -> dict[str, object]:
+        return {
+            "tenant": self._tenant,
+            "subscription": position.subscription,
+            "charge": position.charge,
+            "start_us": position.start_us,
+            "dimensions": group_text(one.group),
+            "amount_minor": one.amount_minor,
+            "quantity": one.quantity,
+            "events": one.events,
+            "digest": one.digest,
+            "until_us": one.until_us,
+            "cut": one.cut,
+            "invoice": one.invoice,
+        }
+
+    def _insert(self, table: Table, rows: Sequence[dict[str, object]]) -> None:
+        if rows:
+            self._connection.execute(table.insert(), list(rows))
+
+    def _replace(self, table: Table, rows: Sequence[dict[str, object]]) -> None:
+        """Delete the rows with these keys and insert them anew: the same on every database."""
+        names = [column.name for column in table.primary_key.columns]
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            keys = [[row[name] for name in names] for row in rows[start : start + _ROWS_AT_ONCE]]
+            place = tuple_(*(table.c[name] for name in names))
+            self._connection.execute(table.delete().where(place.in_(keys)))
+        self._insert(table, rows)
+
+
+def _json(value: msgspec.Struct) -> str:
+    return msgspec.json.encode(value, order="sorted").decode()
+
+
+def _head(row: RowMapping) -> InvoiceHead:
+    return msgspec.convert({name: row[name] for name in InvoiceHead.__struct_fields__}, InvoiceHead)
+
+
+def _line(row: RowMapping) -> StoredLine:
+    return StoredLine(
+        id=row["id"],
+        number=row["number"],
+        position=Position(row["subscription"], row["charge"], row["period_start_us"]),
+        group=row["dimensions"],
+        meter=row["meter"],
+        meter_version=row["meter_version"],
+        quantity=row["quantity"],
+        amount_minor=row["amount_minor"],
+        events=row["events"],
+        adjustment=row["adjustment"],
+    )
+
+
+def _periods(connection: Connection, tenant: str) -> dict[str, tuple[StoredPeriod, ...]]:
+    query = select(_PERIOD.c.body).where(_PERIOD.c.tenant == tenant)
+    ordered = query.order_by(_PERIOD.c.subscription, _PERIOD.c.start_us)
+    decode = msgspec.json.Decoder(StoredPeriod).decode
+    found: dict[str, list[StoredPeriod]] = {}
+    for body in connection.execute(ordered).scalars():
+        period = decode(body)
+        found.setdefault(period.subscription, []).append(period)
+    return {subscription: tuple(periods) for subscription, periods in found.items()}
+
+
+def _billed(connection: Connection, tenant: str) -> dict[Position, dict[Group, Billed]]:
+    decode = msgspec.json.Decoder(tuple[str | None, ...]).decode
+    found: dict[Position, dict[Group, Billed]] = {}
+    for row in connection.execute(select(_BILLED).where(_BILLED.c.tenant == tenant)):
+        position = Position(row.subscription, row.charge, row.start_us)
+        group = decode(row.dimensions)
+        found.setdefault(position, {})[group] = Billed(
+            group=group,
+            amount_minor=row.amount_minor,
+            quantity=row.quantity,
+            events=row.events,
+            digest=row.digest,
+            until_us=row.until_us,
+            cut=row.cut,
+            invoice=row.invoice,
+        )
+    return found
+
+
+def _last(connection: Connection, tenant: str) -> dict[str, Last]:
+    newest = (
+        select(_INVOICE.c.customer, func.max(_INVOICE.c.sequence).label("sequence"))
+        .where(_INVOICE.c.tenant == tenant)
+        .group_by(_INVOICE.c.customer)
+        .subquery()
+    )
+    same = (_INVOICE.c.customer == newest.c.customer) & (_INVOICE.c.sequence == newest.c.sequence)
+    query = select(_INVOICE.c.customer, _INVOICE.c.sequence, _INVOICE.c.id, _INVOICE.c.run)
+    rows = connection.execute(query.join(newest, same).where(_INVOICE.c.tenant == tenant))
+    return {row.customer: Last(row.sequence, row.id, row.run) for row in rows}

@@ -1,0 +1,262 @@
+"""A line: cumulated usage rated as a whole, less what was billed before.
+
+Source: docs/algorithms/rerating.md; DECISIONS 20, 30.
+"""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+
+import msgspec
+
+from tallybook.catalog.meter import Meter
+from tallybook.catalog.plan import Charge, Plan
+from tallybook.catalog.price import FlatPrice, Price
+from tallybook.invoice.manifest import Billed, Group, Item
+from tallybook.invoice.rounding import round_line
+from tallybook.kernel.decimals import EXACT, divide, plain
+from tallybook.kernel.ids import derived_id
+from tallybook.kernel.money import money_text
+from tallybook.kernel.period import Period, zone
+from tallybook.kernel.timestamps import format_us
+from tallybook.rate.charge import Rated, Step, rate
+from tallybook.rate.proration import rate_fee
+
+ZERO = Decimal(0)
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """What the meter says of an item: the value, and the events it is made of."""
+
+    value: Decimal
+    events: int
+    digest: int
+
+
+NOTHING = Fact(ZERO, 0, 0)
+
+
+class Total(msgspec.Struct, frozen=True, kw_only=True):
+    """Cumulated figures of a line, as text.
+
+    Attributes:
+        quantity: plain decimal.
+        amount: rounded to the currency's digits.
+        events: how many events.
+        digest: sum of their row hashes; '' where it is not known.
+        exact: the amount before rounding, at most 12 decimals; '' where it is not known.
+    """
+
+    quantity: str
+    amount: str
+    events: int
+    digest: str = ""
+    exact: str = ""
+
+
+class MeterRef(msgspec.Struct, frozen=True, kw_only=True):
+    """The meter version a line was counted with."""
+
+    key: str
+    version: int
+    aggregation: str
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of an invoice; every number is a plain decimal text, every time RFC 3339.
+
+    Attributes:
+        id: derived from the invoice's id and the position.
+        position: 1 and up.
+        adjustment: corrects a period that was closed before.
+        dimensions: value of each `split_by` dimension; null is a missing value.
+        cut: snapshot that was counted.
+        quantity: of this line alone: now less before.
+        amount: of this line alone, rounded.
+        amount_minor: the same in minor units.
+        events: of this line alone.
+        now: cumulated, this line included; what the steps explain.
+        before: what earlier invoices billed of it.
+    """
+
+    id: str
+    position: int
+    subscription: str
+    plan: str
+    plan_version: int
+    charge: str
+    name: str
+    adjustment: bool
+    period_start: str
+    period_end: str
+    until: str
+    dimensions: dict[str, str | None]
+    meter: MeterRef | None
+    unit: str
+    cut: int
+    quantity: str
+    amount: str
+    amount_minor: int
+    events: int
+    price: Price
+    steps: tuple[Step, ...]
+    now: Total
+    before: Total
+
+
+class Drafted(msgspec.Struct, frozen=True, kw_only=True):
+    """A line before the invoice has an id, and the state it leaves behind."""
+
+    line: Line
+    item: Item
+    billed: Billed
+
+
+def draft_lines(
+    item: Item,
+    plan: Plan,
+    meter: Meter | None,
+    facts: Mapping[Group, Fact],
+    cut: int,
+    zone_name: str,
+) -> Iterator[Drafted]:
+    """Yield the lines of an item: one for each dimension value that differs from before.
+
+    Args:
+        item: what to rate.
+        plan: the version that the item names.
+        meter: the version that the item names; None for a fixed fee.
+        facts: cumulated usage by dimension value; a value not in it has none.
+        cut: snapshot of the facts.
+        zone_name: the customer's zone, for days.
+    """
+    charge = plan.charge(item.position.charge)
+    assert charge is not None, "a stored plan version keeps its charges"
+    before = {billed.group: billed for billed in item.before}
+    groups = set(facts) | set(before) | (set() if charge.split_by else {()})
+    for group in sorted(groups, key=_group_order):
+        fact = facts.get(group, NOTHING)
+        rated = _rated(item, charge, fact, zone_name)
+        value = rated.quantity if meter is None else fact.value
+        drafted = _drafted(
+            item, plan, charge, meter, _Rating(group, fact, rated, value, before.get(group), cut)
+        )
+        if drafted.line.amount_minor or drafted.line.quantity != "0":
+            yield drafted
+
+
+class _Rating(msgspec.Struct, frozen=True):
+    """One dimension value of an item, rated."""
+
+    group: Group
+    fact: Fact
+    rated: Rated
+    value: Decimal
+    before: Billed | None
+    cut: int
+
+
+def _group_order(group: Group) -> tuple[tuple[bool, str], ...]:
+    return tuple((text is not None, text or "") for text in group)
+
+
+def _rated(item: Item, charge: Charge, fact: Fact, zone_name: str) -> Rated:
+    if charge.meter is not None:
+        return rate(charge.price, fact.value)
+    assert isinstance(charge.price, FlatPrice), "a fixed fee has a flat price"
+    if item.end_us <= item.position.start_us:
+        step = Step(text="ended before it began", amount="0")
+        return Rated(quantity=ZERO, amount=ZERO, steps=(step,))
+    return rate_fee(
+        charge.price.amount,
+        charge.proration,
+        Period(item.position.start_us, item.end_us),
+        Period(item.full_start_us, item.full_end_us),
+        zone(zone_name),
+    )
+
+
+def _drafted(item: Item, plan: Plan, charge: Charge, meter: Meter | None, r: _Rating) -> Drafted:
+    """Return the line of one dimension value, whether or not anything differs."""
+    minor = round_line(r.rated.amount, plan.currency, plan.rounding)
+    billed = Billed(
+        group=r.group,
+        amount_minor=minor,
+        quantity=plain(r.value),
+        events=r.fact.events,
+        digest=str(r.fact.digest),
+        until_us=item.until_us,
+        cut=r.cut,
+        invoice="",
+    )
+    earlier = r.before or _never(r.group)
+    difference = minor - earlier.amount_minor
+    line = Line(
+        id="",
+        position=0,
+        subscription=item.position.subscription,
+        plan=plan.key,
+        plan_version=plan.version,
+        charge=charge.key,
+        name=charge.name,
+        adjustment=item.adjustment,
+        period_start=format_us(item.position.start_us),
+        period_end=format_us(item.end_us),
+        until=format_us(item.until_us),
+        dimensions=dict(zip(charge.split_by, r.group, strict=True)),
+        meter=None if meter is None else _reference(meter),
+        unit=_unit(meter),
+        cut=r.cut,
+        quantity=plain(EXACT.subtract(r.value, Decimal(earlier.quantity))),
+        amount=money_text(difference, plan.currency),
+        amount_minor=difference,
+        events=r.fact.events - earlier.events,
+        price=charge.price,
+        steps=r.rated.steps,
+        now=_total(billed, plan.currency, r.rated.amount),
+        before=_total(earlier, plan.currency, None),
+    )
+    return Drafted(line=line, item=item, billed=billed)
+
+
+def _never(group: Group) -> Billed:
+    return Billed(
+        group=group,
+        amount_minor=0,
+        quantity="0",
+        events=0,
+        digest="0",
+        until_us=0,
+        cut=0,
+        invoice="",
+    )
+
+
+def _reference(meter: Meter) -> MeterRef:
+    return MeterRef(key=meter.key, version=meter.version, aggregation=meter.aggregation)
+
+
+def _unit(meter: Meter | None) -> str:
+    """Return what a quantity counts; a level held over time is in unit-hours."""
+    if meter is None:
+        return ""
+    return f"{meter.unit or 'unit'}-h" if meter.aggregation == "TIME_WEIGHTED" else meter.unit
+
+
+def _total(billed: Billed, currency: str, exact: Decimal | None) -> Total:
+    return Total(
+        quantity=billed.quantity,
+        amount=money_text(billed.amount_minor, currency),
+        events=billed.events,
+        digest=billed.digest,
+        exact="" if exact is None else plain(divide(exact, Decimal(1))),
+    )
+
+
+def numbered(drafted: Drafted, invoice: str, position: int) -> Drafted:
+    """Return the line with its place in an invoice, and an id that derives from it."""
+    identity = derived_id("line", invoice, str(position))
+    return msgspec.structs.replace(
+        drafted,
+        line=msgspec.structs.replace(drafted.line, id=identity, position=position),
+        billed=msgspec.structs.replace(drafted.billed, invoice=invoice),
+    )

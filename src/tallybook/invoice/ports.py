@@ -1,0 +1,207 @@
+"""What invoicing needs of a store: positions read whole, invoices written in one transaction.
+
+Guarantees 5 and 6 and the gapless numbers stand on these ports; tests/contract/invoice_store.py
+tries to break every sentence, for every adapter.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Literal, Protocol
+
+import msgspec
+
+from tallybook.catalog.subscription import StoredPeriod
+from tallybook.invoice.manifest import Billed, Group, Position
+from tallybook.invoice.state import State
+
+RunState = Literal["running", "done"]
+
+Progress = Callable[[int, int, str], None]
+"""Called with (done, total, what): customers of a run so far."""
+
+
+class InvoiceHead(msgspec.Struct, frozen=True, kw_only=True):
+    """An invoice in a list.
+
+    Attributes:
+        sequence: 1 and up for each customer, without a gap.
+        cut: snapshot that was counted.
+        sha256: of the canonical JSON, hexadecimal.
+    """
+
+    id: str
+    number: str
+    state: State
+    customer: str
+    customer_name: str
+    sequence: int
+    run: str
+    currency: str
+    total_minor: int
+    lines: int
+    issued_us: int
+    due_us: int
+    period_start_us: int
+    period_end_us: int
+    cut: int
+    sha256: str
+
+
+class StoredLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A line in a table, for sums and reports.
+
+    Attributes:
+        group: JSON array of the dimension values.
+        quantity: of this line alone, plain decimal text.
+        events: of this line alone.
+    """
+
+    id: str
+    number: int
+    position: Position
+    group: str
+    meter: str | None
+    meter_version: int | None
+    quantity: str
+    amount_minor: int
+    events: int
+    adjustment: bool
+
+
+class StoredInvoice(msgspec.Struct, frozen=True, kw_only=True):
+    """An invoice as it is kept.
+
+    Attributes:
+        body: the canonical JSON.
+    """
+
+    head: InvoiceHead
+    body: str
+    lines: tuple[StoredLine, ...]
+
+
+class Last(msgspec.Struct, frozen=True):
+    """A customer's newest invoice."""
+
+    sequence: int
+    invoice: str
+    run: str
+
+
+class Books(msgspec.Struct, frozen=True, kw_only=True):
+    """Where billing stands, of one tenant at one instant.
+
+    Attributes:
+        periods: subscription -> its periods, oldest first.
+        billed: what was billed, by position and dimension value.
+        last: customer -> its newest invoice.
+    """
+
+    periods: dict[str, tuple[StoredPeriod, ...]] = {}
+    billed: dict[Position, dict[Group, Billed]] = {}
+    last: dict[str, Last] = {}
+
+
+class Parked(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer, or a new subject, that a run could not bill, and why; the rest went on."""
+
+    customer: str
+    code: str
+    message: str
+
+
+class BillingRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A billing run: resumable, because what it counts is fixed when it starts.
+
+    Attributes:
+        request: as the manifests name it.
+        period: as asked, 'YYYY-MM', or None.
+        until_us: as asked, or None.
+        cut: snapshot that it counts; fixed when the run starts.
+        started_us: the invoices' date; fixed when the run starts.
+        customers: looked at; invoices: made by it; waiting: periods that have not ended yet.
+    """
+
+    id: str
+    request: str
+    period: str | None
+    until_us: int | None
+    cut: int
+    started_us: int
+    state: RunState = "running"
+    finished_us: int | None = None
+    customers: int = 0
+    invoices: int = 0
+    waiting: int = 0
+    parked: tuple[Parked, ...] = ()
+
+
+class InvoiceTransaction(Protocol):
+    """Writes that happen together or not at all."""
+
+    def take_numbers(self, series: str, count: int) -> int:
+        """Return the first of `count` numbers that follow the series' last one.
+
+        Guarantees: committed numbers of a series are 1, 2, 3, … without a gap: a transaction that
+        is rolled back gives its numbers back, and others wait for it.
+        """
+        ...
+
+    def add_invoices(self, invoices: Sequence[StoredInvoice]) -> None:
+        """Store finalized invoices; they are never written again.
+
+        Raises:
+            Conflict: the id, the number, or the customer's sequence is taken.
+        """
+        ...
+
+    def put_periods(self, periods: Sequence[StoredPeriod]) -> None:
+        """Store new periods, and changed ones in place of what they were."""
+        ...
+
+    def put_billed(self, billed: Sequence[tuple[Position, Billed]]) -> None:
+        """Store what is billed of positions, in place of what they were."""
+        ...
+
+    def put_run(self, run: BillingRun) -> None:
+        """Store a run, in place of what it was."""
+        ...
+
+
+class InvoiceStore(Protocol):
+    """Keeps invoices and where billing stands.
+
+    Raises, from every method:
+        Unavailable: the store cannot be reached; nothing of the call has happened.
+    """
+
+    def transaction(self, tenant: str) -> AbstractContextManager[InvoiceTransaction]:
+        """Open a write transaction; committed when the block ends, rolled back when it raises.
+
+        Guarantees: on a normal end everything is on stable storage; one writer at a time.
+        """
+        ...
+
+    def books(self, tenant: str) -> Books:
+        """Return where billing stands, as of one instant."""
+        ...
+
+    def invoice(self, tenant: str, name: str) -> StoredInvoice:
+        """Return an invoice by its id or number; raises Missing."""
+        ...
+
+    def invoices(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        customer: str | None = None,
+        run: str | None = None,
+    ) -> list[InvoiceHead]:
+        """Return invoices in the order of their numbers, those after the number `after`."""
+        ...
+
+    def runs(self, tenant: str, *, limit: int, name: str | None = None) -> list[BillingRun]:
+        """Return billing runs, newest first; only the one with id `name` where given."""
+        ...

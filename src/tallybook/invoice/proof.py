@@ -1,0 +1,220 @@
+"""Verify and explain: an invoice against the events it was made of.
+
+`verify` recomputes the canonical JSON from the stored manifest and the usage at its cut, and
+compares bytes. `explain` lists the very events of a line and checks their count and digest.
+
+Source: DECISIONS 30; guarantee 5.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from tallybook.catalog.catalog import Catalog
+from tallybook.invoice.document import (
+    Draft,
+    Facts,
+    Invoice,
+    compose,
+    decode_invoice,
+    encode_invoice,
+    number_place,
+    with_number,
+)
+from tallybook.invoice.flow import Billing
+from tallybook.invoice.line import Line
+from tallybook.invoice.manifest import Item
+from tallybook.invoice.ports import StoredInvoice
+from tallybook.invoice.questions import Asked, ask, item_query
+from tallybook.invoice.record import digest_of
+from tallybook.kernel.errors import Corrupt, Missing, Refused
+from tallybook.kernel.timestamps import format_us
+from tallybook.meter.usage import StoredEvent
+
+DIFFERENCES_MAX = 20
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether an invoice is what its manifest and the stored events make.
+
+    Attributes:
+        ok: the bytes are the same.
+        sha256: of the stored canonical JSON.
+        recomputed_sha256: of the recomputed one; '' where it could not be made.
+        differences: what differs, for people; [] where nothing does.
+    """
+
+    id: str
+    number: str
+    ok: bool
+    sha256: str
+    recomputed_sha256: str
+    differences: tuple[str, ...]
+
+
+class Explained(msgspec.Struct, frozen=True, kw_only=True):
+    """The events of a line.
+
+    Attributes:
+        ok: count and digest of the events are those of the line.
+        count: events at the cut in the period up to the line's `until`, earlier lines' included.
+        digest: sum of their row hashes, decimal text.
+        events: a part of them, by (time, source, id).
+        fresh: for each of `events`, whether no earlier invoice had counted it.
+    """
+
+    line: Line
+    ok: bool
+    count: int
+    digest: str
+    events: tuple[StoredEvent, ...]
+    fresh: tuple[bool, ...]
+
+
+def verify(billing: Billing, name: str) -> Verified:
+    """Recompute one invoice and compare; raises Missing for an unknown one."""
+    return _verify_run(billing, [billing.invoices.invoice(billing.tenant, name)])[0]
+
+
+def verify_all(billing: Billing, names: Sequence[str]) -> list[Verified]:
+    """Recompute invoices and compare, those of one run together: many for the cost of few.
+
+    Raises:
+        Missing: for an unknown one.
+    """
+    by_run: dict[str, list[StoredInvoice]] = {}
+    for name in names:
+        stored = billing.invoices.invoice(billing.tenant, name)
+        by_run.setdefault(stored.head.run, []).append(stored)
+    found = [one for run in by_run.values() for one in _verify_run(billing, run)]
+    return sorted(found, key=lambda one: number_place(one.number))
+
+
+def _verify_run(billing: Billing, stored: Sequence[StoredInvoice]) -> list[Verified]:
+    """Verify invoices that share a cut: those of one run, one a customer."""
+    invoices = [decode_invoice(one.body) for one in stored]
+    catalog = billing.catalog.load(billing.tenant)
+    manifests = [invoice.manifest for invoice in invoices]
+    asked = [Asked(manifest.customer, manifest.items) for manifest in manifests]
+    facts = ask(billing.usage, billing.tenant, asked, catalog, manifests[0].cut)
+    return [
+        _verified(one, invoice, catalog, facts[invoice.customer_key])
+        for one, invoice in zip(stored, invoices, strict=True)
+    ]
+
+
+def _verified(stored: StoredInvoice, invoice: Invoice, catalog: Catalog, facts: Facts) -> Verified:
+    body = stored.body.encode()
+    found: list[str] = []
+    if digest_of(body) != stored.head.sha256:
+        found.append("the stored JSON is not what was stored: its digest differs")
+    recomputed = b""
+    try:
+        draft = compose(invoice.manifest, catalog, facts)
+        recomputed = _encoded(draft, invoice)
+    except (Refused, Corrupt) as error:
+        found.append(f"it cannot be recomputed: {error.message}")
+    if recomputed and recomputed != body:
+        found += _differences(msgspec.json.decode(body), msgspec.json.decode(recomputed), "")
+    return Verified(
+        id=stored.head.id,
+        number=stored.head.number,
+        ok=not found and recomputed == body,
+        sha256=digest_of(body),
+        recomputed_sha256=digest_of(recomputed) if recomputed else "",
+        differences=tuple(found[:DIFFERENCES_MAX]),
+    )
+
+
+def _encoded(draft: Draft | None, invoice: Invoice) -> bytes:
+    if draft is None:
+        raise Corrupt("its manifest makes no line")
+    return encode_invoice(with_number(draft, number_place(invoice.number)[1]))
+
+
+def _differences(stored: object, now: object, path: str) -> list[str]:
+    """Return where two JSON values differ, deepest place first named."""
+    if isinstance(stored, dict) and isinstance(now, dict):
+        keys = sorted(stored.keys() | now.keys())
+        parts = [_differences(stored.get(k), now.get(k), f"{path}.{k}") for k in keys]
+    elif isinstance(stored, list) and isinstance(now, list) and len(stored) == len(now):
+        pairs = enumerate(zip(stored, now, strict=True))
+        parts = [_differences(a, b, f"{path}[{i}]") for i, (a, b) in pairs]
+    else:
+        same = stored == now
+        return [] if same else [f"{path.lstrip('.')}: stored {stored!r}, recomputed {now!r}"]
+    return [difference for part in parts for difference in part]
+
+
+def explain(
+    billing: Billing, name: str, line: str, *, limit: int = 1000, skip: int = 0
+) -> Explained:
+    """Return the very events of a line, and whether they are what the line says.
+
+    Args:
+        billing: ports.
+        name: id or number of the invoice.
+        line: id or position of the line.
+        limit: most events to return; all are counted.
+        skip: events to pass over first, for paging.
+
+    Raises:
+        Missing: no such invoice or line, or the line is a fixed fee, which has no events.
+    """
+    invoice = decode_invoice(billing.invoices.invoice(billing.tenant, name).body)
+    found = find_line(invoice, line)
+    item = line_item(invoice, found)
+    catalog = billing.catalog.load(billing.tenant)
+    manifest = invoice.manifest
+    query = item_query(billing.tenant, item, catalog, manifest.cut, manifest.customer)
+    where = query.where | {dimension: (text,) for dimension, text in found.dimensions.items()}
+    query = msgspec.structs.replace(query, where=where)
+    stream = billing.usage.events(query)
+    return _explained(item, found, stream, limit, skip)
+
+
+def find_line(invoice: Invoice, name: str) -> Line:
+    """Return a line by its id or position; raises Missing."""
+    for line in invoice.lines:
+        if name in {line.id, str(line.position)}:
+            return line
+    raise Missing(f"invoice {invoice.number} has no line '{name}'", field="line")
+
+
+def line_item(invoice: Invoice, line: Line) -> Item:
+    """Return the manifest's item that a line came from; raises Missing for a fixed fee."""
+    if line.meter is None:
+        raise Missing(f"line {line.position} is a fixed fee: it has no events", field="line")
+    for item in invoice.manifest.items:
+        place = (item.position.subscription, item.position.charge)
+        start = format_us(item.position.start_us)
+        if (*place, start) == (line.subscription, line.charge, line.period_start):
+            return item
+    raise Corrupt(f"invoice {invoice.number}: line {line.position} is not in its manifest")
+
+
+def _explained(
+    item: Item, line: Line, stream: Iterator[StoredEvent], limit: int, skip: int
+) -> Explained:
+    """Count every event of a line, and keep a part of them."""
+    group = tuple(line.dimensions.values())
+    before = next((billed for billed in item.before if billed.group == group), None)
+    count, digest = 0, 0
+    kept: list[StoredEvent] = []
+    for event in stream:
+        if skip <= count < skip + limit:
+            kept.append(event)
+        count += 1
+        digest += event.row_hash
+    fresh = tuple(
+        before is None or event.commit_seq > before.cut or event.time_us >= before.until_us
+        for event in kept
+    )
+    return Explained(
+        line=line,
+        ok=(count, str(digest)) == (line.now.events, line.now.digest),
+        count=count,
+        digest=str(digest),
+        events=tuple(kept),
+        fresh=fresh,
+    )

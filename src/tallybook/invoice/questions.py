@@ -1,0 +1,133 @@
+"""Questions to the usage reader: many customers' items in as few queries as possible.
+
+Items with the same meter version, window and split ask together, split by owner; so 1,753
+customers of one plan are one query a charge.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from tallybook.catalog.catalog import Catalog
+from tallybook.catalog.customer import Customer
+from tallybook.invoice.document import Facts
+from tallybook.invoice.line import ZERO, Fact
+from tallybook.invoice.manifest import Group, Item, Position
+from tallybook.meter.usage import Ownership, Usage, UsageQuery
+from tallybook.rate.ports import UsageReader
+
+OWNERS_MAX = 20_000
+"""Most subjects that one query carries."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What one customer's items ask for."""
+
+    customer: Customer
+    items: tuple[Item, ...]
+
+
+class _Group(msgspec.Struct, frozen=True):
+    """What items must share to be asked together."""
+
+    meter: str
+    version: int
+    start_us: int
+    until_us: int
+    split_by: tuple[str, ...]
+    where: tuple[tuple[str, tuple[str | None, ...]], ...]
+
+
+def ownerships(customer: Customer) -> tuple[Ownership, ...]:
+    """Return which subjects a customer owns, and when."""
+    return tuple(
+        Ownership(span.subject, customer.key, span.start_us, span.end_us)
+        for span in customer.subjects
+    )
+
+
+def item_query(
+    tenant: str, item: Item, catalog: Catalog, cut: int, customer: Customer
+) -> UsageQuery:
+    """Return the question that one item asks; raises Missing for an unknown version."""
+    return _query(tenant, _group(item, catalog), catalog, cut, ownerships(customer))
+
+
+def ask(
+    reader: UsageReader, tenant: str, asked: Iterable[Asked], catalog: Catalog, cut: int
+) -> dict[str, Facts]:
+    """Return the usage of every customer's metered items at a cut, by customer key.
+
+    Args:
+        reader: answers.
+        tenant: whose events.
+        asked: no two customers own one subject at the same time.
+        catalog: holds every version that the items name.
+        cut: snapshot.
+
+    Cost: one query for each meter version, window and split, for up to `OWNERS_MAX` subjects.
+    """
+    groups: dict[_Group, list[tuple[Customer, Position]]] = {}
+    found: dict[str, dict[Position, dict[Group, Fact]]] = {}
+    for one in asked:
+        facts = found.setdefault(one.customer.key, {})
+        for item in one.items:
+            if item.meter is not None:
+                facts[item.position] = {}
+                groups.setdefault(_group(item, catalog), []).append((one.customer, item.position))
+    for group, members in groups.items():
+        positions: dict[str, list[Position]] = {}
+        for customer, position in members:
+            positions.setdefault(customer.key, []).append(position)
+        for row in _rows(reader, tenant, group, catalog, cut, [c for c, _ in members]):
+            fact = Fact(ZERO if row.value is None else row.value, row.events, row.digest)
+            for position in positions[row.owner or ""]:
+                found[row.owner or ""][position][row.group] = fact
+    return dict(found)
+
+
+def _group(item: Item, catalog: Catalog) -> _Group:
+    charge = catalog.plan(item.plan, item.plan_version).charge(item.position.charge)
+    assert charge is not None, "a stored plan version keeps its charges"
+    assert item.meter is not None, "a fixed fee asks nothing"
+    return _Group(
+        item.meter,
+        item.meter_version or 0,
+        item.position.start_us,
+        item.until_us,
+        charge.split_by,
+        tuple(charge.where.items()),
+    )
+
+
+def _query(
+    tenant: str, group: _Group, catalog: Catalog, cut: int, owners: tuple[Ownership, ...]
+) -> UsageQuery:
+    return UsageQuery(
+        tenant=tenant,
+        meter=catalog.meter(group.meter, group.version),
+        bounds=(group.start_us, group.until_us),
+        cut=cut,
+        group_by=group.split_by,
+        owners=owners,
+        where=dict(group.where),
+    )
+
+
+def _rows(
+    reader: UsageReader,
+    tenant: str,
+    group: _Group,
+    catalog: Catalog,
+    cut: int,
+    customers: list[Customer],
+) -> Iterator[Usage]:
+    """Yield the answer, asked in parts of bounded size; a customer is never in two parts."""
+    part: list[Ownership] = []
+    for customer in {customer.key: customer for customer in customers}.values():
+        part += ownerships(customer)
+        if len(part) >= OWNERS_MAX:
+            yield from reader.usage(_query(tenant, group, catalog, cut, tuple(part)))
+            part = []
+    if part:
+        yield from reader.usage(_query(tenant, group, catalog, cut, tuple(part)))

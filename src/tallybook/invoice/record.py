@@ -1,0 +1,69 @@
+"""A numbered draft as it is stored: the canonical JSON, its digest, and rows for reports."""
+
+import hashlib
+
+import msgspec
+
+from tallybook.invoice.document import Draft, encode_invoice, with_number
+from tallybook.invoice.line import Drafted
+from tallybook.invoice.ports import InvoiceHead, StoredInvoice, StoredLine
+from tallybook.invoice.state import after
+
+
+def finalized(draft: Draft, number: int) -> StoredInvoice:
+    """Return the finalized invoice of a draft.
+
+    Args:
+        draft: composed.
+        number: taken from the series in the transaction that stores it.
+    """
+    invoice = with_number(draft, number)
+    body = encode_invoice(invoice)
+    manifest = invoice.manifest
+    head = InvoiceHead(
+        id=invoice.id,
+        number=invoice.number,
+        state=after("draft", "finalize"),
+        customer=invoice.customer_key,
+        customer_name=invoice.customer.name,
+        sequence=manifest.sequence,
+        run=manifest.run,
+        currency=invoice.currency,
+        total_minor=invoice.total_minor,
+        lines=len(invoice.lines),
+        issued_us=manifest.issued_us,
+        due_us=manifest.due_us,
+        period_start_us=min(item.position.start_us for item in manifest.items),
+        period_end_us=max(item.until_us for item in manifest.items),
+        cut=manifest.cut,
+        sha256=digest_of(body),
+    )
+    return StoredInvoice(
+        head=head, body=body.decode(), lines=tuple(_stored(line) for line in draft.lines)
+    )
+
+
+def digest_of(body: bytes) -> str:
+    """Return the SHA-256 of a canonical JSON, hexadecimal."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def _stored(drafted: Drafted) -> StoredLine:
+    line = drafted.line
+    return StoredLine(
+        id=line.id,
+        number=line.position,
+        position=drafted.item.position,
+        group=group_text(drafted.billed.group),
+        meter=drafted.item.meter,
+        meter_version=drafted.item.meter_version,
+        quantity=line.quantity,
+        amount_minor=line.amount_minor,
+        events=line.events,
+        adjustment=line.adjustment,
+    )
+
+
+def group_text(group: tuple[str | None, ...]) -> str:
+    """Return dimension values as JSON, the spelling of their column."""
+    return msgspec.json.encode(group).decode()

@@ -1,0 +1,236 @@
+"""One suite for every `InvoiceStore`: each test tries to break a sentence of the port."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tallybook.adapters.memory.invoices import MemoryInvoices
+from tallybook.adapters.sql.database import open_database, sqlite_url
+from tallybook.adapters.sql.invoices import SqlInvoices
+from tallybook.catalog.subscription import StoredPeriod
+from tallybook.invoice.manifest import Billed, Position
+from tallybook.invoice.ports import (
+    BillingRun,
+    Books,
+    InvoiceHead,
+    InvoiceStore,
+    Last,
+    Parked,
+    StoredInvoice,
+    StoredLine,
+)
+from tallybook.kernel.errors import Conflict, Invalid, Missing
+
+POSITION = Position("sub", "charge", -5)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InvoiceStore]:
+    if request.param == "memory":
+        yield MemoryInvoices()
+        return
+    engine = open_database(sqlite_url(tmp_path / "control.db"))
+    yield SqlInvoices(engine)
+    engine.dispose()
+
+
+def invoice(ordinal: int, customer: str = "c", sequence: int = 1, run: str = "r") -> StoredInvoice:
+    head = InvoiceHead(
+        id=f"inv_{customer}{sequence}",
+        number=f"INV-{ordinal:06d}",
+        state="finalized",
+        customer=customer,
+        customer_name="Käthe",
+        sequence=sequence,
+        run=run,
+        currency="JPY",
+        total_minor=10**17,
+        lines=1,
+        issued_us=1,
+        due_us=2,
+        period_start_us=-5,
+        period_end_us=7,
+        cut=9,
+        sha256="0" * 64,
+    )
+    line = StoredLine(
+        id=f"line_{customer}{sequence}",
+        number=1,
+        position=POSITION,
+        group='[null,"eu"]',
+        meter="m",
+        meter_version=2,
+        quantity="12345678901234567.123456789012",
+        amount_minor=-3,
+        events=4,
+        adjustment=True,
+    )
+    return StoredInvoice(head=head, body='{"ü":1}', lines=(line,))
+
+
+def billed(group: tuple[str | None, ...], amount: int) -> Billed:
+    return Billed(
+        group=group,
+        amount_minor=amount,
+        quantity="1.5",
+        events=2,
+        digest=str(2**70),
+        until_us=3,
+        cut=4,
+        invoice="inv_1",
+    )
+
+
+def period(start: int, *, closed: bool = False) -> StoredPeriod:
+    return StoredPeriod(
+        subscription="sub",
+        start_us=start,
+        end_us=start + 10,
+        full_start_us=start,
+        full_end_us=start + 10,
+        plan="p",
+        plan_version=1,
+        until_us=start,
+        meters={"m": 2},
+        closed=closed,
+    )
+
+
+def test_an_unknown_tenant_has_empty_books(store: InvoiceStore) -> None:
+    assert store.books("nobody") == Books()
+    assert store.invoices("nobody", limit=10) == []
+    assert store.runs("nobody", limit=10) == []
+    with pytest.raises(Missing):
+        store.invoice("nobody", "INV-000001")
+
+
+def test_what_is_written_is_read_again(store: InvoiceStore) -> None:
+    one = invoice(1)
+    with store.transaction("a") as transaction:
+        transaction.add_invoices([one])
+        transaction.put_periods([period(20), period(-5)])
+        transaction.put_billed([(POSITION, billed((None, "eu"), 5)), (POSITION, billed((), 6))])
+    assert store.invoice("a", one.head.id) == one
+    assert store.invoice("a", "INV-000001") == one
+    books = store.books("a")
+    assert books.periods == {"sub": (period(-5), period(20))}
+    groups = {(None, "eu"): billed((None, "eu"), 5), (): billed((), 6)}
+    assert books.billed == {POSITION: groups}
+    assert books.last == {"c": Last(1, one.head.id, "r")}
+    assert store.books("b") == Books()
+
+
+def test_positions_are_put_in_place_of_what_they_were(store: InvoiceStore) -> None:
+    for amount in (5, 9):
+        with store.transaction("a") as transaction:
+            transaction.put_billed([(POSITION, billed(("x",), amount))])
+            transaction.put_periods([period(0, closed=amount == 9)])
+    books = store.books("a")
+    assert books.billed[POSITION][("x",)].amount_minor == 9
+    assert [one.closed for one in books.periods["sub"]] == [True]
+
+
+def test_many_positions_at_once(store: InvoiceStore) -> None:
+    periods = [period(10 * i) for i in range(1000)]
+    for _ in range(2):
+        with store.transaction("a") as transaction:
+            transaction.put_periods(periods)
+    assert store.books("a").periods["sub"] == tuple(periods)
+
+
+def test_numbers_follow_each_other_in_each_series_and_tenant(store: InvoiceStore) -> None:
+    with store.transaction("a") as transaction:
+        assert transaction.take_numbers("INV", 3) == 1
+        assert transaction.take_numbers("INV", 2) == 4
+        assert transaction.take_numbers("CN", 1) == 1
+    with store.transaction("a") as transaction:
+        assert transaction.take_numbers("INV", 1) == 6
+    with store.transaction("b") as transaction:
+        assert transaction.take_numbers("INV", 1) == 1
+
+
+def test_a_transaction_that_fails_gives_its_numbers_back(store: InvoiceStore) -> None:
+    class Stop(Exception):
+        pass
+
+    with pytest.raises(Stop), store.transaction("a") as transaction:  # noqa: PT012
+        transaction.take_numbers("INV", 5)
+        transaction.add_invoices([invoice(1)])
+        transaction.put_billed([(POSITION, billed((), 1))])
+        raise Stop
+    assert store.books("a") == Books()
+    with store.transaction("a") as transaction:
+        assert transaction.take_numbers("INV", 1) == 1
+
+
+@pytest.mark.parametrize(
+    "second",
+    [invoice(2), invoice(1, "d"), invoice(2, "c", sequence=1, run="other")],
+    ids=["id", "number", "sequence"],
+)
+def test_nothing_is_stored_twice(store: InvoiceStore, second: StoredInvoice) -> None:
+    with store.transaction("a") as transaction:
+        transaction.add_invoices([invoice(1)])
+    with pytest.raises(Conflict), store.transaction("a") as transaction:
+        transaction.add_invoices([invoice(9, "new"), second])
+    assert [head.number for head in store.invoices("a", limit=10)] == ["INV-000001"]
+
+
+def test_pages_follow_the_numbers_also_past_six_digits(store: InvoiceStore) -> None:
+    ordinals = [999_999, 1_000_000, 2, 1]
+    with store.transaction("a") as transaction:
+        transaction.add_invoices([invoice(n, f"c{n}", run=f"r{n % 2}") for n in ordinals])
+    everything = store.invoices("a", limit=10)
+    assert [head.number for head in everything] == [
+        "INV-000001",
+        "INV-000002",
+        "INV-999999",
+        "INV-1000000",
+    ]
+    page = store.invoices("a", limit=2, after="INV-000002")
+    assert page == everything[2:]
+    assert [h.customer for h in store.invoices("a", limit=9, run="r1")] == ["c1", "c999999"]
+    assert [h.customer for h in store.invoices("a", limit=9, customer="c2")] == ["c2"]
+    with pytest.raises(Invalid):
+        store.invoices("a", limit=1, after="nonsense")
+
+
+def test_runs_are_newest_first_and_replaced(store: InvoiceStore) -> None:
+    old = BillingRun(
+        id="1", request="2026-05", period="2026-05", until_us=None, cut=3, started_us=1
+    )
+    parked = (Parked(customer="c", code="missing", message="no plan"),)
+    new = msgspec.structs.replace(old, id="2", started_us=2)
+    done = msgspec.structs.replace(new, state="done", parked=parked)
+    for run in (old, new, done):
+        with store.transaction("a") as transaction:
+            transaction.put_run(run)
+    assert store.runs("a", limit=10) == [done, old]
+    assert store.runs("a", limit=1, name="1") == [old]
+    assert store.runs("a", limit=1, name="3") == []
+
+
+def test_writers_in_threads_leave_no_gap(tmp_path: Path) -> None:
+    engine = open_database(sqlite_url(tmp_path / "control.db"))
+    store = SqlInvoices(engine)
+
+    def write(worker: int) -> None:
+        for i in range(10):
+            with store.transaction("a") as transaction:
+                first = transaction.take_numbers("INV", 2)
+                names = [f"w{worker}i{i}n{n}" for n in range(2)]
+                transaction.add_invoices(
+                    [invoice(first + n, name, run=name) for n, name in enumerate(names)]
+                )
+
+    threads = [threading.Thread(target=write, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    numbers = [int(head.number[4:]) for head in store.invoices("a", limit=1000)]
+    assert numbers == list(range(1, 81))
+    engine.dispose()
