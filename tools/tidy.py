@@ -27,6 +27,8 @@ ASYNC_FOLDERS = ("src/tallybook/serve/api/", "src/tallybook/serve/console/")
 TOP_FOLDERS = ("src", "tests", "docs", "tools", "bench", "infra", ".ci")
 SKIPPED = {"build", "dist", "__pycache__", "node_modules", "tallybook-data"}
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".txt", ".html", ".css", ".js", ".typ", ".svg", ".json", ""}
+GENERATED = {"bench/REPORT.json"}
+"""Files that a command makes; documents may name them before they are there."""
 README_WORDS = ("in", "out", "invariant", "limit", "guarantee")
 VAGUE_ENDINGS = ("Manager", "Service", "Helper", "Helpers", "Utils", "Base", "Impl")
 
@@ -247,6 +249,8 @@ def _named_files(file: File) -> Iterator[str]:
 
 
 def _exists(root: Path, file: File, name: str) -> bool:
+    if name in GENERATED:
+        return True
     return (file.absolute.parent / name).exists() or (root / name.lstrip("/")).exists()
 
 
