@@ -16,7 +16,7 @@ from tallybook.kernel.errors import Corrupt
 from tallybook.kernel.limits import REQUEST_BYTES_MAX
 
 EVENTS_PATH = "/api/v1/events"
-_LEVEL = 6
+_LEVEL = 3
 _HEADERS = {
     "Content-Type": "application/cloudevents-batch+json",
     "Content-Encoding": "zstd",

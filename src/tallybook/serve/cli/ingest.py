@@ -25,8 +25,8 @@ _RETRY_SECONDS = 60.0
               " line, whatever it is called. Needed for standard input.")  # fmt: skip
 @click.option("--type", "kind", help="ndjson, csv: type of the events, or $.path to it.")
 @click.option("--subject", help="ndjson, csv: field of who used it.")
-@click.option("--time", "at", help="ndjson, csv: field of the time (RFC 3339, or seconds).")
-@click.option("--id", "own_id", help="ndjson, csv: field of an id that is unique in the source.")
+@click.option("--time", help="ndjson, csv: field of the time (RFC 3339, or seconds).")
+@click.option("--id", help="ndjson, csv: field of an id that is unique in the source.")
 @click.option("--complete", is_flag=True,
               help="The last line is whole although it has no line end.")  # fmt: skip
 @click.option("--retry-for", "retry_seconds", type=Duration(), default=_RETRY_SECONDS,
@@ -37,20 +37,17 @@ def ingest(
     file: str,
     form: str,
     source: str | None,
-    kind: str | None,
-    subject: str | None,
-    at: str | None,
-    own_id: str | None,
     retry_seconds: float,
     *,
     complete: bool,
+    **columns: str | None,
 ) -> None:
     """Send FILE (or - for standard input) as events.
 
     A line that cannot be read goes to quarantine with its reason. Sending a file again, or the
     rest after a kill, changes nothing: ids follow from the file and the line.
     """
-    fields = _fields(form, kind, subject, at, own_id)
+    fields = _fields(form, **columns)
     if file == STDIN and source is None and form != "cloudevents":
         raise click.UsageError("standard input has no name to go by: give --source")
     told = Told(form=form, source=source, fields=fields, complete=complete)
@@ -69,16 +66,14 @@ def ingest(
     _print(target, file, result, time.monotonic() - begin)
 
 
-def _fields(
-    form: str, kind: str | None, subject: str | None, at: str | None, own_id: str | None
-) -> Fields | None:
+def _fields(form: str, kind: str | None, **columns: str | None) -> Fields | None:
     if form in LOG_NAMES or form == "cloudevents":
-        if kind or subject or at or own_id:
+        if kind or any(columns.values()):
             raise click.UsageError("--type, --subject, --time and --id are for ndjson and csv")
         return None
     if not kind:
         raise click.UsageError(f"--format {form} needs --type, the type of the events")
-    return Fields(type=kind, subject=subject, time=at, id=own_id)
+    return Fields(type=kind, **columns)
 
 
 @contextmanager
@@ -98,7 +93,8 @@ def _print(target: Target, file: str, result: Upload, seconds: float) -> None:
     else:
         click.echo(
             f"{file}: {result.lines} lines sent: {result.accepted} accepted,"
-            f" {result.quarantined} quarantined ({seconds:.1f} s)"
+            f" {result.quarantined} quarantined ({seconds:.1f} s); what was known already"
+            " changes nothing"
         )
     if result.quarantined and not target.json:
         click.echo("see why with: tallybook quarantine list")
