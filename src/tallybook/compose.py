@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,9 +18,11 @@ from sqlalchemy import Engine
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database, sqlite_url
 from tallybook.adapters.sql.idempotency import SqlIdempotency
+from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.adapters.sql.jobs import SqlJobs
 from tallybook.adapters.sql.keys import SqlKeys
 from tallybook.adapters.sql.quarantine import SqlQuarantine
+from tallybook.invoice.flow import Billing
 from tallybook.kernel.errors import Corrupt, Unavailable
 from tallybook.kernel.ids import uuid7_id
 from tallybook.settings import Settings
@@ -112,6 +115,23 @@ class World:
     def answers(self) -> SqlIdempotency:
         """Answers remembered under an Idempotency-Key."""
         return SqlIdempotency(self.engine)
+
+    @cached_property
+    def invoices(self) -> SqlInvoices:
+        """Invoices, and where billing stands."""
+        return SqlInvoices(self.engine)
+
+    def billing(self, tenant: str) -> Billing:
+        """Return the ports that billing works with, for one tenant."""
+        return Billing(
+            tenant=tenant,
+            catalog=self.catalog,
+            invoices=self.invoices,
+            usage=self.usage,
+            clock=self.clock,
+            ids=self.ids,
+            tz=version("tzdata"),
+        )
 
     @cached_property
     def table(self) -> "DeltaEventTable":

@@ -2,6 +2,29 @@
 
 from collections.abc import Mapping
 
-from tallybook.serve.worker.jobs import Work
+import msgspec
 
-WORK: Mapping[str, Work] = {}
+from tallybook.adapters.sql.jobs import Job
+from tallybook.compose import World
+from tallybook.invoice.due import BillRequest
+from tallybook.invoice.flow import bill
+from tallybook.invoice.ports import BillingRun
+from tallybook.kernel.timestamps import parse_rfc3339
+from tallybook.serve.api.rest.runs import BILLING_RUN, RunSpec
+from tallybook.serve.worker.jobs import Advance, Work
+
+
+def billing_run(world: World, job: Job, advance: Advance) -> BillingRun:
+    """Bill what a job asks for; called again after a kill it goes on where it was."""
+    spec = msgspec.json.decode(job.request, type=RunSpec)
+    until = None if spec.until is None else parse_rfc3339(spec.until)
+    request = BillRequest(period=spec.period, until_us=until)
+
+    def progress(done: int, total: int, _what: str) -> None:
+        advance(done, total)
+
+    return bill(world.billing(job.tenant), request, name=job.id, progress=progress)
+
+
+WORK: Mapping[str, Work] = {BILLING_RUN: billing_run}
+"""Kind of job -> how it is done."""

@@ -15,7 +15,7 @@ from tallybook import __version__
 from tallybook.compose import World
 from tallybook.kernel.errors import TallybookError
 from tallybook.serve.api.gate import Gate
-from tallybook.serve.api.rest import catalog, events, quarantine, runs, system, usage
+from tallybook.serve.api.rest import catalog, events, invoices, quarantine, runs, system, usage
 from tallybook.serve.api.rest.access import grant_of, guard
 from tallybook.serve.api.rest.problem import answer_bug, answer_http, answer_tallybook
 from tallybook.serve.api.rest.quarantine import Accepts
@@ -27,6 +27,7 @@ API_ROUTES: list[ControllerRouterHandler] = [
     usage.query_meter,
     events.list_events,
     quarantine.Quarantine,
+    invoices.Invoices,
     runs.BillingRuns,
     system.Keys,
     system.show_status,

@@ -23,12 +23,10 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Attributes:
         period: 'YYYY-MM', every subscription period that ends in that month of its zone.
         until: 'now' or RFC 3339, what is open so far; 'now' becomes the instant of the request.
-        customer: only this customer's subscriptions.
     """
 
     period: str | None = None
     until: str | None = None
-    customer: str | None = None
 
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,201 @@
+"""Invoices: listed, shown, previewed, as PDF, explained down to the events, and verified."""
+
+from typing import Annotated
+
+import msgspec
+from litestar import Controller, Response, get, post
+from litestar.params import Parameter
+
+from tallybook.compose import World
+from tallybook.invoice.document import Invoice
+from tallybook.invoice.due import BillRequest
+from tallybook.invoice.flow import preview
+from tallybook.invoice.line import Line
+from tallybook.invoice.ports import InvoiceHead
+from tallybook.invoice.proof import Verified, explain, verify
+from tallybook.kernel.money import money_text
+from tallybook.kernel.timestamps import format_us, parse_rfc3339
+from tallybook.serve.api.gate import Grant
+from tallybook.serve.api.rest.access import BILLING, READ
+from tallybook.serve.api.rest.documents import pdf_of
+from tallybook.serve.api.rest.events import EventView, event_view
+from tallybook.serve.api.rest.paging import (
+    LIMIT_DEFAULT,
+    LIMIT_MAX,
+    Cursor,
+    Limit,
+    Page,
+    page,
+    place_of,
+)
+from tallybook.serve.api.rest.runs import RunSpec, check_run
+
+PDF_SUFFIX = ".pdf"
+
+Name = Annotated[str, Parameter(description="The invoice's id (inv_…) or number (INV-000001).")]
+
+
+class InvoiceView(msgspec.Struct, frozen=True, kw_only=True):
+    """An invoice in a list; money is a string, times are RFC 3339."""
+
+    id: str
+    number: str
+    state: str
+    customer: str
+    customer_name: str
+    currency: str
+    total: str
+    lines: int
+    issued: str
+    due: str
+    period_start: str
+    period_end: str
+    run: str
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """What an invoice would be; null where there is nothing to bill."""
+
+    invoice: Invoice | None
+
+
+class PreviewSpec(RunSpec, frozen=True, kw_only=True):
+    """What to preview: a period or an instant, of one customer."""
+
+    customer: str
+
+
+class ExplainedEvent(msgspec.Struct, frozen=True):
+    """An event of a line; fresh where no earlier invoice had counted it."""
+
+    event: EventView
+    fresh: bool
+
+
+class ExplainedView(msgspec.Struct, frozen=True, kw_only=True):
+    """The events a line is made of.
+
+    Attributes:
+        ok: count and digest of the events are those of the line.
+        count: events in all; digest: sum of their row hashes.
+    """
+
+    line: Line
+    ok: bool
+    count: int
+    digest: str
+    items: list[ExplainedEvent]
+    next_cursor: str | None
+
+
+def invoice_view(head: InvoiceHead) -> InvoiceView:
+    """Return an invoice as lists show it."""
+    return InvoiceView(
+        id=head.id,
+        number=head.number,
+        state=head.state,
+        customer=head.customer,
+        customer_name=head.customer_name,
+        currency=head.currency,
+        total=money_text(head.total_minor, head.currency),
+        lines=head.lines,
+        issued=format_us(head.issued_us),
+        due=format_us(head.due_us),
+        period_start=format_us(head.period_start_us),
+        period_end=format_us(head.period_end_us),
+        run=head.run,
+    )
+
+
+def explained(
+    world: World, tenant: str, name: str, line: str, limit: int, skip: int
+) -> ExplainedView:
+    """Return a part of the events of a line."""
+    found = explain(world.billing(tenant), name, line, limit=limit, skip=skip)
+    meters = world.catalog.meters(tenant)
+    following = skip + len(found.events)
+    return ExplainedView(
+        line=found.line,
+        ok=found.ok,
+        count=found.count,
+        digest=found.digest,
+        items=[
+            ExplainedEvent(event_view(meters, event), fresh)
+            for event, fresh in zip(found.events, found.fresh, strict=True)
+        ],
+        next_cursor=str(following) if following < found.count else None,
+    )
+
+
+class Invoices(Controller):
+    """What customers owe."""
+
+    path = "/invoices"
+    tags = ("invoices",)
+
+    @get("/", opt=READ, sync_to_thread=True)
+    def list_invoices(
+        self,
+        world: World,
+        grant: Grant,
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Cursor = None,
+        customer: str | None = None,
+        run: str | None = None,
+    ) -> Page[InvoiceView]:
+        """List invoices in the order of their numbers."""
+        heads = world.invoices.invoices(
+            grant.tenant,
+            limit=limit + 1,
+            after=place_of(cursor, str),
+            customer=customer,
+            run=run,
+        )
+        shown = page(heads, limit, lambda head: head.number)
+        return Page([invoice_view(head) for head in shown.items], shown.next_cursor)
+
+    @post("/preview", opt=READ, status_code=200, sync_to_thread=True)
+    def preview_invoice(self, world: World, grant: Grant, data: PreviewSpec) -> Preview:
+        """Show the invoice a billing run would make for one customer now; nothing is stored."""
+        spec = check_run(data, world.clock.now_us())
+        until = None if spec.until is None else parse_rfc3339(spec.until)
+        request = BillRequest(period=spec.period, until_us=until)
+        draft = preview(world.billing(grant.tenant), request, data.customer)
+        return Preview(invoice=None if draft is None else draft.invoice)
+
+    @get("/{name:str}", opt=READ, sync_to_thread=True)
+    def get_invoice(self, world: World, grant: Grant, name: Name) -> Response[bytes]:
+        """Show an invoice as its canonical JSON; with `.pdf` behind its name, the document."""
+        if name.endswith(PDF_SUFFIX):
+            return _pdf(world, grant, name.removesuffix(PDF_SUFFIX))
+        stored = world.invoices.invoice(grant.tenant, name)
+        return Response(stored.body.encode(), media_type="application/json")
+
+    @get("/{name:str}/explain", opt=READ, sync_to_thread=True)
+    def explain_line(
+        self,
+        world: World,
+        grant: Grant,
+        name: Name,
+        line: Annotated[str, Parameter(description="Id or position of the line.")] = "1",
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Annotated[int, Parameter(ge=0, required=False)] = 0,
+    ) -> ExplainedView:
+        """List the very events a line is made of, and whether they are what it says."""
+        return explained(world, grant.tenant, name, line, min(limit, LIMIT_MAX), cursor)
+
+    @get("/{name:str}/verify", opt=READ, sync_to_thread=True)
+    def verify_invoice(self, world: World, grant: Grant, name: Name) -> Verified:
+        """Recompute an invoice from its manifest and compare it byte by byte."""
+        return verify(world.billing(grant.tenant), name)
+
+    @post("/{name:str}/finalize", opt=BILLING, status_code=200, sync_to_thread=True)
+    def finalize_invoice(self, world: World, grant: Grant, name: Name) -> InvoiceView:
+        """Fix an invoice for good. Billing runs finalize what they make, so it is so already."""
+        return invoice_view(world.invoices.invoice(grant.tenant, name).head)
+
+
+def _pdf(world: World, grant: Grant, name: str) -> Response[bytes]:
+    stored = world.invoices.invoice(grant.tenant, name)
+    headers = {"content-disposition": f'inline; filename="{stored.head.number}.pdf"'}
+    return Response(pdf_of(world, stored), media_type="application/pdf", headers=headers)
