@@ -1,0 +1,125 @@
+"""`tallybook usage` and `tallybook reconcile`: what was measured, and that nothing is missing."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import click
+
+from tallybook.kernel.decimals import plain
+from tallybook.kernel.errors import Invalid
+from tallybook.kernel.timestamps import format_us, parse_rfc3339, to_us
+from tallybook.serve.cli.common import DONE, REFUSED, Target, server_options, table
+
+WINDOWS = ("minute", "hour", "day", "month")
+
+
+def moment(text: str | None, field: str) -> str | None:
+    """Return RFC 3339 for a date, an RFC 3339 time, 'now' or an age such as 24h."""
+    if text is None or (parse_rfc3339(text) is not None):
+        return text
+    now = datetime.now(UTC)
+    if text == "now":
+        return format_us(to_us(now))
+    if text[:-1].isdecimal() and text[-1] in "mhd":
+        unit = {"m": "minutes", "h": "hours", "d": "days"}[text[-1]]
+        return format_us(to_us(now - timedelta(**{unit: int(text[:-1])})))
+    try:
+        return format_us(to_us(datetime.fromisoformat(text).replace(tzinfo=UTC)))
+    except ValueError as error:
+        message = f"{field}: '{text}' is no date (2026-11-01), time (RFC 3339) or age (24h)"
+        raise Invalid(message, field=field) from error
+
+
+@click.command()
+@click.argument("meter")
+@click.option("--from", "start", help="Date, RFC 3339 time, or age such as 24h.")
+@click.option("--to", "end", help="The same; exclusive.")
+@click.option("--window", type=click.Choice(WINDOWS), help="One row a window.")
+@click.option("--zone", default="UTC", show_default=True, help="IANA zone of the windows.")
+@click.option("--group-by", multiple=True, help="Dimension, or subject; may be repeated.")
+@click.option("--subject", multiple=True, help="Only this subject; may be repeated.")
+@click.option("--filter", "filters", multiple=True, metavar="DIM=A,B", help="Only these values.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@server_options
+def usage(
+    target: Target,
+    meter: str,
+    start: str | None,
+    end: str | None,
+    window: str | None,
+    zone: str,
+    group_by: Sequence[str],
+    subject: Sequence[str],
+    filters: Sequence[str],
+    *,
+    as_csv: bool,
+) -> None:
+    """Show what a meter measured."""
+    params: dict[str, str | int | list[str] | None] = {
+        "from": moment(start, "--from"),
+        "to": moment(end, "--to"),
+        "windowSize": window.upper() if window else None,
+        "windowTimeZone": zone,
+        "groupBy": list(group_by) or None,
+        "subject": list(subject) or None,
+    }
+    for text in filters:
+        name, equals, values = text.partition("=")
+        if not equals:
+            raise Invalid(f"--filter '{text}' is not like status=200,404", field="--filter")
+        params[f"filterGroupBy[{name}]"] = values
+    path = f"/api/v1/meters/{meter}/query"
+    with target.client() as client:
+        if as_csv:
+            answer = client.raw("GET", path, params=params, headers={"Accept": "text/csv"})
+            click.echo(answer.content.decode(), nl=False)
+            return
+        found = client.get(path, params)
+    target.show(found, lambda: usage_table(found))
+
+
+def usage_table(found: Any) -> object:
+    """Return the answer to a query as a table."""
+    rows = found.get("data", [])
+    if not rows:
+        return "No usage."
+    dimensions = list(rows[0]["groupBy"])
+    subjects = any(row["subject"] is not None for row in rows)
+    columns = ["from", "to", *(["subject"] if subjects else []), *dimensions, "value"]
+    shown = [
+        [
+            row["windowStart"],
+            row["windowEnd"],
+            *([row["subject"]] if subjects else []),
+            *(row["groupBy"][name] for name in dimensions),
+            grouped(row["value"]),
+        ]
+        for row in rows
+    ]
+    return table(columns, shown, numbers=("value",))
+
+
+def grouped(value: Decimal | int | str | None) -> str | None:
+    """Return a number with its thousands apart, and all its digits."""
+    if value is None:
+        return None
+    number = Decimal(value)
+    whole, point, fraction = plain(abs(number)).partition(".")
+    return f"{'-' if number < 0 else ''}{int(whole):,}{point}{fraction}"
+
+
+@click.command()
+@server_options
+def reconcile(target: Target) -> int:
+    """Prove that every event is accounted for; name what differs."""
+    with target.client() as client:
+        found = client.get("/api/v1/reconcile")
+    target.show(found, lambda: _reconciled(found))
+    return DONE if found["ok"] else REFUSED
+
+
+def _reconciled(found: Any) -> object:
+    verdict = "Everything is accounted for." if found["ok"] else "Something differs:"
+    return "\n".join([verdict, *(f"  {text}" for text in found.get("differences", []))])
