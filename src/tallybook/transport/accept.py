@@ -73,6 +73,8 @@ _ENCODE = msgspec.json.Encoder().encode
 _NO_DATA = b"null"
 _UNSET = msgspec.UNSET
 _INSTANT = pa.timestamp("us", tz="UTC")
+_VECTOR_MIN = 32
+"""Fewer events than this are judged without vectors, whose calls cost more than they save."""
 _SECONDS_CHARS = 19
 """Characters of a time with seconds and no zone; shorter ones are judged one by one."""
 DEPTH_FAST_MAX = 16
@@ -149,6 +151,8 @@ def _whole(body: bytes) -> list[_WireEvent] | None:
 
 
 def _times(texts: Sequence[Any], now_us: int) -> list[int] | None:
+    if len(texts) < _VECTOR_MIN:
+        return _times_singly(texts, now_us)
     try:
         spelled = pa.array(texts, pa.string())
         ends = pc.all(pc.ends_with(spelled, "Z")).as_py() and spelled.null_count == 0
@@ -156,6 +160,10 @@ def _times(texts: Sequence[Any], now_us: int) -> list[int] | None:
             return spelled.cast(_INSTANT).cast(pa.int64()).to_pylist()
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         pass  # absent, more digits than microseconds, a leap second, no time: one by one below
+    return _times_singly(texts, now_us)
+
+
+def _times_singly(texts: Sequence[Any], now_us: int) -> list[int] | None:
     times: list[int] = []
     for text in texts:
         if text is None or text is msgspec.UNSET:

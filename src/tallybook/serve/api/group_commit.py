@@ -22,6 +22,10 @@ ROW_EVENTS_MAX = 20_000
 WAITING_EVENTS_MAX = 400_000
 """With more than this waiting, new requests are told to come back: memory stays bounded."""
 TRIM_SECONDS = 2.0
+LINGER_SECONDS = 0.001
+"""While requests come side by side, how long a flush waits for more of them."""
+LINGER_EVENTS_MAX = 2_000
+"""With this many events waiting already, a flush goes at once."""
 
 Notify = Callable[[list[object], TallybookError | None], None]
 
@@ -69,11 +73,16 @@ class GroupCommit:
 
     def _run(self) -> None:
         trimmed_at = time.monotonic()
+        side_by_side = False
         while True:
             with self._wake:
                 if not self._waiting and not self._closing:
                     self._wake.wait(TRIM_SECONDS)
+            if side_by_side and self._events < LINGER_EVENTS_MAX:
+                time.sleep(LINGER_SECONDS)
+            with self._wake:
                 taken, self._waiting, self._events = self._waiting, [], 0
+            side_by_side = len(taken) > 1
             if taken:
                 self._flush(taken)
             if time.monotonic() - trimmed_at > TRIM_SECONDS:
