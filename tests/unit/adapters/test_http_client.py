@@ -40,7 +40,9 @@ class Scripted(BaseHTTPRequestHandler):
         elif path == "/plain/502":
             self.reply(502, b"<html>bad gateway</html>")
         elif path == "/pages":
-            self.reply(200, PAGES[dict(p.split("=") for p in query.split("&") if p).get("cursor", "")])
+            self.reply(
+                200, PAGES[dict(p.split("=") for p in query.split("&") if p).get("cursor", "")]
+            )
         elif path == "/number":
             self.reply(200, b'{"value": 0.12345678901234567890123}')
         elif path == "/empty":
