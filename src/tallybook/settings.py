@@ -72,14 +72,12 @@ class LakeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         tidy_seconds: pause between two checkpoints with deletion of replaced files.
         memory_mb: memory limit of one process's DuckDB.
         threads: threads of one process's DuckDB.
-        dedupe_days: how long an event's identity is remembered; 0 is as long as the event.
     """
 
     maintain_seconds: int = 3
     tidy_seconds: int = 300
     memory_mb: int = 512
     threads: int = 2
-    dedupe_days: int = 0
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -87,6 +87,15 @@ def test_every_setting_is_documented_with_its_default():
     assert documented(ROOT / "docs" / "settings.md") == defaults(Settings())
 
 
+def test_every_setting_has_an_effect():
+    source = ROOT / "src" / "tallybook"
+    own = (source / "settings.py").read_text()
+    rest = "".join(p.read_text() for p in source.rglob("*.py") if p.name != "settings.py")
+    names = [name.rpartition(".")[2] for name in defaults(Settings())]
+    unread = [n for n in names if f".{n}" not in rest and f"settings.server.{n}" not in own]
+    assert [name for name in unread if f"self.{name}" not in own] == []
+
+
 def test_every_setting_of_the_agent_is_documented():
     table = (ROOT / "docs" / "guides" / "edge.md").read_text()
     rows = "\n".join(line for line in table.splitlines() if line.startswith("| `"))
