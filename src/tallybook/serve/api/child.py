@@ -1,7 +1,8 @@
 """One API process: the hot path on its own log partition, and the routes, behind one listener."""
 
-import sys
 import asyncio
+import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,14 @@ SWITCH_SECONDS = 0.0005
 """How long the event loop may keep the interpreter while the commit thread waits for it: with the
 default of 5 ms every fsync would cost 5 ms more."""
 
+GARBAGE_THRESHOLD = 50_000
+"""Objects between two looks for cycles: a batch makes thousands of them and no cycle."""
+
 
 def run_api(settings: Settings, index: int) -> int:
     """Serve until asked to stop; then finish what was begun."""
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
     del index
     world = World(settings)
     ensure_first_key(world, settings.data_dir / "first-key")
@@ -55,6 +60,7 @@ def run_api(settings: Settings, index: int) -> int:
     log = AccessLog(settings.data_dir / "access.log") if settings.server.access_log else None
     routes: Any = rest_app(world, gate, ingest, console_routes())
     rest = Idempotent(routes, world, gate)
+    gc.freeze()
     try:
         asyncio.run(_serve(settings, Front(ingest, rest, log)))
     finally:
