@@ -9,9 +9,9 @@ import pytest
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database, sqlite_url
 from tallybook.adapters.sql.invoices import SqlInvoices
+from tallybook.invoice.audit.verify import explain, verify, verify_all
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import preview
-from tallybook.invoice.proof import explain, verify, verify_all
 from tallybook.kernel.errors import Invalid
 from tests.support.billing_world import TENANT, World, at
 

@@ -11,8 +11,8 @@ from tallybook.catalog.flow import apply
 from tallybook.catalog.ports import CatalogStore
 from tallybook.invoice.document import Invoice, decode_invoice
 from tallybook.invoice.due import BillRequest
-from tallybook.invoice.flow import Billing, bill
-from tallybook.invoice.ports import BillingRun, InvoiceStore
+from tallybook.invoice.flow import bill
+from tallybook.invoice.ports import Billing, BillingRun, InvoiceStore
 from tallybook.kernel.period import parse_moment, zone
 from tallybook.meter.usage import StoredEvent
 

@@ -11,40 +11,21 @@ from typing import TypeVar
 import msgspec
 
 from tallybook.catalog.catalog import Catalog
-from tallybook.catalog.ports import CatalogStore
 from tallybook.catalog.subscription import StoredPeriod, Subscription
 from tallybook.invoice.document import Draft, Facts, compose
 from tallybook.invoice.due import BillRequest, check_request, due, horizon
 from tallybook.invoice.manifest import Item, Manifest
 from tallybook.invoice.newcomers import register_newcomers
-from tallybook.invoice.ports import BillingRun, Books, InvoiceStore, Last, Parked, Progress
+from tallybook.invoice.ports import Billing, BillingRun, Books, Last, Parked, Progress
 from tallybook.invoice.questions import Asked, ask
 from tallybook.invoice.record import finalized
 from tallybook.kernel.errors import Conflict, Corrupt, Refused
-from tallybook.kernel.ports import Clock, Ids
 from tallybook.kernel.timestamps import DAY_US
-from tallybook.rate.ports import UsageReader
 
 CUSTOMERS_AT_ONCE = 10_000
 INVOICES_A_TRANSACTION = 500
 
 _T = TypeVar("_T")
-
-
-class Billing(msgspec.Struct, frozen=True, kw_only=True):
-    """The ports that billing works with, for one tenant.
-
-    Attributes:
-        tz: version of the time zone data, for the manifests.
-    """
-
-    tenant: str
-    catalog: CatalogStore
-    invoices: InvoiceStore
-    usage: UsageReader
-    clock: Clock
-    ids: Ids
-    tz: str
 
 
 class _Work(msgspec.Struct, frozen=True):

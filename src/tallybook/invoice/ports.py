@@ -10,9 +10,12 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from tallybook.catalog.ports import CatalogStore
 from tallybook.catalog.subscription import StoredPeriod
 from tallybook.invoice.manifest import Billed, Group, Position
 from tallybook.invoice.state import State
+from tallybook.kernel.ports import Clock, Ids
+from tallybook.rate.ports import UsageReader
 
 RunState = Literal["running", "done"]
 
@@ -205,3 +208,19 @@ class InvoiceStore(Protocol):
     def runs(self, tenant: str, *, limit: int, name: str | None = None) -> list[BillingRun]:
         """Return billing runs, newest first; only the one with id `name` where given."""
         ...
+
+
+class Billing(msgspec.Struct, frozen=True, kw_only=True):
+    """The ports that billing works with, for one tenant.
+
+    Attributes:
+        tz: version of the time zone data, for the manifests.
+    """
+
+    tenant: str
+    catalog: CatalogStore
+    invoices: InvoiceStore
+    usage: UsageReader
+    clock: Clock
+    ids: Ids
+    tz: str

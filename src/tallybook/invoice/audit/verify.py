@@ -21,10 +21,9 @@ from tallybook.invoice.document import (
     number_place,
     with_number,
 )
-from tallybook.invoice.flow import Billing
 from tallybook.invoice.line import Line
 from tallybook.invoice.manifest import Item
-from tallybook.invoice.ports import StoredInvoice
+from tallybook.invoice.ports import Billing, StoredInvoice
 from tallybook.invoice.questions import Asked, ask, item_query
 from tallybook.invoice.record import digest_of
 from tallybook.kernel.errors import Corrupt, Missing, Refused

@@ -1,0 +1,1 @@
+"""Proofs: an invoice against its events, and every event against the books."""
