@@ -5,7 +5,7 @@ import random
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 import zstandard
 
@@ -49,7 +49,7 @@ class EdgeServer:
         self.url = f"http://127.0.0.1:{self.http.server_port}"
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
 
-    def __enter__(self) -> "EdgeServer":
+    def __enter__(self) -> Self:
         self.thread.start()
         return self
 

@@ -1,6 +1,7 @@
 """Growth of counters: the differences add up, and nothing is guessed upward."""
 
 from decimal import Decimal
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +37,7 @@ def test_with_resets_the_growth_is_that_of_every_boot(boots: list[list[Decimal]]
 def test_without_evidence_nothing_is_guessed_upward(values: list[Decimal]) -> None:
     steps = run([("boot", value) for value in values])
     assert all(step.growth >= 0 for step in steps)
-    ups = sum(max(b - a, Decimal(0)) for a, b in zip(values, values[1:], strict=False))
+    ups = sum(max(b - a, Decimal(0)) for a, b in pairwise(values))
     assert sum(step.growth for step in steps) <= ups
 
 

@@ -37,13 +37,14 @@ class LineFile:
         carry = b""
         while block := self._file.read(_BLOCK_BYTES):
             *whole, carry = (carry + block).split(b"\n")
-            for raw in whole:
-                yield self._line(raw)
+            yield from map(self._line, whole)
             if len(carry) > LINE_BYTES_MAX:
-                long, carry = self._long(carry)
+                long, after = self._long(carry)
                 if long is None:
                     return
                 yield long
+                *whole, carry = after.split(b"\n")
+                yield from map(self._line, whole)
         if carry:
             self.unfinished = _made(self._at, carry, self._at + len(carry))
 
