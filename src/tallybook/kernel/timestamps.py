@@ -11,9 +11,14 @@ MICROSECOND = timedelta(microseconds=1)
 SECOND_US = 1_000_000
 HOUR_US = 3600 * SECOND_US
 DAY_US = 24 * HOUR_US
+FIRST_US = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+"""The first instant that has a date: the beginning of the year 1."""
+LAST_US = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+"""The last instant that has a date: the end of the year 9999."""
 
 _RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))\Z"
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))\Z",
+    re.ASCII,
 )
 
 
@@ -29,7 +34,7 @@ def from_us(us: int) -> datetime:
 
 
 def parse_rfc3339(text: str) -> int | None:
-    """Return the instant that an RFC 3339 text names, or None.
+    """Return the instant that an RFC 3339 text names, or None; of the years 1 to 9999 in UTC.
 
     Digits past the microsecond are cut, so that two spellings of one moment never differ by
     rounding up into the next window; a leap second is the last microsecond of its minute.
@@ -51,7 +56,8 @@ def parse_rfc3339(text: str) -> int | None:
     except ValueError:
         return None
     offset_us = (int(offset_h or 0) * 3600 + int(offset_m or 0) * 60) * SECOND_US
-    return to_us(local) - (-offset_us if sign == "-" else offset_us)
+    us = to_us(local) - (-offset_us if sign == "-" else offset_us)
+    return us if FIRST_US <= us <= LAST_US else None
 
 
 def format_us(us: int) -> str:

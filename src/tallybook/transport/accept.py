@@ -3,12 +3,12 @@
 The fast road takes a whole batch through compiled decoders. msgspec silently keeps the last of
 two equal keys and drops unknown ones, so the fast road is taken only when re-encoding what was
 decoded gives back as many bytes as came in: then nothing was dropped. Everything else (extension
-attributes, escapes, wrong types, refusals) takes the careful road, one event at a time.
+attributes, escapes, wrong types, refusals) takes the careful road, one event at a time. Both roads
+make the same rows of the same events, so that a retry in other company is no conflict.
 """
 
-import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -24,7 +24,7 @@ from tallybook.kernel.limits import (
     REQUEST_EVENTS_MAX,
 )
 from tallybook.kernel.problem import Problem
-from tallybook.kernel.timestamps import SECOND_US, parse_rfc3339
+from tallybook.kernel.timestamps import FIRST_US, SECOND_US, parse_rfc3339
 from tallybook.transport.careful import careful_event
 from tallybook.transport.columns import ColumnSet
 from tallybook.transport.rows import Rows
@@ -78,8 +78,12 @@ _VECTOR_MIN = 32
 _SECONDS_CHARS = 19
 """Characters of a time with seconds and no zone; shorter ones are judged one by one."""
 DEPTH_FAST_MAX = 16
-"""Objects nested deeper than this take the careful road."""
-_JSON_TYPES = {None, msgspec.UNSET, "application/json"}
+"""Values nested deeper than this take the careful road."""
+_JSON = "application/json"
+_JSON_TYPES = {None, msgspec.UNSET, _JSON}
+_JSON_EXT = f'{{"datacontenttype":"{_JSON}"}}'
+_ENVELOPE_BYTES_MAX = 5 * 6 * ATTRIBUTE_CHARS_MAX + 256
+"""Most bytes of a compact event besides its data: five texts, each character escaped, and names."""
 
 
 def accept(
@@ -110,19 +114,21 @@ def accept(
 def _fast(
     tenant: str, body: bytes, now_us: int, columns: ColumnSet, limits: AcceptLimits
 ) -> Rows | None:
-    events = _whole(body)
-    if not events or len(events) > limits.request_events_max:
+    whole = _whole(body)
+    if whole is None or len(whole.events) > limits.request_events_max:
         return None
-    rows = Rows(columns)
+    events, rows = whole.events, Rows(columns)
     rows.ids = [e.id for e in events]
     rows.sources = [e.source for e in events]
     rows.types = [e.type for e in events]
     subjects = [e.subject for e in events]
     rows.subjects = [None if s is _UNSET else s for s in subjects] if _UNSET in subjects else subjects  # type: ignore[assignment]
-    rows.datas = [_NO_DATA if e.data is _UNSET else bytes(e.data) for e in events]  # type: ignore[arg-type]
+    rows.datas = _datas(events)
     sent = [e.time for e in events]
     times = _times(sent, now_us)
-    if times is None or not _plain(rows, events) or not _sound(rows.datas, limits):
+    if times is None or not _plain(rows, events) or not _fits(body, whole, rows.datas, limits):
+        return None
+    if not no_repeats(rows.datas if whole.compact is None else _datas(whole.compact)):
         return None
     if max(times) > now_us + limits.future_seconds_max * SECOND_US:
         return None
@@ -131,23 +137,35 @@ def _fast(
     rows.stamped = [not time for time in sent]
     rows.tenants = [tenant] * count
     rows.received = [now_us] * count
-    rows.exts = [None] * count
+    rows.exts = [_JSON_EXT if e.datacontenttype == _JSON else None for e in events]
     rows.problems = [None] * count
     rows.cells = columns.cells(rows.datas)
     return rows
 
 
-def _whole(body: bytes) -> list[_WireEvent] | None:
-    """Return the events when nothing of the body is lost by decoding, else None."""
+class _Whole(NamedTuple):
+    """Events of which decoding lost nothing, and the same without white space where they had any."""
+
+    events: list[_WireEvent]
+    compact: list[_WireEvent] | None
+
+
+def _whole(body: bytes) -> _Whole | None:
+    """Return the events, at least one, when nothing of the body is lost by decoding, else None."""
     try:
+        body.decode()  # raw values are not looked into, so this is where UTF-8 is checked
         events = _EVENTS.decode(body)
         if len(_ENCODE(events)) == len(body):
-            return events
-        body = msgspec.json.format(body, indent=-1)
-        events = _EVENTS.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+            return _Whole(events, None) if events else None
+        tight = msgspec.json.format(body, indent=-1)
+        compact = _EVENTS.decode(tight)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return events if len(_ENCODE(events)) == len(body) else None
+    return _Whole(events, compact) if events and len(_ENCODE(compact)) == len(tight) else None
+
+
+def _datas(events: Sequence[_WireEvent]) -> list[bytes]:
+    return [_NO_DATA if e.data is _UNSET else bytes(e.data) for e in events]  # type: ignore[arg-type]
 
 
 def _times(texts: Sequence[Any], now_us: int) -> list[int] | None:
@@ -157,7 +175,8 @@ def _times(texts: Sequence[Any], now_us: int) -> list[int] | None:
         spelled = pa.array(texts, pa.string())
         ends = pc.all(pc.ends_with(spelled, "Z")).as_py() and spelled.null_count == 0
         if ends and pc.min(pc.binary_length(spelled)).as_py() > _SECONDS_CHARS:
-            return spelled.cast(_INSTANT).cast(pa.int64()).to_pylist()
+            times: list[int] = spelled.cast(_INSTANT).cast(pa.int64()).to_pylist()
+            return times if min(times) >= FIRST_US else None
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         pass  # absent, more digits than microseconds, a leap second, no time: one by one below
     return _times_singly(texts, now_us)
@@ -169,7 +188,7 @@ def _times_singly(texts: Sequence[Any], now_us: int) -> list[int] | None:
         if text is None or text is msgspec.UNSET:
             times.append(now_us)
             continue
-        us = parse_rfc3339(text)
+        us = parse_rfc3339(text) if len(text) <= ATTRIBUTE_CHARS_MAX else None
         if us is None:
             return None
         times.append(us)
@@ -188,11 +207,13 @@ def _plain(rows: Rows, events: Sequence[_WireEvent]) -> bool:
     return {e.datacontenttype for e in events} <= _JSON_TYPES
 
 
-def _sound(datas: Sequence[bytes], limits: AcceptLimits) -> bool:
-    """Whether every data is a flat object without repeated keys, or nothing."""
-    if max(map(len, datas)) + 8 * ATTRIBUTE_CHARS_MAX > limits.event_bytes_max:
-        return False
-    return no_repeats(datas)
+def _fits(body: bytes, whole: _Whole, datas: Sequence[bytes], limits: AcceptLimits) -> bool:
+    """Whether no event is larger than allowed, as it was sent."""
+    if len(body) <= limits.event_bytes_max:
+        return True
+    if whole.compact is None and max(map(len, datas)) + _ENVELOPE_BYTES_MAX <= limits.event_bytes_max:
+        return True
+    return max(map(len, _RAWS.decode(body))) <= limits.event_bytes_max
 
 
 def no_repeats(datas: Sequence[bytes]) -> bool:
@@ -208,14 +229,17 @@ def no_repeats(datas: Sequence[bytes]) -> bool:
         joined = b"[" + b",".join(level) + b"]"
         try:
             objects = _OBJECTS.decode(joined)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return False
         if len(_ENCODE(objects)) != len(joined):
             return False
         if joined.count(b"{") <= len(level):  # nothing nested, the usual case
             return True
         nested = [o for data, o in zip(level, objects, strict=True) if o and _is_nested(data)]
-        level = [inner for o in nested for raw in o.values() for inner in _objects_in(bytes(raw))]
+        inside = [_objects_in(bytes(raw), DEPTH_FAST_MAX) for o in nested for raw in o.values()]
+        if None in inside:
+            return False
+        level = [inner for found in inside if found for inner in found]
         if not level:
             return True
     return False
@@ -225,12 +249,16 @@ def _is_nested(data: bytes) -> bool:
     return data.count(b"{") > 1
 
 
-def _objects_in(raw: bytes) -> list[bytes]:
+def _objects_in(raw: bytes, depth: int) -> list[bytes] | None:
+    """Return the objects that a value holds in arrays, or is; None where arrays are too deep."""
     if raw[:1] == b"{":
         return [raw]
-    if raw[:1] == b"[" and b"{" in raw:
-        return [inner for item in _RAWS.decode(raw) for inner in _objects_in(bytes(item))]
-    return []
+    if raw[:1] != b"[" or b"{" not in raw:
+        return []
+    if depth == 0:
+        return None
+    inside = [_objects_in(bytes(item), depth - 1) for item in _RAWS.decode(raw)]
+    return None if None in inside else [inner for found in inside if found for inner in found]
 
 
 def _careful(
@@ -238,8 +266,7 @@ def _careful(
 ) -> tuple[Rows, list[Refusal]]:
     try:
         pieces = _RAWS.decode(body)
-        json.loads(body)  # also what msgspec does not look into must be JSON, in UTF-8
-    except (ValueError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid(f"the body is not a JSON array of events: {error}", code="malformed", field="body") from error
     if len(pieces) > limits.request_events_max:
         message = f"the request has {len(pieces)} events; the limit is {limits.request_events_max}"

@@ -67,30 +67,44 @@ def careful_event(raw: bytes, now_us: int, latest_us: int, bytes_max: int) -> Ca
         _fill(found, members, latest_us)
     except _Bad as bad:
         found.problem = bad.problem
-        found.data = raw
+        found.data = raw.decode(errors="replace").encode()
         found.ext = None
     return found
 
 
 def _members(raw: bytes) -> dict[str, msgspec.Raw]:
     try:
-        json.loads(raw, object_pairs_hook=_no_repeats)
-        return _OBJECT.decode(raw)
+        members = _OBJECT.decode(raw)
+        _LOOK_INSIDE(raw.decode())
     except (ValueError, RecursionError) as error:
         raise _Bad("malformed", f"the event is not a JSON object: {error}") from error
+    return members
+
+
+def _no_number(_: str) -> None:
+    """Leave a number unread: its size is no reason to refuse an event."""
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> None:
     names = [name for name, _ in pairs]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise _Bad("malformed", f"the key '{twice}' occurs twice in one object; send it once", twice)
+        message = f"the key '{twice[:80]}' occurs twice in one object; send it once"
+        raise _Bad("malformed", message, twice[:80])
+
+
+_LOOK_INSIDE = json.JSONDecoder(
+    object_pairs_hook=_no_repeats, parse_int=_no_number, parse_float=_no_number
+).decode
+"""Raises where an object at any depth has a key twice; numbers of any length are left alone."""
 
 
 def _fill(found: Careful, members: dict[str, msgspec.Raw], latest_us: int) -> None:
     values = {n: _attribute(n, r) for n, r in members.items() if n not in {"data", "data_base64"}}
     values = {name: value for name, value in values.items() if value is not None}
     _name(found, values)
+    data = _data(members)
+    report = _report(data) if values.get("type") == UNPARSED_TYPE else None
     if (version := values.get("specversion")) is not None and version != "1.0":
         raise _Bad("wrong-version", f"specversion '{version}' is unknown; send '1.0'", "specversion")
     for name in ("specversion", "id", "source", "type"):
@@ -100,12 +114,11 @@ def _fill(found: Careful, members: dict[str, msgspec.Raw], latest_us: int) -> No
         _in_range(name, value)
     found.type = str(values["type"])
     found.subject = None if values.get("subject") is None else str(values["subject"])
-    found.data = _data(members)
+    found.data = data
     _time(found, values, latest_us)
     ext = {name: value for name, value in values.items() if name not in _CORE}
     found.ext = json.dumps(ext, ensure_ascii=False, separators=(",", ":")) if ext else None
-    if found.type == UNPARSED_TYPE:
-        _unparsed(found)
+    found.problem, found.filed = report, report is not None
 
 
 def _name(found: Careful, values: dict[str, Any]) -> None:
@@ -117,7 +130,10 @@ def _name(found: Careful, values: dict[str, Any]) -> None:
 
 
 def _attribute(name: str, raw: msgspec.Raw) -> Any:
-    value = msgspec.json.decode(raw) if bytes(raw)[:1] not in {b"{", b"["} else dict
+    try:
+        value = msgspec.json.decode(raw) if bytes(raw)[:1] not in {b"{", b"["} else dict
+    except msgspec.DecodeError:  # a number that fits nothing
+        value = dict
     text_only = name in _CORE or name in {"datacontenttype", "dataschema"}
     allowed: tuple[type, ...] = (str, type(None)) if text_only else (str, int, bool, type(None))
     if isinstance(value, allowed):
@@ -155,8 +171,8 @@ def _json_object(data: bytes) -> bytes:
     if data == b"null":
         return data
     try:
-        json.loads(data.decode(), object_pairs_hook=_no_repeats)
         _OBJECT.decode(data)
+        _LOOK_INSIDE(data.decode())
     except (ValueError, RecursionError) as error:
         raise _Bad("malformed", "data must be a JSON object", "data") from error
     return data
@@ -181,13 +197,12 @@ class _Unparsed(msgspec.Struct):
     message: str
 
 
-def _unparsed(found: Careful) -> None:
+def _report(data: bytes) -> Problem:
     try:
-        report = msgspec.json.decode(found.data, type=_Unparsed)
+        report = msgspec.json.decode(data, type=_Unparsed)
     except msgspec.DecodeError as error:
         message = f"an event of type {UNPARSED_TYPE} needs data with code and message"
         raise _Bad("malformed", message, "data") from error
-    found.problem = Problem(code=report.code[:64], message=report.message[:1000])
-    found.filed = True
+    return Problem(code=report.code[:64], message=report.message[:1000])
 
 

@@ -143,15 +143,28 @@ def number_array(cells: Sequence[Cell]) -> tuple[pa.Array, list[int]]:
     Cost: one vectorised cast; one value at a time only for a batch with an unusual value.
     """
     plain = _spelled(cells, _DIGITS)
-    texts = None if plain is not None else [_number_text(cell) for cell in cells]
+    texts = plain if plain is not None else pa.array([_number_text(cell) for cell in cells], TEXT)
+    if not _castable(texts):
+        return _judged(texts.to_pylist())
     try:
-        array = (plain if plain is not None else pa.array(texts, TEXT)).cast(NUMBER)
+        array = texts.cast(NUMBER)
     except pa.ArrowInvalid:
-        return _judged(texts if texts is not None else [_number_text(cell) for cell in cells])
+        return _judged(texts.to_pylist())
     largest = pc.max(pc.abs(array)).as_py()
     if largest is not None and largest >= MEASURE_MAX:
-        return _judged(texts if texts is not None else [_number_text(cell) for cell in cells])
+        return _judged(texts.to_pylist())
     return array, []
+
+
+_CAST_CHARS_MAX = 32
+
+
+def _castable(texts: pa.Array) -> bool:
+    """Whether Arrow may read these texts: it crashes on some exponents, and misreads some digits."""
+    longest = pc.max(pc.binary_length(texts)).as_py()
+    if longest is None or longest > _CAST_CHARS_MAX:
+        return longest is None
+    return not pc.any(pc.match_substring(texts, "e", ignore_case=True)).as_py()
 
 
 _DIGITS = frozenset(b"-0123456789")
