@@ -9,6 +9,7 @@ import click
 import msgspec
 import pytest
 
+from tallybook.catalog.document import parse_document
 from tallybook.serve.agent.settings import AgentSettings, load_settings
 from tallybook.serve.cli.main import cli
 from tallybook.settings import Settings
@@ -116,6 +117,15 @@ def test_the_agents_example_is_accepted(tmp_path):
     config = tmp_path / "edge.toml"
     config.write_text(example)
     assert load_settings(config, {}).access_log[0].path == Path("access.log")
+
+
+def test_the_catalog_example_is_accepted():
+    text = (ROOT / "docs" / "guides" / "embedded.md").read_text()
+    example = next(body for kind, body in FENCE.findall(text) if kind == "toml")
+    document = parse_document(example)
+    assert document.meters
+    assert document.plans
+    assert document.rules
 
 
 def test_make_has_the_targets_that_are_named():
