@@ -150,7 +150,7 @@ def freshness(server: Server) -> Figure:
         body = {"specversion": "1.0", "id": f"fresh-{i}", "source": "/bench", "type": "fresh", "data": {}}
         server.post("/api/v1/events", json.dumps(body), kind="application/cloudevents+json")
         started = time.perf_counter()
-        while not server.get(f"/api/v1/events?type=fresh&id=fresh-{i}")["data"]:
+        while not server.get(f"/api/v1/events?type=fresh&id=fresh-{i}")["items"]:
             time.sleep(0.02)
         waits.append(time.perf_counter() - started)
     finished(background)

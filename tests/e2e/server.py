@@ -37,6 +37,7 @@ class Server:
     def __enter__(self) -> Self:
         """Start, and wait until it is ready."""
         self.start()
+        assert self.alive(), f"the server does not start: {self.log.read_text()[-3000:]}"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,7 +140,7 @@ class Server:
             self.revive()
             state = self.get(f"/api/v1/billing-runs/{run['id']}")
             if state["state"] == "done":
-                return [invoice["id"] for invoice in self.get("/api/v1/invoices?limit=1000")["data"]]
+                return [invoice["id"] for invoice in self.get("/api/v1/invoices?limit=1000")["items"]]
             assert state["state"] != "failed", state
             time.sleep(0.1)
         raise AssertionError("the billing run does not end")
