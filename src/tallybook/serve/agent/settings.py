@@ -106,6 +106,8 @@ def load_settings(config: Path | None, options: dict[str, Any]) -> AgentSettings
 def _as_path(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str) and value:
         return Path(value)
+    if isinstance(value, Path):
+        return value
     raise ValueError(f"'{value}' is no path")
 
 
