@@ -22,7 +22,7 @@ from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.adapters.sql.jobs import SqlJobs
 from tallybook.adapters.sql.keys import SqlKeys
 from tallybook.adapters.sql.quarantine import SqlQuarantine
-from tallybook.invoice.flow import Billing
+from tallybook.invoice.ports import Billing
 from tallybook.kernel.errors import Corrupt, Unavailable
 from tallybook.kernel.ids import uuid7_id
 from tallybook.settings import Settings

@@ -39,8 +39,8 @@ DONE, REFUSED, USAGE, UNAVAILABLE = 0, 1, 2, 3
 
 
 def exit_code(error: TallybookError) -> int:
-    """Return the exit code of an error: 3 where trying again may help, else 1."""
-    return UNAVAILABLE if isinstance(error, Unavailable) else REFUSED
+    """Return the exit code of an error: 1 where the caller must change something, else 3."""
+    return UNAVAILABLE if isinstance(error, Unavailable | Corrupt) else REFUSED
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,9 +17,9 @@ from tallybook.serve.cli.common import DONE
 from tallybook.serve.supervisor.child import inherit
 from tallybook.serve.supervisor.flow import Opened, opened
 from tallybook.serve.supervisor.tree import Tree, signals
-from tallybook.settings import load
+from tallybook.settings import Settings, load
 
-NEEDED = ("granian", "litestar", "sqlalchemy", "duckdb", "deltalake", "jinja2")
+NEEDED = ("granian", "structlog", "litestar", "sqlalchemy", "duckdb", "deltalake", "jinja2")
 FIRST_KEY = "TALLYBOOK_FIRST_KEY"
 
 for _name in NEEDED:
@@ -67,7 +67,8 @@ def _follow_parent(tree: Tree) -> None:
     """Stop when standard input ends: the command that wanted this server is gone."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 4096):  # not sys.stdin: its lock would be held at exit
+            pass
         tree.ask_stop()
 
     threading.Thread(target=watch, daemon=True).start()
@@ -76,9 +77,19 @@ def _follow_parent(tree: Tree) -> None:
 @click.command(hidden=True)
 @click.argument("kind", type=click.Choice(["api", "pump", "jobs"]))
 @click.argument("index", type=int)
-def child(kind: str, index: int) -> int:
+def child(kind: str, index: int) -> None:
     """Run one process of the tree; the supervisor calls this."""
+    from tallybook.serve import logs
+
     settings = inherit()
+    logs.configure()
+    code = _run(kind, index, settings)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # everything is closed; taking drivers apart would cost time and chatter
+
+
+def _run(kind: str, index: int, settings: Settings) -> int:
     if kind == "api":
         from tallybook.serve.api.child import run_api
 

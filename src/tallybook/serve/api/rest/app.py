@@ -28,6 +28,7 @@ API_ROUTES: list[ControllerRouterHandler] = [
     events.list_events,
     quarantine.Quarantine,
     invoices.Invoices,
+    invoices.show_reconciliation,
     runs.BillingRuns,
     system.Keys,
     system.show_status,

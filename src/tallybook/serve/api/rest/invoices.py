@@ -7,12 +7,13 @@ from litestar import Controller, Response, get, post
 from litestar.params import Parameter
 
 from tallybook.compose import World
+from tallybook.invoice.audit.reconcile import Reconciliation, reconcile
+from tallybook.invoice.audit.verify import Verified, explain, verify
 from tallybook.invoice.document import Invoice
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import preview
 from tallybook.invoice.line import Line
 from tallybook.invoice.ports import InvoiceHead
-from tallybook.invoice.proof import Verified, explain, verify
 from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import format_us, parse_rfc3339
 from tallybook.serve.api.gate import Grant
@@ -193,6 +194,15 @@ class Invoices(Controller):
     def finalize_invoice(self, world: World, grant: Grant, name: Name) -> InvoiceView:
         """Fix an invoice for good. Billing runs finalize what they make, so it is so already."""
         return invoice_view(world.invoices.invoice(grant.tenant, name).head)
+
+
+@get("/reconcile", opt=READ, tags=["invoices"], sync_to_thread=True)
+def show_reconciliation(world: World, grant: Grant) -> Reconciliation:
+    """Prove that every event is billed, not yet billed, or not billable; name what differs.
+
+    Reads every row of the tenant a few times for each meter.
+    """
+    return reconcile(world.billing(grant.tenant), world.usage)
 
 
 def _pdf(world: World, grant: Grant, name: str) -> Response[bytes]:
