@@ -1,4 +1,7 @@
-"""ISO 4217 currencies and their minor units (JPY 0, USD 2, KWD 3). Source: ISO 4217:2015 list one."""
+"""ISO 4217 currencies and their minor units (JPY 0, USD 2, KWD 3).
+
+Source: ISO 4217:2015, list one.
+"""
 
 _TWO = (
     "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD "

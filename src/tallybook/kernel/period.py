@@ -35,7 +35,9 @@ def zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise Invalid(f"'{name}' is not an IANA time zone, such as Europe/Berlin", field="zone") from error
+        raise Invalid(
+            f"'{name}' is not an IANA time zone, such as Europe/Berlin", field="zone"
+        ) from error
 
 
 def local_us(local: datetime, tz: ZoneInfo) -> int:

@@ -31,7 +31,9 @@ class Quantity(msgspec.Struct, frozen=True):
 
     def _same_unit(self, other: "Quantity") -> None:
         if self.unit != other.unit:
-            raise Invalid(f"cannot add {other.unit or 'no unit'} to {self.unit or 'no unit'}", field="unit")
+            raise Invalid(
+                f"cannot add {other.unit or 'no unit'} to {self.unit or 'no unit'}", field="unit"
+            )
 
     def __str__(self) -> str:
         """Return value and unit for people."""

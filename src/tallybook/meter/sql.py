@@ -74,7 +74,11 @@ def of_events(meter: Meter) -> str:
 
 def merges(meter: Meter) -> str:
     """Return the select list that merges partials."""
-    counts = ["CAST(sum(n) AS BIGINT) AS n", "CAST(sum(nv) AS BIGINT) AS nv", "sum(digest) AS digest"]
+    counts = [
+        "CAST(sum(n) AS BIGINT) AS n",
+        "CAST(sum(nv) AS BIGINT) AS nv",
+        "sum(digest) AS digest",
+    ]
     return ", ".join(counts + [_MERGE[name] for name in value_columns(meter)])
 
 
@@ -176,15 +180,16 @@ def integral(query: UsageQuery, scoped: Sql, last_us: int) -> Sql:
     own = "least(until_us, w_end)" if query.owners is not None else "w_end"
     text = (
         f"WITH ev AS ({scoped.text}),"
-        f" held AS (SELECT *, lead(time_us) OVER (PARTITION BY {series} ORDER BY time_us, source, id)"
-        f" AS next_us FROM ev WHERE v IS NOT NULL AND time_us < {last_us}),"
+        f" held AS (SELECT *, lead(time_us) OVER (PARTITION BY {series}"
+        f" ORDER BY time_us, source, id) AS next_us FROM ev"
+        f" WHERE v IS NOT NULL AND time_us < {last_us}),"
         f" cut AS (SELECT held.*, w_start AS w, greatest(time_us, w_start) AS a,"
         f" least(coalesce(next_us, w_end), {own}) AS b FROM held, win WHERE time_us < w_end"
         f" AND (time_us >= w_start OR least(coalesce(next_us, w_end), {own}) > w_start)),"
         f" parts AS (SELECT {keys}, CAST(trunc(v) AS HUGEINT) AS i,"
         f" CAST((v - trunc(v)) * {FRACTION} AS HUGEINT) AS f,"
         f" CAST(greatest(b - a, 0) AS HUGEINT) AS d FROM cut)"
-        f" SELECT {keys}, CAST(sum(i * d) AS HUGEINT) AS whole, CAST(sum(f * d) AS HUGEINT) AS fraction"
-        f" FROM parts GROUP BY {keys}"
+        f" SELECT {keys}, CAST(sum(i * d) AS HUGEINT) AS whole,"
+        f" CAST(sum(f * d) AS HUGEINT) AS fraction FROM parts GROUP BY {keys}"
     )
     return Sql(text, scoped.params)

@@ -5,6 +5,7 @@ Source: CONTRACTS §4.
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -43,14 +44,20 @@ def bounds(start_us: int, end_us: int, size: WindowSize | None, tz: str = "UTC")
     found = [start_us]
     if size is not None:
         local = zone(tz)
-        inner = _fixed(start_us, end_us, _WIDTH_US[size], local) if size in _WIDTH_US else _calendar(start_us, size, local)
+        inner = (
+            _fixed(start_us, end_us, _WIDTH_US[size], local)
+            if size in _WIDTH_US
+            else _calendar(start_us, size, local)
+        )
         for border in inner:
             if border >= end_us:
                 break
             if border > start_us:
                 found.append(border)
             if len(found) > WINDOWS_MAX:
-                raise Invalid(f"more than {WINDOWS_MAX} windows; ask for a wider window", field="windowSize")
+                raise Invalid(
+                    f"more than {WINDOWS_MAX} windows; ask for a wider window", field="windowSize"
+                )
     return (*found, end_us)
 
 
@@ -86,7 +93,7 @@ def _calendar(start_us: int, size: str, tz: ZoneInfo) -> Iterator[int]:
 def uniform_width(borders: tuple[int, ...]) -> int | None:
     """Return the width when all windows are equally wide, so that integer arithmetic finds them."""
     width = borders[1] - borders[0]
-    even = all(b - a == width for a, b in zip(borders, borders[1:], strict=False))
+    even = all(b - a == width for a, b in pairwise(borders))
     return width if even else None
 
 

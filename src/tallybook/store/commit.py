@@ -4,6 +4,7 @@ Source: DECISIONS 8, 9, 11, 33.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -51,10 +52,8 @@ def fill(table: pa.Table, columns: ColumnSet) -> pa.Table:
         {c.name: c.path for c in columns.columns if c.name not in table.schema.names}
     )
     if len(missing):
-        datas = [
-            b"null" if problem is not None else data.encode()
-            for data, problem in zip(table["data"].to_pylist(), table["problem"].to_pylist(), strict=True)
-        ]
+        readable = pc.if_else(pc.is_valid(table["problem"]), "null", table["data"])
+        datas = [str(data).encode() for data in readable.to_pylist()]
         arrays, _ = typed_arrays(missing, missing.cells(datas))
         for column, array in zip(missing.columns, arrays, strict=True):
             table = table.append_column(typed_field(column.name), array)
@@ -90,7 +89,7 @@ def _lost(row: LogRow, position: LogPosition) -> pa.Table:
 
 def _placed(table: pa.Table, offset: int, position: LogPosition) -> pa.Table:
     count = table.num_rows
-    placed = {
+    placed: dict[str, pa.Array[Any]] = {
         "partition": pa.array(np.full(count, position.partition, dtype=np.int32)),
         "log_epoch": pa.repeat(pa.scalar(position.epoch), count),
         "log_offset": pa.array(np.full(count, offset, dtype=np.int64)),
@@ -154,12 +153,14 @@ def _keys(table: pa.Table) -> Keys:
     return np.column_stack([hi, lo])
 
 
-def _count(batch: pa.Table, verdict: Verdict, before: Callable[[str], Counters]) -> dict[str, Counters]:
+def _count(
+    batch: pa.Table, verdict: Verdict, before: Callable[[str], Counters]
+) -> dict[str, Counters]:
     codes = batch["tenant"].combine_chunks().dictionary_encode()
     indices = codes.indices.to_numpy()
     bad = pc.is_valid(batch["problem"]).to_numpy()
     found: dict[str, Counters] = {}
-    for index, tenant in enumerate(codes.dictionary.to_pylist()):
+    for index, tenant in enumerate(map(str, codes.dictionary.to_pylist())):
         mine: Mask = indices == index
         found[tenant] = _add(
             before(tenant),
@@ -189,5 +190,3 @@ def _add(a: Counters, b: Counters) -> Counters:
 def concat(tables: Sequence[pa.Table]) -> pa.Table:
     """Return the rows of all tables, in order."""
     return pa.concat_tables(tables)
-
-

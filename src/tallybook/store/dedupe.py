@@ -77,7 +77,13 @@ class Run:
     __slots__ = ("bloom", "first_seq", "hi", "last_seq", "lo", "row_hash")
 
     def __init__(
-        self, first_seq: int, last_seq: int, hi: U64, lo: U64, row_hash: I64, bloom: Bloom | None = None
+        self,
+        first_seq: int,
+        last_seq: int,
+        hi: U64,
+        lo: U64,
+        row_hash: I64,
+        bloom: Bloom | None = None,
     ) -> None:
         """Wrap arrays that are sorted already."""
         self.first_seq = first_seq

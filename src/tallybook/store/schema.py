@@ -12,27 +12,27 @@
 | id_hi, id_lo | int64 | 128-bit identity |
 | row_hash | int64 | 63-bit hash of identity and content; summand of a digest |
 | commit_seq | int64 | number of the lake commit; a snapshot is commit_seq <= N (DECISIONS 13) |
-| partition, log_epoch, log_offset | int32, text, int64 | where in the log it came from |
-| n_…, t_… | DECIMAL(38,12), text | one typed column for each path that a meter uses (DECISIONS 11) |
+| partition, log_epoch, log_offset | int32, text, int64 | where in the log it was |
+| n_…, t_… | DECIMAL(38,12), text | one typed column for each path of a meter (DECISIONS 11) |
 
 A file that has a typed column has it complete: the pump fills every known column of every event,
 and a compaction fills it for the files it rewrites. A file without it is read from `data`.
 """
 
+from typing import Any
+
 import pyarrow as pa
 
 from tallybook.transport.rows import BASE
 
-COMMITTED = pa.schema(
-    [
-        pa.field("commit_seq", pa.int64(), nullable=False),
-        pa.field("partition", pa.int32(), nullable=False),
-        pa.field("log_epoch", pa.string(), nullable=False),
-        pa.field("log_offset", pa.int64(), nullable=False),
-    ]
-)
+_COMMITTED: "list[pa.Field[Any]]" = [
+    pa.field("commit_seq", pa.int64(), nullable=False),
+    pa.field("partition", pa.int32(), nullable=False),
+    pa.field("log_epoch", pa.string(), nullable=False),
+    pa.field("log_offset", pa.int64(), nullable=False),
+]
 
-FIXED = pa.schema(list(BASE) + list(COMMITTED))
+FIXED = pa.schema([*BASE, *_COMMITTED])
 """Columns of every lake file, in order; typed columns follow."""
 
 FIXED_NAMES = frozenset(FIXED.names)
@@ -43,6 +43,6 @@ def typed_names(schema: pa.Schema) -> list[str]:
     return sorted(name for name in schema.names if name not in FIXED_NAMES)
 
 
-def typed_field(name: str) -> pa.Field:
+def typed_field(name: str) -> "pa.Field[Any]":
     """Return the Arrow field of a typed column."""
     return pa.field(name, pa.decimal128(38, 12) if name.startswith("n_") else pa.string())

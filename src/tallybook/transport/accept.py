@@ -60,9 +60,9 @@ class _WireEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     source: str
     type: str
     specversion: str
-    subject: str | None | msgspec.UnsetType = msgspec.UNSET
-    time: str | None | msgspec.UnsetType = msgspec.UNSET
-    datacontenttype: str | None | msgspec.UnsetType = msgspec.UNSET
+    subject: str | msgspec.UnsetType | None = msgspec.UNSET
+    time: str | msgspec.UnsetType | None = msgspec.UNSET
+    datacontenttype: str | msgspec.UnsetType | None = msgspec.UNSET
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -71,7 +71,6 @@ _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _OBJECTS = msgspec.json.Decoder(list[dict[str, msgspec.Raw] | None])
 _ENCODE = msgspec.json.Encoder().encode
 _NO_DATA = b"null"
-_UNSET = msgspec.UNSET
 _INSTANT = pa.timestamp("us", tz="UTC")
 _VECTOR_MIN = 32
 """Fewer events than this are judged without vectors, whose calls cost more than they save."""
@@ -121,8 +120,9 @@ def _fast(
     rows.ids = [e.id for e in events]
     rows.sources = [e.source for e in events]
     rows.types = [e.type for e in events]
-    subjects = [e.subject for e in events]
-    rows.subjects = [None if s is _UNSET else s for s in subjects] if _UNSET in subjects else subjects  # type: ignore[assignment]
+    rows.subjects = [e.subject or None for e in events]
+    if any(e.subject == "" for e in events):
+        return None
     rows.datas = _datas(events)
     sent = [e.time for e in events]
     times = _times(sent, now_us)
@@ -144,7 +144,7 @@ def _fast(
 
 
 class _Whole(NamedTuple):
-    """Events of which decoding lost nothing, and the same without white space where they had any."""
+    """Events of which decoding lost nothing, and the same without white space, if they had any."""
 
     events: list[_WireEvent]
     compact: list[_WireEvent] | None
@@ -165,7 +165,7 @@ def _whole(body: bytes) -> _Whole | None:
 
 
 def _datas(events: Sequence[_WireEvent]) -> list[bytes]:
-    return [_NO_DATA if e.data is _UNSET else bytes(e.data) for e in events]  # type: ignore[arg-type]
+    return [_NO_DATA if (data := e.data) is msgspec.UNSET else bytes(data) for e in events]
 
 
 def _times(texts: Sequence[Any], now_us: int) -> list[int] | None:
@@ -175,7 +175,9 @@ def _times(texts: Sequence[Any], now_us: int) -> list[int] | None:
         spelled = pa.array(texts, pa.string())
         ends = pc.all(pc.ends_with(spelled, "Z")).as_py() and spelled.null_count == 0
         if ends and pc.min(pc.binary_length(spelled)).as_py() > _SECONDS_CHARS:
-            times: list[int] = spelled.cast(_INSTANT).cast(pa.int64()).to_pylist()
+            times = [
+                us for us in spelled.cast(_INSTANT).cast(pa.int64()).to_pylist() if us is not None
+            ]
             return times if min(times) >= FIRST_US else None
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         pass  # absent, more digits than microseconds, a leap second, no time: one by one below
@@ -211,7 +213,10 @@ def _fits(body: bytes, whole: _Whole, datas: Sequence[bytes], limits: AcceptLimi
     """Whether no event is larger than allowed, as it was sent."""
     if len(body) <= limits.event_bytes_max:
         return True
-    if whole.compact is None and max(map(len, datas)) + _ENVELOPE_BYTES_MAX <= limits.event_bytes_max:
+    if (
+        whole.compact is None
+        and max(map(len, datas)) + _ENVELOPE_BYTES_MAX <= limits.event_bytes_max
+    ):
         return True
     return max(map(len, _RAWS.decode(body))) <= limits.event_bytes_max
 
@@ -267,7 +272,9 @@ def _careful(
     try:
         pieces = _RAWS.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Invalid(f"the body is not a JSON array of events: {error}", code="malformed", field="body") from error
+        raise Invalid(
+            f"the body is not a JSON array of events: {error}", code="malformed", field="body"
+        ) from error
     if len(pieces) > limits.request_events_max:
         message = f"the request has {len(pieces)} events; the limit is {limits.request_events_max}"
         raise Invalid(message, code="too-large", field="body")
@@ -277,7 +284,9 @@ def _careful(
         raw = bytes(piece)
         event = careful_event(raw, now_us, latest_us, limits.event_bytes_max)
         if event.problem is not None:
-            refused.append(Refusal(index, event.id if event.named else "", event.problem, event.filed))
+            refused.append(
+                Refusal(index, event.id if event.named else "", event.problem, event.filed)
+            )
         _append(rows, tenant, now_us, event)
     datas = [_NO_DATA if bad else data for data, bad in zip(rows.datas, rows.problems, strict=True)]
     rows.cells = columns.cells(datas)

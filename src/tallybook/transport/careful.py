@@ -44,7 +44,7 @@ class Careful(msgspec.Struct, kw_only=True):
     filed: bool = False
 
 
-class _Bad(Exception):  # noqa: N818  (never leaves this module)
+class _Bad(Exception):
     def __init__(self, code: str, message: str, subject: str = "") -> None:
         super().__init__(message)
         self.problem = Problem(code=code, message=message, subject=subject)
@@ -106,7 +106,9 @@ def _fill(found: Careful, members: dict[str, msgspec.Raw], latest_us: int) -> No
     data = _data(members)
     report = _report(data) if values.get("type") == UNPARSED_TYPE else None
     if (version := values.get("specversion")) is not None and version != "1.0":
-        raise _Bad("wrong-version", f"specversion '{version}' is unknown; send '1.0'", "specversion")
+        raise _Bad(
+            "wrong-version", f"specversion '{version}' is unknown; send '1.0'", "specversion"
+        )
     for name in ("specversion", "id", "source", "type"):
         if name not in values:
             raise _Bad("missing-attribute", f"the event has no {name}; every event needs one", name)
@@ -123,9 +125,8 @@ def _fill(found: Careful, members: dict[str, msgspec.Raw], latest_us: int) -> No
 
 def _name(found: Careful, values: dict[str, Any]) -> None:
     """Keep the sender's own identity also for a piece that is refused later."""
-    event_id, source = values.get("id"), values.get("source")
-    texts = isinstance(event_id, str) and isinstance(source, str)
-    if texts and 0 < len(event_id) <= ATTRIBUTE_CHARS_MAX and 0 < len(source) <= ATTRIBUTE_CHARS_MAX:
+    event_id, source = str(values.get("id", "")), str(values.get("source", ""))
+    if all(0 < len(text) <= ATTRIBUTE_CHARS_MAX for text in (event_id, source)):
         found.id, found.source, found.named = event_id, source, True
 
 
@@ -146,7 +147,11 @@ def _in_range(name: str, value: Any) -> None:
     if name not in _CORE and not _EXTENSION.match(name):
         message = f"attribute name '{name[:80]}' may have only a-z and 0-9, at most 64"
         raise _Bad("attribute-out-of-range", message, name[:80])
-    if isinstance(value, str) and name != "dataschema" and not 0 < len(value) <= ATTRIBUTE_CHARS_MAX:
+    if (
+        isinstance(value, str)
+        and name != "dataschema"
+        and not 0 < len(value) <= ATTRIBUTE_CHARS_MAX
+    ):
         message = f"attribute {name} must have 1 to {ATTRIBUTE_CHARS_MAX} characters"
         raise _Bad("attribute-out-of-range", message, name)
 
@@ -204,5 +209,3 @@ def _report(data: bytes) -> Problem:
         message = f"an event of type {UNPARSED_TYPE} needs data with code and message"
         raise _Bad("malformed", message, "data") from error
     return Problem(code=report.code[:64], message=report.message[:1000])
-
-

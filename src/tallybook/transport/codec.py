@@ -23,7 +23,9 @@ def encode(rows: Rows) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    body = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(sink.getvalue())
+    body = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(
+        memoryview(sink.getvalue())
+    )
     return _MAGIC + body
 
 
@@ -36,7 +38,9 @@ def decode(payload: bytes) -> pa.Table:
     if payload[:4] != _MAGIC:
         raise Corrupt("a log row is of an unknown format; was it written by a later version?")
     try:
-        body = zstandard.ZstdDecompressor().decompress(payload[4:], max_output_size=PAYLOAD_BYTES_MAX)
+        body = zstandard.ZstdDecompressor().decompress(
+            payload[4:], max_output_size=PAYLOAD_BYTES_MAX
+        )
         with pa.ipc.open_stream(body) as reader:
             return reader.read_all()
     except (zstandard.ZstdError, pa.ArrowInvalid) as error:

@@ -6,7 +6,7 @@ a reason to refuse the event.
 
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pyarrow as pa
@@ -57,8 +57,12 @@ class ColumnSet:
         self.columns = [Column(name, path) for name, path in self.paths.items()]
         tops = sorted({c.top for c in self.columns if isinstance(c.top, str)})
         self._fields = {top: f"f{i}" for i, top in enumerate(tops)}
-        fields: list[Any] = [(f, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for f in self._fields.values()]
-        shape = msgspec.defstruct("Needed", fields, rename={f: t for t, f in self._fields.items()}, gc=False)
+        fields: list[Any] = [
+            (f, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for f in self._fields.values()
+        ]
+        shape = msgspec.defstruct(
+            "Needed", fields, rename={f: t for t, f in self._fields.items()}, gc=False
+        )
         self._decoder = msgspec.json.Decoder(list[shape | None])  # type: ignore[valid-type]
 
     def __len__(self) -> int:
@@ -90,9 +94,7 @@ def _members(rows: Sequence[Any], field: str) -> list[Cell]:
     get = attrgetter(field)
     if None not in rows:
         return [None if (raw := get(row)) is unset else bytes(raw) for row in rows]
-    return [
-        None if row is None or (raw := get(row)) is unset else bytes(raw) for row in rows
-    ]
+    return [None if row is None or (raw := get(row)) is unset else bytes(raw) for row in rows]
 
 
 def _walk(cell: Cell, rest: Sequence[Step]) -> Cell:
@@ -137,21 +139,22 @@ def _number_text(cell: Cell) -> str | None:
     return text_of(cell)
 
 
-def number_array(cells: Sequence[Cell]) -> tuple[pa.Array, list[int]]:
+def number_array(cells: Sequence[Cell]) -> "tuple[pa.Array[Any], list[int]]":
     """Return values as DECIMAL(38,12), NULL where unusable, and the rows that were rounded.
 
     Cost: one vectorised cast; one value at a time only for a batch with an unusual value.
     """
     plain = _spelled(cells, _DIGITS)
-    texts = plain if plain is not None else pa.array([_number_text(cell) for cell in cells], TEXT)
+    texts = plain if plain is not None else _texts([_number_text(cell) for cell in cells])
+    if texts.null_count == len(texts):
+        return pa.nulls(len(texts), NUMBER), []
     if not _castable(texts):
         return _judged(texts.to_pylist())
     try:
         array = texts.cast(NUMBER)
     except pa.ArrowInvalid:
         return _judged(texts.to_pylist())
-    largest = pc.max(pc.abs(array)).as_py()
-    if largest is not None and largest >= MEASURE_MAX:
+    if pc.max(pc.abs(array)).as_py() >= MEASURE_MAX:
         return _judged(texts.to_pylist())
     return array, []
 
@@ -159,11 +162,14 @@ def number_array(cells: Sequence[Cell]) -> tuple[pa.Array, list[int]]:
 _CAST_CHARS_MAX = 32
 
 
-def _castable(texts: pa.Array) -> bool:
-    """Whether Arrow may read these texts: it crashes on some exponents, and misreads some digits."""
-    longest = pc.max(pc.binary_length(texts)).as_py()
-    if longest is None or longest > _CAST_CHARS_MAX:
-        return longest is None
+def _texts(texts: Sequence[str | None]) -> pa.StringArray:
+    return pa.array(texts, TEXT)
+
+
+def _castable(texts: pa.StringArray) -> bool:
+    """Whether Arrow may read these texts: it crashes on some exponents, misreads long ones."""
+    if pc.max(pc.binary_length(texts)).as_py() > _CAST_CHARS_MAX:
+        return False
     return not pc.any(pc.match_substring(texts, "e", ignore_case=True)).as_py()
 
 
@@ -171,13 +177,15 @@ _DIGITS = frozenset(b"-0123456789")
 _QUOTE = frozenset(b'"')
 
 
-def _spelled(cells: Sequence[Cell], first: frozenset[int]) -> pa.Array | None:
+def _spelled(cells: Sequence[Cell], first: frozenset[int]) -> pa.StringArray | None:
     """Return the cells as text where every one of them starts with one of these bytes."""
     firsts = {cell[0] for cell in cells if cell is not None}
-    return pa.array(cells, pa.binary()).cast(TEXT) if firsts <= first else None
+    if not firsts <= first:
+        return None
+    return cast("pa.StringArray", pa.array(cells, pa.binary()).cast(TEXT))
 
 
-def text_array(cells: Sequence[Cell]) -> pa.Array:
+def text_array(cells: Sequence[Cell]) -> "pa.Array[Any]":
     """Return values as dimensions spell them; see `text_of`.
 
     Cost: vectorised where all are numbers, or all plain strings.
@@ -188,18 +196,20 @@ def text_array(cells: Sequence[Cell]) -> pa.Array:
     strings = _spelled(cells, _QUOTE)
     if strings is not None and not pc.any(pc.match_substring(strings, "\\")).as_py():
         return pc.utf8_slice_codeunits(strings, 1, -1)
-    return pa.array([text_of(cell) for cell in cells], TEXT)
+    return _texts([text_of(cell) for cell in cells])
 
 
-def _judged(texts: Sequence[str | None]) -> tuple[pa.Array, list[int]]:
+def _judged(texts: Sequence[str | None]) -> "tuple[pa.Array[Any], list[int]]":
     judged = [(None, False) if text is None else measure(text) for text in texts]
     rounded = [i for i, (_, was_rounded) in enumerate(judged) if was_rounded]
     return pa.array([value for value, _ in judged], NUMBER), rounded
 
 
-def typed_arrays(columns: ColumnSet, cells: Sequence[Sequence[Cell]]) -> tuple[list[pa.Array], set[int]]:
+def typed_arrays(
+    columns: ColumnSet, cells: Sequence[Sequence[Cell]]
+) -> "tuple[list[pa.Array[Any]], set[int]]":
     """Return one Arrow array per column, and the rows in which a value was rounded."""
-    arrays: list[pa.Array] = []
+    arrays: list[pa.Array[Any]] = []
     rounded: set[int] = set()
     for column, column_cells in zip(columns.columns, cells, strict=True):
         if column.numeric:

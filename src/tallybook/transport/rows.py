@@ -1,6 +1,7 @@
 """Checked events on their way into one log row, as plain lists, one entry an event."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,24 +9,23 @@ import pyarrow as pa
 from tallybook.transport.columns import ROUNDED, Cell, ColumnSet, typed_arrays
 from tallybook.transport.identity import hashes_array, identity, keys_array, row_hash
 
-BASE = pa.schema(
-    [
-        pa.field("tenant", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("type", pa.string(), nullable=False),
-        pa.field("subject", pa.string()),
-        pa.field("time_us", pa.int64(), nullable=False),
-        pa.field("received_us", pa.int64(), nullable=False),
-        pa.field("ext", pa.string()),
-        pa.field("data", pa.string(), nullable=False),
-        pa.field("problem", pa.string()),
-        pa.field("flags", pa.int32(), nullable=False),
-        pa.field("id_hi", pa.int64(), nullable=False),
-        pa.field("id_lo", pa.int64(), nullable=False),
-        pa.field("row_hash", pa.int64(), nullable=False),
-    ]
-)
+_FIELDS: "list[pa.Field[Any]]" = [
+    pa.field("tenant", pa.string(), nullable=False),
+    pa.field("source", pa.string(), nullable=False),
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("type", pa.string(), nullable=False),
+    pa.field("subject", pa.string()),
+    pa.field("time_us", pa.int64(), nullable=False),
+    pa.field("received_us", pa.int64(), nullable=False),
+    pa.field("ext", pa.string()),
+    pa.field("data", pa.string(), nullable=False),
+    pa.field("problem", pa.string()),
+    pa.field("flags", pa.int32(), nullable=False),
+    pa.field("id_hi", pa.int64(), nullable=False),
+    pa.field("id_lo", pa.int64(), nullable=False),
+    pa.field("row_hash", pa.int64(), nullable=False),
+]
+BASE = pa.schema(_FIELDS)
 """Columns of a log row that every event has.
 
 tenant, source, id, type: text. subject: text or NULL (nobody). time_us, received_us: microseconds
@@ -82,7 +82,7 @@ class Rows:
         flags[list(rounded)] = ROUNDED
         digests = self._identities()
         keys = keys_array(digests).view(np.int64)
-        arrays = [
+        arrays: list[pa.Array[Any]] = [
             pa.array(self.tenants, pa.string()),
             pa.array(self.sources, pa.string()),
             pa.array(self.ids, pa.string()),
@@ -128,5 +128,7 @@ def batch_schema(columns: ColumnSet) -> pa.Schema:
     """Return the Arrow schema of a log row that carries these typed columns."""
     schema = BASE
     for column in columns.columns:
-        schema = schema.append(pa.field(column.name, pa.decimal128(38, 12) if column.numeric else pa.string()))
+        schema = schema.append(
+            pa.field(column.name, pa.decimal128(38, 12) if column.numeric else pa.string())
+        )
     return schema

@@ -80,12 +80,15 @@ class DeltaEventTable:
 
     def typed_columns(self) -> list[str]:
         """Return the typed columns that the table has."""
-        return typed_names(pa.schema(self._table.schema().to_arrow()))
+        schema = pa.schema(self._table.schema().to_arrow())  # type: ignore[arg-type]  # capsule
+        return typed_names(schema)
 
     def append(self, rows: pa.Table, commit: Commit) -> None:
         """Make one commit, durable on return."""
         if self.head() != commit.seq - 1:
-            raise Conflict(f"lake head is {self.head()}, not {commit.seq - 1}: is a second pump at work?")
+            raise Conflict(
+                f"lake head is {self.head()}, not {commit.seq - 1}: is a second pump at work?"
+            )
         properties = CommitProperties(app_transactions=_transactions(commit))
         with _translated(self.path):
             write_deltalake(
@@ -107,7 +110,11 @@ class DeltaEventTable:
         return sorted(files, key=lambda f: (f.seq_min, f.path))
 
     def _file(self, action: Mapping[str, object]) -> LakeFile:
-        numbers = {name: int(str(value)) for name, value in action.items() if name != "path" and _is_count(name)}
+        numbers = {
+            name: int(str(value))
+            for name, value in action.items()
+            if name != "path" and _is_count(name)
+        }
         return LakeFile(
             path=str(self.path / str(action["path"])),
             rows=numbers["num_records"],
@@ -179,7 +186,7 @@ class DeltaEventTable:
 
 
 def _keys(table: pa.Table | None) -> "tuple[Keys, I64]":
-    import numpy as np  # noqa: PLC0415  (only on a catch-up)
+    import numpy as np
 
     if table is None:
         return np.empty((0, 2), dtype=np.uint64), np.empty(0, dtype=np.int64)
@@ -203,7 +210,9 @@ def _count_id(tenant: str, name: str) -> str:
 
 def _transactions(commit: Commit) -> list[Transaction]:
     found = [Transaction(_SEQ, commit.seq)]
-    found += [Transaction(_offset_id(position), offset) for position, offset in commit.offsets.items()]
+    found += [
+        Transaction(_offset_id(position), offset) for position, offset in commit.offsets.items()
+    ]
     for tenant, counters in commit.counters.items():
         found += [Transaction(_count_id(tenant, name), getattr(counters, name)) for name in _COUNTS]
     return found

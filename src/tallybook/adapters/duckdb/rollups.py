@@ -150,6 +150,9 @@ def _contains(wider: Rollup, narrower: Rollup) -> bool:
 def _list(folder: Path) -> list[Rollup]:
     if not folder.is_dir():
         return []
-    names = [path for path in folder.iterdir() if path.suffix == ".parquet"]
-    ranges = [(path, *path.stem.split("-")) for path in names]
-    return [Rollup(int(first), int(last), str(path)) for path, first, last in ranges]
+    return [_named(path) for path in folder.iterdir() if path.suffix == ".parquet"]
+
+
+def _named(path: Path) -> Rollup:
+    first, last = path.stem.split("-")
+    return Rollup(int(first), int(last), str(path))

@@ -52,7 +52,11 @@ class LakeSource:
             return self._engine.cursor()
 
     def relation(
-        self, cursor: duckdb.DuckDBPyConnection, files: Sequence[LakeFile], columns: Iterable[str], name: str
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        files: Sequence[LakeFile],
+        columns: Iterable[str],
+        name: str,
     ) -> Sql:
         """Return a select of raw rows: the fixed columns and these typed ones.
 
@@ -97,8 +101,11 @@ class LakeSource:
             schema = schema.append(typed_field(column))
         parts = [schema.empty_table()]
         for file in files:
-            for batch in pq.ParquetFile(Path(file.path)).iter_batches(batch_size=_READ_ROWS):
-                parts.append(fill(pa.table(batch), columns).select(schema.names).cast(schema))
+            batches = pq.ParquetFile(Path(file.path)).iter_batches(batch_size=_READ_ROWS)
+            parts += [
+                fill(pa.table(batch), columns).select(schema.names).cast(schema)
+                for batch in batches
+            ]
         return pa.concat_tables(parts)
 
 

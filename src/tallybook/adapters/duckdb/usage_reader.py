@@ -84,7 +84,7 @@ class LakeUsageReader:
         return sorted(rows, key=_order)
 
     def events(self, query: UsageQuery, after_cut: int = 0) -> Iterator[StoredEvent]:
-        """Yield the very events a query counts, with commit_seq > `after_cut`, by (time, source, id)."""
+        """Yield the events a query counts, with commit_seq > `after_cut`, by (time, source, id)."""
         _check(query)
         cursor = self.source.cursor()
         try:
@@ -97,7 +97,9 @@ class LakeUsageReader:
             inner = self._scoped(query, src, select, after_cut, first, last)
             owned = _JOIN if query.owners is not None else ""
             names = ", ".join(f"p.{name}" for name in _EVENT.split(", "))
-            text = f"SELECT {names} FROM ({inner.text}) p {owned} ORDER BY p.time_us, p.source, p.id"
+            text = (
+                f"SELECT {names} FROM ({inner.text}) p {owned} ORDER BY p.time_us, p.source, p.id"
+            )
             result = cursor.execute(text, inner.params)
             while rows := result.fetchmany(10_000):
                 yield from map(_stored, rows)
@@ -107,8 +109,9 @@ class LakeUsageReader:
     def subjects(self, tenant: str, event_type: str, cut: int) -> list[tuple[str, int]]:
         """Return every subject of a type with the time of its first event, by subject."""
         sql = Sql(
-            "SELECT subject, min(time_us) FROM src WHERE tenant = ? AND type = ? AND problem IS NULL"
-            " AND subject IS NOT NULL AND commit_seq <= ? GROUP BY subject ORDER BY subject",
+            "SELECT subject, min(time_us) FROM src"
+            " WHERE tenant = ? AND type = ? AND problem IS NULL AND subject IS NOT NULL"
+            " AND commit_seq <= ? GROUP BY subject ORDER BY subject",
             [tenant, event_type, cut],
         )
         return [(str(subject), int(str(first))) for subject, first in self._over(sql, cut)]
@@ -120,7 +123,8 @@ class LakeUsageReader:
     def stored(self, tenant: str, cut: int) -> Counters:
         """Return accepted and quarantined rows, counted."""
         sql = Sql(
-            "SELECT count(*) FILTER (WHERE problem IS NULL), count(*) FILTER (WHERE problem IS NOT NULL)"
+            "SELECT count(*) FILTER (WHERE problem IS NULL),"
+            " count(*) FILTER (WHERE problem IS NOT NULL)"
             " FROM src WHERE tenant = ? AND commit_seq <= ?",
             [tenant, cut],
         )
@@ -130,8 +134,8 @@ class LakeUsageReader:
     def by_type(self, tenant: str, cut: int) -> dict[str, int]:
         """Return accepted events by type, counted."""
         sql = Sql(
-            "SELECT type, count(*) FROM src WHERE tenant = ? AND problem IS NULL AND commit_seq <= ?"
-            " GROUP BY type ORDER BY type",
+            "SELECT type, count(*) FROM src"
+            " WHERE tenant = ? AND problem IS NULL AND commit_seq <= ? GROUP BY type ORDER BY type",
             [tenant, cut],
         )
         return {str(kind): int(str(count)) for kind, count in self._over(sql, cut)}
@@ -166,7 +170,8 @@ class LakeUsageReader:
             before: only strictly before this (time, source, id): the cursor of a page.
             quarantined: pieces in quarantine instead of accepted events.
         """
-        text = f"SELECT {_EVENT} FROM src WHERE tenant = ? AND problem IS {'NOT ' if quarantined else ''}NULL"
+        negated = "NOT " if quarantined else ""
+        text = f"SELECT {_EVENT} FROM src WHERE tenant = ? AND problem IS {negated}NULL"
         params: list[Param] = [tenant]
         for name, value in sorted((where or {}).items()):
             assert name in {"id", "source", "type", "subject"}, name
@@ -195,7 +200,9 @@ class LakeUsageReader:
         try:
             _, files = self._files.now()
             src = self.source.relation(cursor, of_commits(files, 0, cut), (), "all_rows")
-            return run(cursor, Sql(f"WITH src AS ({src.text}) {sql.text}", [*src.params, *sql.params]))
+            return run(
+                cursor, Sql(f"WITH src AS ({src.text}) {sql.text}", [*src.params, *sql.params])
+            )
         finally:
             cursor.close()
 
@@ -206,7 +213,11 @@ class LakeUsageReader:
             cursor.register("own", _owned(query))
 
     def _source(
-        self, cursor: duckdb.DuckDBPyConnection, query: UsageQuery, files: Sequence[LakeFile], name: str
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        query: UsageQuery,
+        files: Sequence[LakeFile],
+        name: str,
     ) -> Sql:
         return self.source.relation(cursor, files, query.meter.columns(), name)
 
@@ -246,13 +257,21 @@ class LakeUsageReader:
         )
 
     def _scoped(
-        self, query: UsageQuery, src: Sql, select: str, after: int, first: int, last: int, upto: int | None = None
+        self,
+        query: UsageQuery,
+        src: Sql,
+        select: str,
+        after: int,
+        first: int,
+        last: int,
+        upto: int | None = None,
     ) -> Sql:
         """Return the query's raw rows in a time range, of the commits after..upto."""
         where, narrow = scope(query.meter, query.tenant), narrowing(query)
+        newest = query.cut if upto is None else upto
         text = (
             f"SELECT * FROM (SELECT {select} FROM ({src.text}) WHERE {where.text}"
-            f" AND commit_seq > {int(after)} AND commit_seq <= {int(query.cut if upto is None else upto)}"
+            f" AND commit_seq > {int(after)} AND commit_seq <= {int(newest)}"
             f" AND time_us >= {int(first)} AND time_us < {int(last)}) p WHERE TRUE{narrow.text}"
         )
         params = [*src.params, *where.params, *narrow.params]
@@ -260,21 +279,30 @@ class LakeUsageReader:
 
     def _integrated(self, cursor: duckdb.DuckDBPyConnection, query: UsageQuery) -> list[Usage]:
         """Return TIME_WEIGHTED: events, problems and digest merged, the value integrated."""
-        counted = {(u.start_us, u.owner, u.subject, u.group): u for u in self._merged(cursor, query, query.bounds)}
+        counted = {
+            (u.start_us, u.owner, u.subject, u.group): u
+            for u in self._merged(cursor, query, query.bounds)
+        }
         first, last = -FAR_US, query.bounds[-1]
         _, files = self._files.now()
         wanted = of_times(of_commits(files, 0, query.cut), first, last)
         src = self._source(cursor, query, wanted, "levels")
         column = query.meter.value_column()
-        select = f'time_us AS at_us, subject, time_us, source, id, "{column}" AS v, {of_events(query.meter)}'
+        partial = of_events(query.meter)
+        select = f'time_us AS at_us, subject, time_us, source, id, "{column}" AS v, {partial}'
         scoped = self._scoped(query, src, select, 0, first, last)
         if query.owners is not None:
-            scoped = Sql(f"SELECT p.*, own.owner, own.e AS until_us FROM ({scoped.text}) p {_JOIN}", scoped.params)
+            scoped = Sql(
+                f"SELECT p.*, own.owner, own.e AS until_us FROM ({scoped.text}) p {_JOIN}",
+                scoped.params,
+            )
         for row in run(cursor, integral(query, scoped, last)):
             held = self._usage(query, row, integrated=True)
             key = (held.start_us, held.owner, held.subject, held.group)
             known = counted.get(key)
-            events, problems, digest = (known.events, known.problems, known.digest) if known else (0, 0, 0)
+            events, problems, digest = (
+                (known.events, known.problems, known.digest) if known else (0, 0, 0)
+            )
             counted[key] = Usage(
                 start_us=held.start_us, end_us=held.end_us, owner=held.owner, subject=held.subject,
                 group=held.group, value=held.value, events=events, problems=problems, digest=digest,
@@ -294,7 +322,9 @@ class LakeUsageReader:
             owner=_text(named.get("owner")),
             subject=_text(named.get("subject")),
             group=tuple(_text(named[key]) for key in keys if key.startswith("g")),
-            value=None if query.meter.aggregation == "TIME_WEIGHTED" and not integrated else finish(query.meter, merged),
+            value=None
+            if query.meter.aggregation == "TIME_WEIGHTED" and not integrated
+            else finish(query.meter, merged),
             events=merged.n,
             problems=merged.n - merged.nv,
             digest=0 if integrated else int(str(rest[2])),
@@ -318,7 +348,10 @@ def _check(query: UsageQuery) -> None:
     for name in (*query.group_by, *query.where):
         if name not in query.meter.group_by:
             known = ", ".join(sorted(query.meter.group_by)) or "none"
-            raise Invalid(f"meter {query.meter.key} has no dimension '{name}'; it has: {known}", field="groupBy")
+            raise Invalid(
+                f"meter {query.meter.key} has no dimension '{name}'; it has: {known}",
+                field="groupBy",
+            )
 
 
 def _cut_buckets(query: UsageQuery) -> list[int]:
@@ -336,7 +369,8 @@ def _rolled(query: UsageQuery, chain: Sequence[Rollup], cut_buckets: Sequence[in
     not_cut = f" AND bucket_us NOT IN ({', '.join(map(str, cut_buckets))})" if cut_buckets else ""
     text = (
         f"SELECT bucket_us AS at_us, {columns} FROM read_parquet([{marks}])"
-        f" WHERE bucket_us >= {query.bounds[0]} AND bucket_us < {query.bounds[-1]}{not_cut}{narrow.text}"
+        f" WHERE bucket_us >= {query.bounds[0]} AND bucket_us < {query.bounds[-1]}"
+        f"{not_cut}{narrow.text}"
     )
     return Sql(text, [*(r.path for r in chain), *narrow.params])
 
@@ -356,7 +390,9 @@ def _owned(query: UsageQuery) -> pa.Table:
         {
             "subject": pa.array([o.subject for o in owners], pa.string()),
             "owner": pa.array([o.owner for o in owners], pa.string()),
-            "s": pa.array([-FAR_US if o.start_us is None else o.start_us for o in owners], pa.int64()),
+            "s": pa.array(
+                [-FAR_US if o.start_us is None else o.start_us for o in owners], pa.int64()
+            ),
             "e": pa.array([FAR_US if o.end_us is None else o.end_us for o in owners], pa.int64()),
         }
     )

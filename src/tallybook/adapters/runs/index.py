@@ -102,7 +102,7 @@ class RunIndex:
             with draft.open("wb") as file:
                 file.write(head)
                 for array in (run.hi, run.lo, run.row_hash, run.bloom.words):
-                    file.write(memoryview(np.ascontiguousarray(array)).cast("B"))
+                    file.write(np.ascontiguousarray(array).data.cast("B"))
                 _fsync(file)
             draft.replace(path)
         except OSError as error:
@@ -140,7 +140,9 @@ def _map(path: Path) -> Run:
     _, first, last, count, words = _HEADER.unpack(head)
     if path.stat().st_size != _HEADER.size + 24 * count + 8 * words:
         raise Corrupt(f"{path} is cut short; remove it, it is built again")
-    flat = np.memmap(path, dtype=np.uint64, mode="r", offset=_HEADER.size, shape=(3 * count + words,))
+    flat = np.memmap(
+        path, dtype=np.uint64, mode="r", offset=_HEADER.size, shape=(3 * count + words,)
+    )
     hi, lo, hashes = flat[:count], flat[count : 2 * count], flat[2 * count : 3 * count]
     return Run(first, last, hi, lo, hashes.view(np.int64), Bloom(flat[3 * count :]))
 

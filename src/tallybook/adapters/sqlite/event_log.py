@@ -79,7 +79,7 @@ class SqliteEventLog:
         return last
 
     def read(self, after: int, rows_max: int) -> list[LogRow]:
-        """Return up to `rows_max` rows after an offset; a row that fails its checksum has no payload."""
+        """Return up to `rows_max` rows after an offset; a damaged one has no payload."""
         with self._translated():
             rows = self._db.execute(
                 "SELECT offset, events, events_total, appended_us, crc, payload FROM batch"
@@ -125,7 +125,7 @@ class SqliteEventLog:
             return int(row[0]) if row else self._last()[0]
 
     def last_before(self, us: int) -> int:
-        """Return the newest offset up to which every row was appended before an instant; 0 for none."""
+        """Return the newest offset up to which all was appended before an instant; 0 for none."""
         with self._translated():
             kept = self._db.execute(
                 "SELECT min(offset) FROM batch WHERE appended_us >= ?", (us,)
@@ -135,7 +135,9 @@ class SqliteEventLog:
     def raw(self, offset: int) -> bytes:
         """Return a row's stored bytes as they are, checksum or not; b'' where it is gone."""
         with self._translated():
-            row = self._db.execute("SELECT payload FROM batch WHERE offset = ?", (offset,)).fetchone()
+            row = self._db.execute(
+                "SELECT payload FROM batch WHERE offset = ?", (offset,)
+            ).fetchone()
             return bytes(row[0]) if row else b""
 
     def cursors(self) -> dict[str, str]:
@@ -168,9 +170,9 @@ class SqliteEventLog:
     def _put(self, table: str, values: Mapping[str, str]) -> None:
         assert table in {"meta", "cursor"}, table
         statement = {
-            "meta": "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            "cursor": "INSERT INTO cursor VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        }[table]
+            "meta": "INSERT INTO meta VALUES (?, ?)",
+            "cursor": "INSERT INTO cursor VALUES (?, ?)",
+        }[table] + " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
         self._db.executemany(statement, list(values.items()))
 
     @contextmanager

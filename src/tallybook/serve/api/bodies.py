@@ -9,7 +9,9 @@ import zstandard
 from tallybook.kernel.errors import Invalid, Unavailable
 
 
-async def read_body(receive: Callable[[], Awaitable[MutableMapping[str, Any]]], bytes_max: int) -> bytes:
+async def read_body(
+    receive: Callable[[], Awaitable[MutableMapping[str, Any]]], bytes_max: int
+) -> bytes:
     """Return a request's body.
 
     Raises:

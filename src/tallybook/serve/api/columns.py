@@ -24,7 +24,10 @@ class ColumnWatch:
     """
 
     def __init__(
-        self, version: Callable[[], int], meters: Callable[[], list[tuple[str, Meter]]], columns_max: int
+        self,
+        version: Callable[[], int],
+        meters: Callable[[], list[tuple[str, Meter]]],
+        columns_max: int,
     ) -> None:
         """Read the catalog once."""
         self._version = version
@@ -56,5 +59,7 @@ class ColumnWatch:
             self._checked = time.monotonic()
 
     def _read(self) -> ColumnSet:
-        found = {name: path for _, meter in self._meters() for name, path in meter.columns().items()}
+        found = {
+            name: path for _, meter in self._meters() for name, path in meter.columns().items()
+        }
         return ColumnSet(dict(sorted(found.items())[: self._columns_max]))

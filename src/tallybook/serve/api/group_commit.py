@@ -59,7 +59,9 @@ class GroupCommit:
         """
         with self._wake:
             if self._closing or self._events + len(rows) > max(WAITING_EVENTS_MAX, len(rows)):
-                raise Unavailable("the log is busy; send the same events again", retry_after_seconds=1)
+                raise Unavailable(
+                    "the log is busy; send the same events again", retry_after_seconds=1
+                )
             self._waiting.append((rows, token))
             self._events += len(rows)
             self._wake.notify()
@@ -94,7 +96,9 @@ class GroupCommit:
     def _flush(self, taken: list[tuple[Rows, object]]) -> None:
         failure: TallybookError | None = None
         try:
-            self._log.append([Batch(len(rows), encode(rows)) for rows in merged(r for r, _ in taken)])
+            self._log.append(
+                [Batch(len(rows), encode(rows)) for rows in merged(r for r, _ in taken)]
+            )
         except TallybookError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  (whoever waits must hear of it; then it is fatal)
@@ -116,7 +120,11 @@ def merged(parts: Iterable[Rows]) -> list[Rows]:
     found: list[Rows] = []
     for rows in parts:
         last = found[-1] if found else None
-        if last is None or last.columns is not rows.columns or len(last) + len(rows) > ROW_EVENTS_MAX:
+        if (
+            last is None
+            or last.columns is not rows.columns
+            or len(last) + len(rows) > ROW_EVENTS_MAX
+        ):
             last = Rows(rows.columns)
             found.append(last)
         last.extend(rows)

@@ -89,7 +89,9 @@ class IngestApp:
         except TallybookError as error:
             status, body = problem(error)
         kind = b"application/problem+json" if status >= 400 else b"application/json"
-        headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())] if body else []
+        headers = (
+            [(b"content-type", kind), (b"content-length", str(len(body)).encode())] if body else []
+        )
         if status in {429, 503}:
             headers.append((b"retry-after", b"1"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -111,7 +113,9 @@ class IngestApp:
         await done
         return (200, msgspec.json.encode(stored)) if partial else (204, b"")
 
-    def accept(self, tenant: str, body: bytes, *, partial: bool = False, timeout_seconds: float = 30) -> Stored:
+    def accept(
+        self, tenant: str, body: bytes, *, partial: bool = False, timeout_seconds: float = 30
+    ) -> Stored:
         """Store events from Python, from any thread; returns when they are durable.
 
         Args:
@@ -129,7 +133,9 @@ class IngestApp:
         try:
             done.result(timeout_seconds)
         except concurrent.futures.TimeoutError as error:
-            raise Unavailable("the log did not answer in time; send the same events again") from error
+            raise Unavailable(
+                "the log did not answer in time; send the same events again"
+            ) from error
         return stored
 
     def close(self) -> None:
@@ -162,7 +168,9 @@ class EventsRefused(Invalid):
     def __init__(self, refused: list[Refusal], count: int) -> None:
         """Take code and field of the first, and list them all."""
         first = refused[0].problem
-        message = f"{len(refused)} of {count} events are refused, nothing was stored: {first.message}"
+        message = (
+            f"{len(refused)} of {count} events are refused, nothing was stored: {first.message}"
+        )
         super().__init__(message, code=first.code, field=first.subject or None)
         self.errors = [_shown(refusal) for refusal in refused[:ERRORS_SHOWN_MAX]]
 
@@ -196,7 +204,11 @@ def events_array(headers: Mapping[str, bytes], raw: bytes) -> bytes:
     if b"ce-id" in (name.encode() for name in headers) or "ce-specversion" in headers:
         return b"[" + _binary(headers, kind, raw) + b"]"
     if not raw.strip():
-        raise Invalid("the body is empty; send one event or an array of events", code="malformed", field="body")
+        raise Invalid(
+            "the body is empty; send one event or an array of events",
+            code="malformed",
+            field="body",
+        )
     if kind == b"application/cloudevents-batch+json":
         return raw
     if kind == b"application/cloudevents+json":
@@ -227,7 +239,9 @@ def _header_text(name: str, value: bytes) -> str:
     try:
         return unquote(value.decode("ascii"), errors="strict")
     except UnicodeDecodeError as error:
-        raise Invalid(f"header {name} is not percent-encoded UTF-8", code="malformed", field=name) from error
+        raise Invalid(
+            f"header {name} is not percent-encoded UTF-8", code="malformed", field=name
+        ) from error
 
 
 _STATUS = {"no-key": 401, "unsupported-media-type": 415, "too-large": 413}
@@ -237,7 +251,9 @@ def problem(error: TallybookError) -> tuple[int, bytes]:
     """Return status and RFC 9457 body of a refusal."""
     status = _STATUS.get(error.code)
     if status is None:
-        status = 403 if isinstance(error, Forbidden) else 503 if isinstance(error, Unavailable) else 400
+        status = (
+            403 if isinstance(error, Forbidden) else 503 if isinstance(error, Unavailable) else 400
+        )
     body: dict[str, object] = {
         "type": f"urn:tallybook:problem:{error.code}",
         "title": error.code.replace("-", " "),

@@ -75,7 +75,9 @@ def _open(path: Path) -> SqliteEventLog:
 def put_aside(path: Path, error: Corrupt) -> None:
     """Rename a damaged log file and its companions; nothing of it is deleted."""
     mark = f".damaged-{time.time_ns() // 1000}"
-    structlog.get_logger("log").error("log.damaged", path=str(path), kept=path.name + mark, error=str(error))
+    structlog.get_logger("log").error(
+        "log.damaged", path=str(path), kept=path.name + mark, error=str(error)
+    )
     for companion in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
         if companion.exists():
             companion.rename(companion.with_name(companion.name + mark))

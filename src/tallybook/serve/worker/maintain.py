@@ -74,7 +74,9 @@ class LakeKeeper:
         rows = clustered(tables, all_columns((), self.table.typed_columns()))
         first, last = chosen[0].seq_min, chosen[-1].seq_max
         if rows.num_rows != sum(file.rows for file in chosen):
-            raise Corrupt(f"lake files of commits {first}..{last} do not hold the rows they declare")
+            raise Corrupt(
+                f"lake files of commits {first}..{last} do not hold the rows they declare"
+            )
         self.table.replace(first, last, rows)
         structlog.get_logger("lake").info(
             "lake.compacted", files=len(chosen), rows=rows.num_rows, commits=f"{first}..{last}"
@@ -102,5 +104,3 @@ class LakeKeeper:
 def maintain_lake(settings: Settings) -> None:
     """Do one round on a lake opened for it."""
     LakeKeeper(settings).round()
-
-

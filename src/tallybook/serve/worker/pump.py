@@ -120,7 +120,11 @@ class Pump:
         """Keep the newest conflicts where an operator finds them; the counters are exact."""
         if pumped.conflicts.num_rows == 0:
             return
-        rows = pumped.conflicts.select(["tenant", "source", "id", "time_us", "data"]).slice(0, 100).to_pylist()
+        rows = (
+            pumped.conflicts.select(["tenant", "source", "id", "time_us", "data"])
+            .slice(0, 100)
+            .to_pylist()
+        )
         self._log.warning("pump.id_conflict", commit=pumped.seq, rows=pumped.conflicts.num_rows)
         path = self._settings.lake_dir / "conflicts.jsonl"
         known = path.read_text().splitlines() if path.exists() else []
