@@ -128,7 +128,9 @@ def _fast(
     times = _times(sent, now_us)
     if times is None or not _plain(rows, events) or not _fits(body, whole, rows.datas, limits):
         return None
-    if not no_repeats(rows.datas if whole.compact is None else _datas(whole.compact)):
+    compact = rows.datas if whole.compact is None else _datas(whole.compact)
+    cells = columns.checked_cells(compact)
+    if cells is None and not no_repeats(compact):
         return None
     if max(times) > now_us + limits.future_seconds_max * SECOND_US:
         return None
@@ -139,7 +141,7 @@ def _fast(
     rows.received = [now_us] * count
     rows.exts = [_JSON_EXT if e.datacontenttype == _JSON else None for e in events]
     rows.problems = [None] * count
-    rows.cells = columns.cells(rows.datas)
+    rows.cells = columns.cells(rows.datas) if cells is None else cells
     return rows
 
 

@@ -43,5 +43,5 @@ def decode(payload: bytes) -> pa.Table:
         )
         with pa.ipc.open_stream(body) as reader:
             return reader.read_all()
-    except (zstandard.ZstdError, pa.ArrowInvalid) as error:
+    except (zstandard.ZstdError, pa.ArrowException, OSError, MemoryError) as error:
         raise Corrupt(f"a log row cannot be read: {error}") from error

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tallybook.transport.columns import ROUNDED, Cell, ColumnSet, typed_arrays
+from tallybook.transport.columns import ROUNDED, ColumnSet, typed_arrays
 from tallybook.transport.identity import hashes_array, identity, keys_array, row_hash
+from tallybook.transport.shape import Cell
 
 _FIELDS: "list[pa.Field[Any]]" = [
     pa.field("tenant", pa.string(), nullable=False),
