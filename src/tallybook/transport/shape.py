@@ -17,6 +17,7 @@ Cell = bytes | None
 KEYS_MAX = 64
 """Most properties a shape learns; data with more goes the other way."""
 
+_UNREAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ENCODE = msgspec.json.Encoder().encode
 _KEYS = msgspec.json.Decoder(list[dict[str, msgspec.Raw] | None])
 
@@ -51,7 +52,7 @@ class Shape:
         fields, decoder = self._compiled
         try:
             rows = decoder.decode(joined)
-        except msgspec.ValidationError:
+        except _UNREAD:
             self._learn(joined, fields)
             return None
         if len(_ENCODE(rows)) != len(joined):
@@ -59,7 +60,10 @@ class Shape:
         return {key: members(rows, fields[key]) for key in wanted}
 
     def _learn(self, joined: bytes, known: dict[str, str]) -> None:
-        keys = {key for data in _KEYS.decode(joined) if data is not None for key in data}
+        try:
+            keys = {key for data in _KEYS.decode(joined) if data is not None for key in data}
+        except _UNREAD:
+            return  # not objects at all: there is no shape to learn, and the caller looks closer
         if len(keys | known.keys()) <= KEYS_MAX:
             self._compiled = _compile(tuple(sorted(keys | known.keys())))
 
