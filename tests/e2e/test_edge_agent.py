@@ -1,4 +1,4 @@
-"""The agent as a process, against a server that fails in every way: nothing lost, nothing doubled."""
+"""The agent as a process against a server that fails in every way: nothing lost or doubled."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,7 @@ RSS_KIB_MAX = 40 * 1024
 
 
 def tallybook(*arguments: str | Path) -> list[str]:
-    code = "from tallybook.serve.cli.main import main; main()"
-    return [sys.executable, "-c", code, *map(str, arguments)]
+    return [sys.executable, "-m", "tallybook", *map(str, arguments)]
 
 
 @contextmanager
@@ -50,9 +50,10 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def wait_for(what: Any) -> None:
+def wait_for(what: Any, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not what():
+        assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
 
@@ -77,7 +78,7 @@ def test_nothing_is_lost_or_doubled_through_failures_rotation_and_half_lines(
         EdgeServer(misbehaving(seed=1)) as server,
         agent(server, state, "--access-log", log, "--no-host") as process,
     ):
-        wait_for(lambda: len(server.stored) >= 100)
+        wait_for(lambda: len(server.stored) >= 100, process)
         write_lines(log, 500, 300)
         log.rename(tmp_path / "access.log.1")
         write_lines(tmp_path / "access.log.1", 800, 10)
@@ -128,7 +129,7 @@ def assert_host_time_is_counted_once(server: EdgeServer) -> None:
         for e in server.stored.values()
         if e["type"] == "system.cpu.time" and e["data"]["mode"] == "idle"
     )
-    for (_, until), (since, _) in zip(spans, spans[1:], strict=False):
+    for (_, until), (since, _) in pairwise(spans):
         assert until <= since, "the same time was measured twice"
 
 
@@ -193,11 +194,11 @@ def test_a_full_spool_stops_reading_and_goes_on_when_there_is_room(tmp_path: Pat
                             "--key", "tb_test", "--interval", "0.1")  # fmt: skip
         process = subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
-        wait_for(lambda: "reading stops" in process.stderr.readline())
+        wait_for(lambda: "reading stops" in process.stderr.readline(), process)
         offset = json.loads(run("edge", "status", "--state", state, "--json").stdout)["files"][0]
         assert offset["offset"] < log.stat().st_size
         up = True
-        wait_for(lambda: len(server.stored) == 6000)
+        wait_for(lambda: len(server.stored) == 6000, process)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=DEADLINE_SECONDS)
         assert process.returncode == 0
@@ -205,8 +206,8 @@ def test_a_full_spool_stops_reading_and_goes_on_when_there_is_room(tmp_path: Pat
 
 
 def test_a_second_agent_on_the_same_folder_is_refused(tmp_path: Path) -> None:
-    with EdgeServer() as server, agent(server, tmp_path / "state"):
-        wait_for(lambda: server.stored)
+    with EdgeServer() as server, agent(server, tmp_path / "state") as process:
+        wait_for(lambda: server.stored, process)
         second = run(
             "edge", "run", "--url", server.url, "--key", "k", "--state", tmp_path / "state"
         )
@@ -216,7 +217,7 @@ def test_a_second_agent_on_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_sent_is_compressed_small_and_authorised(tmp_path: Path) -> None:
     with EdgeServer() as server, agent(server, tmp_path / "state") as process:
-        wait_for(lambda: server.requests >= 12)
+        wait_for(lambda: server.requests >= 12, process)
         rss_kib = int(Path(f"/proc/{process.pid}/status").read_text().split("VmRSS:")[1].split()[0])
         steady = server.headers[2:]
     assert rss_kib < RSS_KIB_MAX
