@@ -201,8 +201,12 @@ class InvoiceStore(Protocol):
         after: str | None = None,
         customer: str | None = None,
         run: str | None = None,
+        newest: bool = False,
     ) -> list[InvoiceHead]:
-        """Return invoices in the order of their numbers, those after the number `after`."""
+        """Return invoices in the order of their numbers, those after the number `after`.
+
+        With `newest` the order is the other way round, and `after` too.
+        """
         ...
 
     def runs(self, tenant: str, *, limit: int, name: str | None = None) -> list[BillingRun]:

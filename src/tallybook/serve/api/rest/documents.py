@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from tallybook.compose import World
+from tallybook.invoice.audit.chart import usage_charts
 from tallybook.invoice.document import decode_invoice
 from tallybook.invoice.ports import StoredInvoice
 from tallybook.kernel.errors import Corrupt, Unavailable
@@ -22,7 +23,7 @@ def pdf_of(world: World, stored: StoredInvoice) -> bytes:
     """
     path = pdf_path(world, stored)
     try:
-        return _kept(path) or _rendered(path, stored)
+        return _kept(path) or _rendered(world, path, stored)
     except OSError as error:
         raise Unavailable(f"{path}: {error.strerror or error}", code="document") from error
 
@@ -42,10 +43,12 @@ def _kept(path: Path) -> bytes | None:
     return content
 
 
-def _rendered(path: Path, stored: StoredInvoice) -> bytes:
+def _rendered(world: World, path: Path, stored: StoredInvoice) -> bytes:
     from tallybook.adapters.typst.invoice_pdf import render_invoice
 
-    content = render_invoice(decode_invoice(stored.body))
+    invoice = decode_invoice(stored.body)
+    charts = usage_charts(world.billing(invoice.manifest.tenant), invoice)
+    content = render_invoice(invoice, charts)
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, content)
     _write(path.with_suffix(".sha256"), hashlib.sha256(content).hexdigest().encode() + b"\n")

@@ -1,0 +1,1 @@
+"""Documents typeset by Typst: self-contained, no system packages."""
