@@ -16,7 +16,7 @@ Path = NewType("Path", str)
 Step = str | int
 
 _STEP = re.compile(
-    r"""\.([^.\[\]'"\s]+)|\['((?:[^'\\]|\\.)*)'\]|\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]"""
+    r"""\.([^.\[\]'"\s*?()]+)|\['((?:[^'\\]|\\.)*)'\]|\["((?:[^"\\]|\\.)*)"\]|\[([0-9]+)\]"""
 )
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 
@@ -66,14 +66,16 @@ def _spell_step(part: Step) -> str:
 
 def parse_path(text: str) -> Path:
     """Return the canonical path for `text`; raises Invalid."""
-    return spell(steps(text))
+    canonical = spell(steps(text))
+    steps(canonical)  # its spelling may be longer than the one given
+    return canonical
 
 
 def column_name(path: Path, twin: str) -> str:
     """Return the lake column of a path: `n_bytes` (number) or `t_region` (text).
 
-    Every character outside [a-z0-9] is spelled as `_x2e_`, so that two paths never share a
-    column and no engine has to quote or fold case.
+    Every character outside [a-z0-9] is spelled as `_x2e_`, an index as `_0` and an empty name as
+    `_e`, so that two paths never share a column and no engine has to quote or fold case.
 
     Args:
         path: canonical.
@@ -87,10 +89,13 @@ def column_name(path: Path, twin: str) -> str:
 def _column_part(part: Step) -> str:
     if isinstance(part, int):
         return f"_{part}"
-    return "".join(c if "a" <= c <= "z" or "0" <= c <= "9" else f"_x{ord(c):x}_" for c in part)
+    spelled = (c if "a" <= c <= "z" or "0" <= c <= "9" else f"_x{ord(c):x}_" for c in part)
+    return "".join(spelled) or "_e"
 
 
-_COLUMN_PART = re.compile(r"_(\d+)|((?:[a-z0-9]|_x[0-9a-f]+_)+)")
+_COLUMN_PART = re.compile(
+    r"_([0-9]+)|_e(?=__|\Z)|((?:[a-z0-9]|_x[0-9a-f]{1,5}_|_x10[0-9a-f]{4}_)+)"
+)
 _CODED = re.compile(r"_x([0-9a-f]+)_")
 
 
@@ -100,14 +105,19 @@ def column_path(name: str) -> Path:
     Raises:
         Invalid: no typed column has such a name.
     """
-    body, found, at = name[2:], list[Step](), 0
-    while body != "_root" and at < len(body):
-        at += 2 if found and body.startswith("__", at) else 0
-        match = _COLUMN_PART.match(body, at)
-        if match is None:
-            raise Invalid(f"'{name}' is not a typed column", field="column")
+    twin, body = name[:1], name[2:]
+    path = spell(_column_steps(body)) if body != "_root" else Path("$")
+    if twin not in {"n", "t"} or column_name(path, twin) != name:
+        raise Invalid(f"'{name}' is not a typed column", field="column")
+    return path
+
+
+def _column_steps(body: str) -> list[Step]:
+    found: list[Step] = []
+    at = 0
+    while (match := _COLUMN_PART.match(body, at)) is not None:
         index, text = match.groups()
         coded = "" if text is None else _CODED.sub(lambda m: chr(int(m[1], 16)), text)
         found.append(int(index) if index is not None else coded)
-        at = match.end()
-    return spell(found)
+        at = match.end() + 2  # the `__` between two parts
+    return found

@@ -39,7 +39,7 @@ def to_minor(amount: Decimal, currency: str, rounding: Rounding = "half_up") -> 
 
 def from_minor(amount_minor: int, currency: str) -> Decimal:
     """Return the amount in units of the currency, with the currency's digits."""
-    return Decimal(amount_minor).scaleb(-exponent(currency))
+    return EXACT.scaleb(Decimal(amount_minor), -exponent(currency))
 
 
 def money_text(amount_minor: int, currency: str) -> str:

@@ -97,7 +97,7 @@ def parse_moment(text: str, tz: ZoneInfo, field: str) -> int:
         return at
     try:
         local = datetime.fromisoformat(text)
-    except ValueError as error:
+        return to_us(local) if local.tzinfo is not None else local_us(local, tz)
+    except (ValueError, OverflowError) as error:
         message = f"'{text}' is neither a date such as 2026-05-01 nor an RFC 3339 time"
         raise Invalid(message, field=field) from error
-    return to_us(local) if local.tzinfo is not None else local_us(local, tz)

@@ -18,7 +18,7 @@ from tallybook.store.dedupe import I64, Mask, Verdict
 from tallybook.store.ports import LogPosition
 from tallybook.store.schema import FIXED, typed_field, typed_names
 from tallybook.transport.codec import decode
-from tallybook.transport.columns import ColumnSet, typed_arrays
+from tallybook.transport.columns import ROUNDED, ColumnSet, typed_arrays
 from tallybook.transport.identity import Keys, hashes_array, identity, keys_array
 from tallybook.transport.ports import LogRow
 from tallybook.transport.rows import batch_schema
@@ -54,11 +54,21 @@ def fill(table: pa.Table, columns: ColumnSet) -> pa.Table:
     if len(missing):
         readable = pc.if_else(pc.is_valid(table["problem"]), "null", table["data"])
         datas = [str(data).encode() for data in readable.to_pylist()]
-        arrays, _ = typed_arrays(missing, missing.cells(datas))
+        arrays, rounded = typed_arrays(missing, missing.cells(datas))
+        table = _flagged(table, rounded)
         for column, array in zip(missing.columns, arrays, strict=True):
             table = table.append_column(typed_field(column.name), array)
     fixed = [name for name in table.schema.names if name in FIXED.names]
     return table.select(fixed + [column.name for column in columns.columns])
+
+
+def _flagged(table: pa.Table, rounded: set[int]) -> pa.Table:
+    if not rounded:
+        return table
+    flags = table["flags"].to_numpy().copy()
+    flags[list(rounded)] |= ROUNDED
+    at = table.schema.get_field_index("flags")
+    return table.set_column(at, FIXED.field("flags"), pa.array(flags, pa.int32()))
 
 
 def _lost(row: LogRow, position: LogPosition) -> pa.Table:

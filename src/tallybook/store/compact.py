@@ -1,6 +1,7 @@
 """Which lake files to merge, and into what order: pure (DECISIONS 12)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,31 +13,62 @@ from tallybook.transport.columns import ColumnSet
 
 FANOUT = 8
 FILE_ROWS_MAX = 1_000_000
-"""Files of this many rows are left alone; also bounds the memory of one compaction."""
+"""Most rows of a merge: bounds the memory of one compaction. Half as many are left alone."""
+FILE_BYTES_MAX = 256 * 1024 * 1024
+"""Most bytes of a merge, for large events; half as many are left alone."""
+
+
+class _Part(NamedTuple):
+    """Files that share commits; a merge takes all of them or none, for it replaces commits."""
+
+    files: tuple[LakeFile, ...]
+    rows: int
+    bytes: int
 
 
 def next_merge(files: Sequence[LakeFile]) -> list[LakeFile]:
     """Return neighbouring small files to be merged into one, or none.
 
-    Size classes grow by `FANOUT`, so a row is rewritten a logarithmic number of times.
+    Size classes grow by `FANOUT`, so a row is rewritten a logarithmic number of times. No file
+    that is left out shares a commit with one that is taken.
 
     Args:
-        files: live files, by commit; no two share a commit, or they are taken together.
+        files: live files, by commit.
     """
-    best: list[LakeFile] = []
-    run: list[LakeFile] = []
-    for file in files:
-        rows = sum(f.rows for f in run)
-        grows = run and file.rows * FANOUT < max(f.rows for f in run)
-        if file.rows >= FILE_ROWS_MAX // 2 or rows + file.rows > FILE_ROWS_MAX or grows:
+    best: list[_Part] = []
+    run: list[_Part] = []
+    for part in _parts(files):
+        large = part.rows >= FILE_ROWS_MAX // 2 or part.bytes >= FILE_BYTES_MAX // 2
+        grows = run and part.rows * FANOUT < max(p.rows for p in run)
+        if large or grows or not _fits([*run, part]):
             best = _longer(best, run)
             run = []
-        if file.rows < FILE_ROWS_MAX // 2:
-            run.append(file)
-    return _longer(best, run)
+        if not large:
+            run.append(part)
+    return [file for part in _longer(best, run) for file in part.files]
 
 
-def _longer(best: list[LakeFile], run: list[LakeFile]) -> list[LakeFile]:
+def _parts(files: Sequence[LakeFile]) -> Iterator[_Part]:
+    sharing: list[LakeFile] = []
+    for file in files:
+        if sharing and file.seq_min > max(f.seq_max for f in sharing):
+            yield _part(sharing)
+            sharing = []
+        sharing.append(file)
+    if sharing:
+        yield _part(sharing)
+
+
+def _part(files: Sequence[LakeFile]) -> _Part:
+    return _Part(tuple(files), sum(f.rows for f in files), sum(f.bytes for f in files))
+
+
+def _fits(run: Sequence[_Part]) -> bool:
+    rows, size = sum(p.rows for p in run), sum(p.bytes for p in run)
+    return rows <= FILE_ROWS_MAX and size <= FILE_BYTES_MAX
+
+
+def _longer(best: list[_Part], run: list[_Part]) -> list[_Part]:
     return run if len(run) >= FANOUT and len(run) > len(best) else best
 
 
@@ -46,8 +78,7 @@ def clustered(tables: Sequence[pa.Table], columns: ColumnSet) -> pa.Table:
     So a query for one customer and month reads few row groups.
     """
     rows = pa.concat_tables([fill(table, columns) for table in tables])
-    day = pc.floor(pc.divide(pc.cast(rows["time_us"], pa.float64()), float(DAY_US)))
-    keyed = rows.append_column("event_day", day)
+    keyed = rows.append_column("event_day", pa.array(rows["time_us"].to_numpy() // DAY_US))
     order = ["tenant", "event_day", "type", "subject", "time_us", "source", "id"]
     indices = pc.sort_indices(keyed, sort_keys=[(name, "ascending") for name in order])
     return rows.take(indices)

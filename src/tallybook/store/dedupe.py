@@ -175,6 +175,6 @@ def judge(runs: Sequence[Run], keys: Keys, row_hash: I64) -> Verdict:
     new, conflict = first_in_batch(keys, row_hash)
     for run in runs:
         found, hashes = run.find(keys)
-        conflict |= found & (hashes != row_hash)
+        conflict = np.where(found, hashes != row_hash, conflict)  # the lake's is the first
         new &= ~found
     return Verdict(new, conflict)
