@@ -162,7 +162,7 @@ def _reports(
         return
     elapsed_us = sample.uptime_us - known.uptime_us
     if elapsed_us > gap_after_us:
-        yield _report(sample, "gap", {"reason": "not-running", "since": since, "until": until})
+        yield _report(sample, "gap", {"reason": "not-read", "since": since, "until": until})
     stepped_us = (sample.time_us - known.time_us) - elapsed_us
     if abs(stepped_us) > CLOCK_STEP_US:
         yield _report(sample, "clock-step", {"microseconds": stepped_us, "since": since})

@@ -95,7 +95,7 @@ def test_a_long_silence_and_a_clock_step_are_told() -> None:
     assert seen(silent)[0] == (
         "io.tallybook.edge.gap",
         {
-            "reason": "not-running",
+            "reason": "not-read",
             "since": "2023-11-14T22:13:20Z",
             "until": "2023-11-14T22:14:00Z",
         },

@@ -21,6 +21,7 @@ from tallybook.transport.ports import LogRow
 
 _SERVER = "server"
 _DRAINING_CAP_SECONDS = 3.0
+_LOOK_SECONDS = 0.5
 
 
 class Sender(Thread):
@@ -60,12 +61,16 @@ class Sender(Thread):
     def drain(self, seconds: float) -> bool:
         """Send on for at most `seconds`, then stop; return whether the spool is empty."""
         self._draining = True
-        self.wake()
-        self.idle.wait(seconds)
+        deadline = time.monotonic() + seconds
+        emptied = False
+        while not emptied and self.is_alive() and time.monotonic() < deadline:
+            self.wake()
+            self.idle.wait(min(_LOOK_SECONDS, max(0, deadline - time.monotonic())))
+            emptied = self._is_empty()  # `idle` may be older than what was spooled last
         self._ended.set()
         self._wake.set()
-        self.join(timeout=1 if not self.idle.is_set() else None)
-        return self.idle.is_set()
+        self.join(timeout=None if emptied else 1)
+        return self._is_empty()
 
     def run(self) -> None:
         """Send until the end."""
@@ -73,7 +78,6 @@ class Sender(Thread):
             self._send_all()
         except BaseException as error:  # noqa: BLE001 - handed to the main thread, which ends with it
             self.bug = error
-            self.idle.clear()
 
     def _send_all(self) -> None:
         failures = 0
@@ -139,8 +143,11 @@ class Sender(Thread):
                 return  # the last chance before the end
             self._ended.wait(min(left, 0.2))
 
+    def _is_empty(self) -> bool:
+        return not self._spool.read(0, 1)
+
     def _rest(self) -> None:
         self._wake.clear()
-        if not self._spool.read(0, 1):
+        if self._is_empty():
             self.idle.set()
             self._wake.wait()
