@@ -12,11 +12,16 @@ from tallybook.invoice.ports import BillingRun
 from tallybook.kernel.timestamps import parse_rfc3339
 from tallybook.serve.api.rest.runs import BILLING_RUN, RunSpec
 from tallybook.serve.worker.jobs import Advance, Work
+from tallybook.serve.worker.pipeline import await_contained
+
+LAKE_SECONDS_MAX = 120.0
+"""How long a run waits for what was acknowledged before it to be in the lake."""
 
 
 def billing_run(world: World, job: Job, advance: Advance) -> BillingRun:
     """Bill what a job asks for; called again after a kill it goes on where it was."""
     spec = msgspec.json.decode(job.request, type=RunSpec)
+    await_contained(world.settings, LAKE_SECONDS_MAX)
     until = None if spec.until is None else parse_rfc3339(spec.until)
     request = BillRequest(period=spec.period, until_us=until)
 

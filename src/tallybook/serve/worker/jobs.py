@@ -13,7 +13,7 @@ import structlog
 
 from tallybook.adapters.sql.jobs import Job
 from tallybook.compose import World
-from tallybook.kernel.errors import Conflict, Missing, TallybookError, Unavailable
+from tallybook.kernel.errors import Conflict, Corrupt, Missing, TallybookError, Unavailable
 from tallybook.settings import Settings
 
 POLL_SECONDS = 0.2
@@ -36,6 +36,8 @@ def run_jobs(settings: Settings, stop: threading.Event) -> None:
     keeper.start()
     forgot = 0.0
     while not stop.is_set():
+        if not keeper.is_alive():  # a bug ended it: end the process too, so that it starts anew
+            raise Corrupt("the lake keeper ended by itself; its reason is above", code="gave-up")
         worked = step(world, WORK)
         if time.monotonic() - forgot > 60:
             forgot = time.monotonic()

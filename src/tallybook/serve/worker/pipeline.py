@@ -1,14 +1,17 @@
 """The road between log and lake, as any process sees it: partitions, lag, trim marks."""
 
+import time
 from pathlib import Path
 
 import msgspec
 
 from tallybook.adapters.delta.event_table import DeltaEventTable
 from tallybook.adapters.sqlite.event_log import SqliteEventLog
-from tallybook.kernel.errors import TallybookError
+from tallybook.kernel.errors import TallybookError, Unavailable
 from tallybook.settings import Settings
 from tallybook.store.ports import LogPosition
+
+POLL_SECONDS = 0.05
 
 
 class Lag(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,3 +92,24 @@ def read_trim_mark(path: Path) -> int:
     except FileNotFoundError:
         return 0
     return int(text) if text.isdigit() else 0
+
+
+def await_contained(settings: Settings, seconds: float) -> None:
+    """Wait until the lake holds everything that was acknowledged before this call.
+
+    Raises:
+        Unavailable: it does not within `seconds`; the pump is behind or not running.
+    """
+    table = DeltaEventTable(events_dir(settings))
+    wanted = {
+        LogPosition(found.epoch, found.partition): found.last_offset
+        for found in lag(settings, table)
+        if not found.problem
+    }
+    deadline = time.monotonic() + seconds
+    while any(table.offset(position) < offset for position, offset in wanted.items()):
+        if time.monotonic() > deadline:
+            message = f"the lake is still behind the log after {seconds:g} seconds; try again later"
+            raise Unavailable(message, code="lake-behind")
+        time.sleep(POLL_SECONDS)
+        table.refresh()
