@@ -47,7 +47,9 @@ currency = "USD"
 [[plans.charges]]
 key = "c{i}"
 meter = "{meter}"
-price = {{ type = "graduated", tiers = [{{ up_to = "1000", unit_amount = "0.001" }}, {{ unit_amount = "0.0005" }}] }}
+[plans.charges.price]
+type = "graduated"
+tiers = [{{ up_to = "1000", unit_amount = "0.001" }}, {{ unit_amount = "0.0005" }}]
 """
     for i, meter in enumerate(["requests", "bytes", "requests", "bytes", "requests"])
 )
@@ -83,7 +85,14 @@ def finished(process: "subprocess.Popen[bytes]") -> Result:
 def plan_for(server: Server, run: str, **more: Any) -> Plan:
     """Return a plan against a server."""
     parts = urlsplit(server.url)
-    return Plan(host=parts.hostname or "", port=parts.port or 0, key=KEY, run=run, subjects=CUSTOMERS, **more)
+    return Plan(
+        host=parts.hostname or "",
+        port=parts.port or 0,
+        key=KEY,
+        run=run,
+        subjects=CUSTOMERS,
+        **more,
+    )
 
 
 def memory_mb(server: Server) -> float:
@@ -119,13 +128,15 @@ def batches(server: Server, seconds: float) -> list[Figure]:
             name="durable accept over HTTP, 1,000 events a request",
             value=f"{statistics.median(rates):,.0f} events/s",
             target="1,000,000 events/s",
-            note=f"generator used {statistics.median(shares):.2f} of a core; {sent:,} events, all counted",
+            note=f"generator used {statistics.median(shares):.2f} of a core;"
+            f" {sent:,} events, all counted",
         ),
         Figure(
             name="accepted, in the lake and queryable, sustained",
             value=f"{sent / spent:,.0f} events/s",
             target="400,000 events/s",
-            note=f"from the first request until the lake held all of them; peak memory {memory_mb(server):,.0f} MiB",
+            note="from the first request until the lake held all of them;"
+            f" peak memory {memory_mb(server):,.0f} MiB",
         ),
     ]
 
@@ -136,7 +147,8 @@ def singles(server: Server, seconds: float) -> Figure:
     assert result.refused == 0, result
     return Figure(
         name="durable accept over HTTP, one event a request",
-        value=f"{result.requests / result.seconds:,.0f} requests/s, p99 {result.latency_p99_ms:.1f} ms",
+        value=f"{result.requests / result.seconds:,.0f} requests/s,"
+        f" p99 {result.latency_p99_ms:.1f} ms",
         target="10,000 requests/s, p99 < 25 ms",
         note=f"32 connections; generator used {result.cpu_seconds / result.seconds:.2f} of a core",
     )
@@ -147,7 +159,13 @@ def freshness(server: Server) -> Figure:
     background = generator(plan_for(server, "f", seconds=12.0, rate=50_000.0))
     waits = []
     for i in range(40):
-        body = {"specversion": "1.0", "id": f"fresh-{i}", "source": "/bench", "type": "fresh", "data": {}}
+        body = {
+            "specversion": "1.0",
+            "id": f"fresh-{i}",
+            "source": "/bench",
+            "type": "fresh",
+            "data": {},
+        }
         server.post("/api/v1/events", json.dumps(body), kind="application/cloudevents+json")
         started = time.perf_counter()
         while not server.get(f"/api/v1/events?type=fresh&id=fresh-{i}")["items"]:
@@ -187,7 +205,8 @@ def invoices(server: Server) -> Figure:
     """Measure a billing run of five lines an invoice."""
     customers = "".join(
         f'\n[[customers]]\nkey = "customer-{i}"\ncurrency = "USD"\nsubjects = ["customer-{i}"]\n'
-        f'\n[[subscriptions]]\nkey = "s{i}"\ncustomer = "customer-{i}"\nplan = "bench"\nstart = "2026-11-01"\n'
+        f'\n[[subscriptions]]\nkey = "s{i}"\ncustomer = "customer-{i}"\n'
+        'plan = "bench"\nstart = "2026-11-01"\n'
         for i in range(CUSTOMERS)
     )
     server.post("/api/v1/catalog/apply", CATALOG + customers, kind="application/toml")
@@ -220,8 +239,11 @@ def start_time(folder: Path) -> Figure:
 
 def report(figures: list[Figure], bare: dict[str, float]) -> str:
     """Return the report as Markdown."""
-    machine = f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.platform()}"
-    versions = ", ".join(f"{n} {version(n)}" for n in ("granian", "msgspec", "pyarrow", "duckdb", "deltalake"))
+    memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
+    machine = f"{os.cpu_count()} cores, {memory}, {platform.platform()}"
+    versions = ", ".join(
+        f"{n} {version(n)}" for n in ("granian", "msgspec", "pyarrow", "duckdb", "deltalake")
+    )
     lines = [
         "# Benchmark report",
         "",
@@ -251,11 +273,18 @@ def main() -> None:
         with Server(folder, {"TALLYBOOK__SERVER__ACCESS_LOG": "false"}) as server:
             server.post("/api/v1/catalog/apply", CATALOG, kind="application/toml")
             figures = batches(server, seconds)
-            figures += [singles(server, seconds / 3), freshness(server), queries(server), invoices(server)]
+            figures += [
+                singles(server, seconds / 3),
+                freshness(server),
+                queries(server),
+                invoices(server),
+            ]
         figures.append(start_time(folder))
     text = report(figures, bare)
     (HERE / "REPORT.md").write_text(text)
-    (HERE / "REPORT.json").write_text(json.dumps([msgspec.to_builtins(f) for f in figures], indent=1))
+    (HERE / "REPORT.json").write_text(
+        json.dumps([msgspec.to_builtins(f) for f in figures], indent=1)
+    )
     print(text)
 
 

@@ -64,7 +64,10 @@ def bodies(plan: Plan) -> Iterator[tuple[bytes, int]]:
     """Yield request bodies without end: (JSON, events)."""
     base = datetime.fromisoformat(plan.start).astimezone(UTC)
     times = [
-        (base + timedelta(milliseconds=i * plan.spread_seconds)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+        (base + timedelta(milliseconds=i * plan.spread_seconds)).strftime("%Y-%m-%dT%H:%M:%S.%f")[
+            :-3
+        ]
+        + "Z"
         for i in range(1000)
     ]
     number = 0
@@ -74,7 +77,8 @@ def bodies(plan: Plan) -> Iterator[tuple[bytes, int]]:
             parts.append(
                 f'{{"specversion":"1.0","id":"{plan.run}-{number:012d}","source":"/bench/edge-1",'
                 f'"type":"http.server.request","subject":"customer-{number % plan.subjects}",'
-                f'"time":"{times[number % 1000]}","data":{{"method":"GET","path":"/api/items/{number % 97}",'
+                f'"time":"{times[number % 1000]}","data":{{"method":"GET",'
+                f'"path":"/api/items/{number % 97}",'
                 f'"status":200,"bytes":{number % 5000},"region":"eu"}}}}'
             )
             number += 1
@@ -118,13 +122,18 @@ class Connection:
         return int(head[9:12])
 
 
+def request_head(plan: Plan) -> bytes:
+    """Return a request up to its length, which follows."""
+    kind = "cloudevents-batch+json" if plan.batch > 1 else "cloudevents+json"
+    return (
+        f"POST /api/v1/events HTTP/1.1\r\nHost: {plan.host}\r\nAuthorization: Bearer {plan.key}\r\n"
+        f"Content-Type: application/{kind}\r\nContent-Length: "
+    ).encode()
+
+
 def run(plan: Plan) -> Result:
     """Send until time or events are used up; every request is awaited."""
-    kind = "application/cloudevents-batch+json" if plan.batch > 1 else "application/cloudevents+json"
-    head = (
-        f"POST /api/v1/events HTTP/1.1\r\nHost: {plan.host}\r\nAuthorization: Bearer {plan.key}\r\n"
-        f"Content-Type: {kind}\r\nContent-Length: "
-    ).encode()
+    head = request_head(plan)
     selector = selectors.DefaultSelector()
     source = bodies(plan)
     latencies: list[float] = []

@@ -49,10 +49,23 @@ class Server:
     def start(self) -> None:
         """Start the process tree."""
         self.starts += 1
-        command = [sys.executable, "-m", "tallybook", "serve", "--data", str(self.folder), "--port", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "tallybook",
+            "serve",
+            "--data",
+            str(self.folder),
+            "--port",
+            "0",
+        ]
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                command, stdout=output, stderr=output, env=self._environment, stdin=subprocess.DEVNULL
+                command,
+                stdout=output,
+                stderr=output,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
             )
         self.wait_ready()
 
@@ -116,7 +129,9 @@ class Server:
         answer = self.raw("POST", path, body, kind)
         return msgspec.json.decode(answer) if answer else None
 
-    def raw(self, method: str, path: str, body: str | bytes = b"", kind: str = "application/json") -> bytes:
+    def raw(
+        self, method: str, path: str, body: str | bytes = b"", kind: str = "application/json"
+    ) -> bytes:
         """Return the bytes of an answer."""
         content = body.encode() if isinstance(body, str) else body
         with self.client() as client:
@@ -140,7 +155,9 @@ class Server:
             self.revive()
             state = self.get(f"/api/v1/billing-runs/{run['id']}")
             if state["state"] == "done":
-                return [invoice["id"] for invoice in self.get("/api/v1/invoices?limit=1000")["items"]]
+                return [
+                    invoice["id"] for invoice in self.get("/api/v1/invoices?limit=1000")["items"]
+                ]
             assert state["state"] != "failed", state
             time.sleep(0.1)
         raise AssertionError("the billing run does not end")

@@ -48,7 +48,9 @@ price = { type = "unit", unit_amount = "0.01" }
 [[plans.charges]]
 key = "amount"
 meter = "amount"
-price = { type = "graduated", tiers = [{ up_to = "1000", unit_amount = "0.5" }, { unit_amount = "0.1" }] }
+[plans.charges.price]
+type = "graduated"
+tiers = [{ up_to = "1000", unit_amount = "0.5" }, { unit_amount = "0.1" }]
 
 [[customers]]
 key = "acme"
@@ -155,7 +157,16 @@ def crash(folder: Path, kills: int, seed: int) -> None:
             sender.join(60)
         server.caught_up()
         invoices += bill(server)
-        print("seed", seed, "killed", dict(killed), "restarts", server.starts, "invoices", len(invoices))
+        print(
+            "seed",
+            seed,
+            "killed",
+            dict(killed),
+            "restarts",
+            server.starts,
+            "invoices",
+            len(invoices),
+        )
         check(server, senders, invoices)
     no_row_twice(folder, senders)
 
@@ -192,7 +203,9 @@ def no_row_twice(folder: Path, senders: list[Sender]) -> None:
     assert max(stored.values()) == 1
     acknowledged = set().union(*(sender.acknowledged for sender in senders))
     sent = set().union(*(sender.sent for sender in senders))
-    assert acknowledged <= set(stored), f"{len(acknowledged - set(stored))} acknowledged events are lost"
+    assert acknowledged <= set(stored), (
+        f"{len(acknowledged - set(stored))} acknowledged events are lost"
+    )
     assert set(stored) <= sent
     print("acknowledged", len(acknowledged), "stored", len(stored), "sent", len(sent))
 

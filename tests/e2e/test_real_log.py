@@ -72,7 +72,9 @@ currency = "USD"
 def independent(path: Path) -> tuple[Counter[str], Counter[str], Counter[str], int]:
     """Return requests by day, by status, bytes by day, and how many lines are whole."""
     text = r'"(?:[^"\\]|\\.)*"'
-    pattern = re.compile(rf"\S+ \S+ \S+ \[(\d\d)/May/2015[^]]*\] {text} (\d{{3}}) (\d+|-) {text} {text}$")
+    pattern = re.compile(
+        rf"\S+ \S+ \S+ \[(\d\d)/May/2015[^]]*\] {text} (\d{{3}}) (\d+|-) {text} {text}$"
+    )
     days, statuses, sizes, whole = Counter[str](), Counter[str](), Counter[str](), 0
     for line in path.read_text().splitlines():
         if found := pattern.match(line):
@@ -86,7 +88,17 @@ def independent(path: Path) -> tuple[Counter[str], Counter[str], Counter[str], i
 
 def tallybook(server: Server, *arguments: str) -> dict[str, Any]:
     """Run a command against the server and return what it prints as JSON."""
-    command = [sys.executable, "-m", "tallybook", *arguments, "--url", server.url, "--key", KEY, "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "tallybook",
+        *arguments,
+        "--url",
+        server.url,
+        "--key",
+        KEY,
+        "--json",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -126,7 +138,8 @@ def test_the_whole_road_on_a_real_log(tmp_path: Path, log_file: Path) -> None:
         assert (counters["accepted"], counters["quarantined"]) == (whole, LINES - whole)
         assert whole + counters["quarantined"] == LINES
         for item in server.get("/api/v1/quarantine")["items"]:
-            assert item["code"] and item["message"], item
+            assert item["code"], item
+            assert item["message"], item
 
         before = total(server)
         tallybook(server, "ingest", str(log_file), "--format", "combined")
@@ -142,7 +155,9 @@ def half_after_a_kill(server: Server, log_file: Path, folder: Path) -> None:
     half.write_text("".join(log_file.read_text().splitlines(keepends=True)[: LINES // 2]))
     command = [sys.executable, "-m", "tallybook", "ingest", str(half), "--format", "combined"]
     process = subprocess.Popen(
-        [*command, "--url", server.url, "--key", KEY], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, "--url", server.url, "--key", KEY],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     time.sleep(0.8)
     process.send_signal(signal.SIGKILL)

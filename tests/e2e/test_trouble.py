@@ -30,10 +30,16 @@ def batch(prefix: str, count: int, size: int = 10) -> str:
     pad = "x" * size
     return json.dumps(
         [
-            {"specversion": "1.0", "id": f"{prefix}-{i}", "source": "/t", "type": "t", "data": {"pad": f"{i}{pad}"}}
+            {
+                "specversion": "1.0",
+                "id": f"{prefix}-{i}",
+                "source": "/t",
+                "type": "t",
+                "data": {"pad": f"{i}{pad}"},
+            }
             for i in range(count)
         ]
-    )  # fmt: skip
+    )
 
 
 def send(server: Server, body: str) -> bool:
@@ -58,7 +64,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mount = tmp_path / "small"
     mount.mkdir()
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(mount)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(mount)],
+        capture_output=True,
+        check=False,
     )
     if made.returncode != 0:
         pytest.skip(f"this user may not mount a file system: {made.stderr.decode().strip()}")
@@ -109,13 +117,23 @@ def test_a_corrupted_log_row_is_parked_and_counted(tmp_path: Path) -> None:
         assert send(server, batch("first", 10))
         server.caught_up()
     log = SqliteEventLog(folder / "log" / "p0.db")
-    rows, _ = accept("default", batch("second", 7).encode(), time.time_ns() // 1000, ColumnSet({}), AcceptLimits())
+    rows, _ = accept(
+        "default",
+        batch("second", 7).encode(),
+        time.time_ns() // 1000,
+        ColumnSet({}),
+        AcceptLimits(),
+    )
     bad = log.append([Batch(7, encode(rows))])
-    rows, _ = accept("default", batch("third", 5).encode(), time.time_ns() // 1000, ColumnSet({}), AcceptLimits())
+    rows, _ = accept(
+        "default", batch("third", 5).encode(), time.time_ns() // 1000, ColumnSet({}), AcceptLimits()
+    )
     log.append([Batch(5, encode(rows))])
     log.close()
     with sqlite3.connect(folder / "log" / "p0.db") as database:
-        database.execute("UPDATE batch SET payload = zeroblob(length(payload)) WHERE offset = ?", (bad,))
+        database.execute(
+            "UPDATE batch SET payload = zeroblob(length(payload)) WHERE offset = ?", (bad,)
+        )
     database.close()
     with Server(folder) as server:
         server.caught_up()
@@ -161,12 +179,30 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
 def test_a_second_server_is_refused(tmp_path: Path) -> None:
     """On the same folder and on the same port; the first goes on."""
     with Server(tmp_path / "data") as server:
-        command = [sys.executable, "-m", "tallybook", "serve", "--data", str(server.folder), "--port", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "tallybook",
+            "serve",
+            "--data",
+            str(server.folder),
+            "--port",
+            "0",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 1
         assert "already" in done.stderr
         port = server.url.rpartition(":")[2]
-        command = [sys.executable, "-m", "tallybook", "serve", "--data", str(tmp_path / "other"), "--port", port]
+        command = [
+            sys.executable,
+            "-m",
+            "tallybook",
+            "serve",
+            "--data",
+            str(tmp_path / "other"),
+            "--port",
+            port,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 3
         assert port in done.stderr
@@ -182,11 +218,19 @@ def test_a_clock_that_jumps_changes_no_count(tmp_path: Path) -> None:
         server.caught_up()
     year_us = 365 * 24 * 3600 * 1_000_000
     log = SqliteEventLog(folder / "log" / "p0.db")
-    rows, _ = accept("default", batch("future", 7).encode(), time.time_ns() // 1000, ColumnSet({}), AcceptLimits())
+    rows, _ = accept(
+        "default",
+        batch("future", 7).encode(),
+        time.time_ns() // 1000,
+        ColumnSet({}),
+        AcceptLimits(),
+    )
     ahead = log.append([Batch(7, encode(rows))])
     log.close()
     with sqlite3.connect(folder / "log" / "p0.db") as database:
-        database.execute("UPDATE batch SET appended_us = appended_us + ? WHERE offset = ?", (year_us, ahead))
+        database.execute(
+            "UPDATE batch SET appended_us = appended_us + ? WHERE offset = ?", (year_us, ahead)
+        )
     database.close()
     with Server(folder) as server:
         assert "clock" in doctor(folder)

@@ -59,7 +59,9 @@ class Road:
         """Move everything acknowledged into the lake."""
         partitions = {LogPosition(log.epoch, i): log for i, log in enumerate(self.logs)}
         wanted = {name for meter in self.meters for name in meter.columns()}
-        return pump_once(partitions, self.table, self.index, next_columns(wanted, self.table.typed_columns()))
+        return pump_once(
+            partitions, self.table, self.index, next_columns(wanted, self.table.typed_columns())
+        )
 
     def roll(self, meters: Sequence[Meter], steps: int = 100, tenant: str = "default") -> None:
         """Build roll-ups, at most `steps` of each meter."""
@@ -76,5 +78,12 @@ class Road:
 
 def event(event_id: str, time: str, subject: str | None, data: Any, **more: Any) -> dict[str, Any]:
     """Return a CloudEvents object of type 't' from source '/s'."""
-    core = {"specversion": "1.0", "id": event_id, "source": "/s", "type": "t", "time": time, "data": data}
+    core = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "/s",
+        "type": "t",
+        "time": time,
+        "data": data,
+    }
     return {**core, **({"subject": subject} if subject is not None else {}), **more}

@@ -17,7 +17,24 @@ from tests.sim.road import Road, event
 
 START_US = 1_794_960_000_000_000
 SPAN_US = 6 * GRID_US
-VALUES = ["1", "2.5", "-3.125", "0.000000000001", "0.0000000000015", "99999999999999999999", "1e20", "1e2", "NaN", "x", None, True, 7, 12345678.125, {"a": 1}, "0"]
+VALUES = [
+    "1",
+    "2.5",
+    "-3.125",
+    "0.000000000001",
+    "0.0000000000015",
+    "99999999999999999999",
+    "1e20",
+    "1e2",
+    "NaN",
+    "x",
+    None,
+    True,
+    7,
+    12345678.125,
+    {"a": 1},
+    "0",
+]
 REGIONS = ["eu", "us", None, "", 1, "ü"]
 SUBJECTS = ["a", "b", "c", None]
 
@@ -105,7 +122,11 @@ def test_every_answer_equals_the_oracle(tmp_path: Path, seed: int) -> None:
     plain = oracle(road)
     assert road.reader.stored("default", 1 << 60).accepted == len(events)
     for _ in range(60):
-        asked = query(rng, rng.choice(all_meters), rng.choice([road.reader.head(), rng.randrange(1, 8)]))
+        asked = query(
+            rng, rng.choice(all_meters), rng.choice([road.reader.head(), rng.randrange(1, 8)])
+        )
         assert road.reader.usage(asked) == plain.usage(asked), asked
-        assert list(road.reader.events(asked, after_cut=1)) == list(plain.events(asked, after_cut=1))
+        assert list(road.reader.events(asked, after_cut=1)) == list(
+            plain.events(asked, after_cut=1)
+        )
     road.close()
