@@ -131,6 +131,12 @@ def request_head(plan: Plan) -> bytes:
     ).encode()
 
 
+def hold(rate: float, sent: int, started: float) -> None:
+    """Sleep where more was sent than the rate allows; 0 is no rate."""
+    if rate:
+        time.sleep(max(0.0, sent / rate - (time.perf_counter() - started)))
+
+
 def run(plan: Plan) -> Result:
     """Send until time or events are used up; every request is awaited."""
     head = request_head(plan)
@@ -146,10 +152,7 @@ def run(plan: Plan) -> Result:
 
     def fire(connection: Connection) -> None:
         nonlocal sent, bytes_sent
-        if plan.rate:
-            ahead = sent / plan.rate - (time.perf_counter() - started)
-            if ahead > 0:
-                time.sleep(ahead)
+        hold(plan.rate, sent, started)
         body, events = next(source)
         connection.send(head, body, events)
         sent += events
