@@ -51,9 +51,12 @@ def _sqlite_begin(connection: Connection) -> None:
 @contextmanager
 def write(engine: Engine) -> Iterator[Connection]:
     """Open one write transaction; committed when the block ends, else rolled back."""
-    with translated(), engine.connect().execution_options(immediate=True) as connection:
-        with connection.begin():
-            yield connection
+    with (
+        translated(),
+        engine.connect().execution_options(immediate=True) as connection,
+        connection.begin(),
+    ):
+        yield connection
 
 
 @contextmanager

@@ -205,10 +205,9 @@ def verify_(target: Target, names: tuple[str, ...], *, everything: bool) -> int:
         if everything:
             pages = client.pages("/api/v1/invoices", {"limit": 1000})
             names = tuple(one["number"] for one in pages)
-        found = []
         with progress(quiet=target.json) as bar:
-            for name in bar.track(names, description="verifying"):
-                found.append(client.get(f"/api/v1/invoices/{name}/verify"))
+            tracked = bar.track(names, description="verifying")
+            found = [client.get(f"/api/v1/invoices/{name}/verify") for name in tracked]
     target.show(found, lambda: "\n".join(_verdict(one) for one in found) or "No invoices.")
     return DONE if all(one["ok"] for one in found) else REFUSED
 

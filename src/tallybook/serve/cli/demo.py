@@ -63,7 +63,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False),
-              help=f"Empty or new folder.  [default: ./{FOLDER}, numbered when it is taken]")  # fmt: skip
+              help=f"New folder.  [default: ./{FOLDER}, or its next number]")  # fmt: skip
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535),
               help="A free one is taken where this is in use.")  # fmt: skip
 @click.option("--seconds", default=30, show_default=True, type=click.IntRange(3, 3600),

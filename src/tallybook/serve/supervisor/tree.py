@@ -142,8 +142,9 @@ class Tree:
         if len(self._deaths) >= DEATHS_MAX:
             raise Unavailable(
                 f"{len(self._deaths)} processes died within {DEATHS_WINDOW_SECONDS} seconds,"
-                f" the last was {child.role.kind} ({_ending(code)}); giving up. Read their messages;"
-                f" `tallybook doctor --data {self._settings.data_dir}` says what may be wrong",
+                f" the last was {child.role.kind} ({_ending(code)}); giving up."
+                f" Read their messages; `tallybook doctor --data {self._settings.data_dir}`"
+                " says what may be wrong",
                 code="gave-up",
             )
         count = self._restarts[child.role] = self._restarts.get(child.role, 0) + 1
