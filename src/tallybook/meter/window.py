@@ -11,13 +11,14 @@ from zoneinfo import ZoneInfo
 
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.period import local_us, month_start, zone
-from tallybook.kernel.timestamps import SECOND_US, from_us
+from tallybook.kernel.timestamps import DAY_US, FIRST_US, LAST_US, SECOND_US, from_us
 
 WindowSize = Literal["MINUTE", "HOUR", "DAY", "MONTH"]
 WINDOWS_MAX = 100_000
 GRID_US = 15 * 60 * SECOND_US
 """Roll-ups lie on a 15-minute UTC grid, which every zone's midnight of today falls on."""
 
+_YEAR_US = 366 * DAY_US
 _WIDTH_US = {"MINUTE": 60 * SECOND_US, "HOUR": 3600 * SECOND_US}
 
 
@@ -25,7 +26,8 @@ def bounds(start_us: int, end_us: int, size: WindowSize | None, tz: str = "UTC")
     """Return the borders of the windows that cover a range.
 
     The first and the last window are cut to the range; borders between lie on whole minutes,
-    hours, days or months of the zone's wall clock.
+    hours, days or months of the zone's wall clock, as it is read at the border or just before.
+    An hour that a clock change repeats is two windows; a day that a zone skipped is none.
 
     Args:
         start_us: first instant, microseconds UTC.
@@ -37,12 +39,15 @@ def bounds(start_us: int, end_us: int, size: WindowSize | None, tz: str = "UTC")
         Strictly growing instants, at least two.
 
     Raises:
-        Invalid: empty range, unknown zone, or more than `WINDOWS_MAX` windows.
+        Invalid: empty range, unknown zone, more than `WINDOWS_MAX` windows, or outside the years
+            in which every zone has a calendar (2 to 9998).
     """
     if start_us >= end_us:
         raise Invalid("'to' must be after 'from'", field="to")
     found = [start_us]
     if size is not None:
+        if start_us < FIRST_US + _YEAR_US or end_us > LAST_US - _YEAR_US:
+            raise Invalid("windows need a range within the years 2 to 9998", field="from")
         local = zone(tz)
         inner = (
             _fixed(start_us, end_us, _WIDTH_US[size], local)
@@ -52,7 +57,7 @@ def bounds(start_us: int, end_us: int, size: WindowSize | None, tz: str = "UTC")
         for border in inner:
             if border >= end_us:
                 break
-            if border > start_us:
+            if border > found[-1]:
                 found.append(border)
             if len(found) > WINDOWS_MAX:
                 raise Invalid(
@@ -72,10 +77,20 @@ def _fixed(start_us: int, end_us: int, width: int, tz: ZoneInfo) -> Iterator[int
     while at < end_us:
         offset = _offset_us(at, tz)
         following = at - (at + offset) % width + width
-        # A change of the offset inside the window may move the wall clock's next border.
-        moved = _offset_us(following, tz) - offset
-        yield following - moved % width if moved % width else following
-        at = following - moved % width if moved % width else following
+        if _offset_us(following - 1, tz) != offset:
+            change = _change(at, following, tz)
+            following = change + -(change + _offset_us(change, tz)) % width
+        yield following
+        at = following
+
+
+def _change(before: int, after: int, tz: ZoneInfo) -> int:
+    """Return the first instant after `before` with another offset; there is one before `after`."""
+    offset = _offset_us(before, tz)
+    while after - before > 1:
+        middle = (before + after) // 2
+        before, after = (middle, after) if _offset_us(middle, tz) == offset else (before, middle)
+    return after
 
 
 def _calendar(start_us: int, size: str, tz: ZoneInfo) -> Iterator[int]:
