@@ -19,7 +19,10 @@ LINE_BYTES_MAX = EVENT_BYTES_MAX
 """Longer lines are kept only up to here; their digest covers all of them."""
 
 EXCERPT_CHARS = 8192
-"""How much of a line that is too large goes to quarantine."""
+"""How much of a line goes to quarantine when it is too large to go there whole."""
+
+_DATA_BYTES_MAX = EVENT_BYTES_MAX - 4096
+"""Leaves room for the longest envelope of an unparsed line."""
 
 _CLF_ANYWHERE = re.compile(r"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\]")
 
@@ -114,18 +117,21 @@ def unparsed_event(line: Line, origin: Origin, form: str, problem: Problem) -> U
     text = text_of(line.content)
     clock = _CLF_ANYWHERE.search(text)
     data = Unparsed(
-        line=text[:EXCERPT_CHARS],
+        line=text,
         format=form,
         code=problem.code,
         message=problem.message,
         origin=f"{origin.source}#byte={line.offset}",
     )
+    encoded = msgspec.json.encode(data)
+    if len(encoded) > _DATA_BYTES_MAX:
+        encoded = msgspec.json.encode(msgspec.structs.replace(data, line=text[:EXCERPT_CHARS]))
     return UsageEvent(
         id=line_id(origin, line.offset, line.digest),
         source=origin.source,
         type=UNPARSED_TYPE,
         time=clf_time(clock[1]) if clock else None,
-        data=msgspec.Raw(msgspec.json.encode(data)),
+        data=msgspec.Raw(encoded),
     )
 
 

@@ -165,6 +165,12 @@ def test_a_line_too_long_goes_to_quarantine_with_its_beginning(size: int) -> Non
         assert event["data"]["code"] == "line-too-long"
 
 
+def test_a_line_that_cannot_be_read_is_kept_whole_where_it_fits() -> None:
+    raw = b"x" * 50_000
+    event = msgspec.json.decode(piece_of(line_of(raw), origin_of("f"), log_format("common")))
+    assert event["data"]["line"].encode() == raw
+
+
 def test_a_line_that_becomes_too_large_an_event_goes_to_quarantine() -> None:
     agent = b"\x01" * (EVENT_BYTES_MAX // 3)
     raw = b'1.1.1.1 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 1 "-" "' + agent + b'"'
