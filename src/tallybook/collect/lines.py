@@ -21,7 +21,7 @@ LINE_BYTES_MAX = EVENT_BYTES_MAX
 EXCERPT_CHARS = 8192
 """How much of a line goes to quarantine when it is too large to go there whole."""
 
-_DATA_BYTES_MAX = EVENT_BYTES_MAX - 4096
+_DATA_BYTES_MAX = EVENT_BYTES_MAX - 8192
 """Leaves room for the longest envelope of an unparsed line."""
 
 _CLF_ANYWHERE = re.compile(r"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\]")
