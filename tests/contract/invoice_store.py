@@ -192,6 +192,8 @@ def test_pages_follow_the_numbers_also_past_six_digits(store: InvoiceStore) -> N
     ]
     page = store.invoices("a", limit=2, after="INV-000002")
     assert page == everything[2:]
+    assert store.invoices("a", limit=9, newest=True) == everything[::-1]
+    assert store.invoices("a", limit=1, after="INV-999999", newest=True) == [everything[1]]
     assert [h.customer for h in store.invoices("a", limit=9, run="r1")] == ["c1", "c999999"]
     assert [h.customer for h in store.invoices("a", limit=9, customer="c2")] == ["c2"]
     with pytest.raises(Invalid):

@@ -80,15 +80,18 @@ class MemoryInvoices:
         after: str | None = None,
         customer: str | None = None,
         run: str | None = None,
+        newest: bool = False,
     ) -> list[InvoiceHead]:
         """Return invoices in the order of their numbers."""
-        heads = sorted((i.head for i in self._state(tenant).invoices.values()), key=_by_number)
+        stored = (i.head for i in self._state(tenant).invoices.values())
+        heads = sorted(stored, key=_by_number, reverse=newest)
+        place = None if after is None else number_place(after)
         found = [
             head
             for head in heads
             if customer in {None, head.customer}
             and run in {None, head.run}
-            and (after is None or _by_number(head) > number_place(after))
+            and (place is None or _is_past(_by_number(head), place, newest=newest))
         ]
         return found[:limit]
 
@@ -145,3 +148,7 @@ class MemoryTransaction:
 
 def _by_number(head: InvoiceHead) -> tuple[str, int]:
     return number_place(head.number)
+
+
+def _is_past(head: tuple[str, int], place: tuple[str, int], *, newest: bool) -> bool:
+    return head < place if newest else head > place

@@ -173,17 +173,19 @@ class SqlInvoices:
         after: str | None = None,
         customer: str | None = None,
         run: str | None = None,
+        newest: bool = False,
     ) -> list[InvoiceHead]:
         """Return invoices in the order of their numbers."""
         query = select(*_HEAD).where(_INVOICE.c.tenant == tenant)
+        order = (_INVOICE.c.series, _INVOICE.c.ordinal)
         if after is not None:
-            place = tuple_(_INVOICE.c.series, _INVOICE.c.ordinal)
-            query = query.where(place > tuple_(*number_place(after)))
+            place, border = tuple_(*order), tuple_(*number_place(after))
+            query = query.where(place < border if newest else place > border)
         if customer is not None:
             query = query.where(_INVOICE.c.customer == customer)
         if run is not None:
             query = query.where(_INVOICE.c.run == run)
-        query = query.order_by(_INVOICE.c.series, _INVOICE.c.ordinal).limit(limit)
+        query = query.order_by(*(c.desc() if newest else c for c in order)).limit(limit)
         with read(self._engine) as connection:
             return [_head(row) for row in connection.execute(query).mappings()]
 

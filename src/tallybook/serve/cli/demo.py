@@ -207,7 +207,7 @@ def _settle(client: Client, url: str, folder: Path, wrong: list[str]) -> Outcome
         url=url,
         data=str(folder),
         cut_off=run["request"]["until"],
-        usage={meter: _total(client, meter) for meter in METERS},
+        usage={meter: _total(client, meter, run["request"]["until"]) for meter in METERS},
         invoice=client.get(f"/api/v1/invoices/{number}"),
         counters=counters,
         pdf=str(pdf),
@@ -236,17 +236,20 @@ def _proved(client: Client, numbers: list[str]) -> list[str]:
     return wrong
 
 
-def _total(client: Client, meter: str) -> Any:
-    rows = client.get(f"/api/v1/meters/{meter}/query")["data"]
-    return rows[0]["value"] if rows else 0
+def _total(client: Client, meter: str, until: str) -> dict[str, Any]:
+    """Return what a meter measured up to the cut-off, and its unit."""
+    rows = client.get(f"/api/v1/meters/{meter}/query", {"to": until})["data"]
+    found = client.get(f"/api/v1/meters/{meter}")
+    hours = "·h" if found["aggregation"] == "TIME_WEIGHTED" else ""
+    return {"value": rows[0]["value"] if rows else 0, "unit": found["unit"] + hours}
 
 
 def _show(outcome: Outcome, key: str, *, once: bool) -> None:
     said = console()
     invoice, counters = outcome.invoice, outcome.counters
     said.print(f"\nUsage until {outcome.cut_off} (the cut-off of the bill)")
-    usage = [[meter, grouped(value)] for meter, value in outcome.usage.items()]
-    said.print(table(("meter", "quantity"), usage, numbers=("quantity",)))
+    usage = [[key, grouped(one["value"]), one["unit"]] for key, one in outcome.usage.items()]
+    said.print(table(("meter", "quantity", "unit"), usage, numbers=("quantity",)))
     lines = [
         [line["name"] + _split(line), grouped(line["quantity"]), grouped_money(line["amount"])]
         for line in invoice["lines"]

@@ -1,0 +1,65 @@
+"""Who may see a page: the cookie's session, else the way to the login page."""
+
+from typing import Any
+
+import structlog
+from litestar import Request, Response
+from litestar.connection import ASGIConnection
+from litestar.handlers.base import BaseRouteHandler
+from litestar.response import Redirect
+
+from tallybook.kernel.errors import Forbidden, TallybookError
+from tallybook.serve.api.gate import allowed
+from tallybook.serve.api.rest.problem import problem_of
+from tallybook.serve.console.render import html
+from tallybook.serve.console.session import COOKIE, Session, read_cookie
+
+PAGE = {"scope": None, "page": "read"}
+BILLING_PAGE = {"scope": None, "page": "billing"}
+OPEN_PAGE = {"scope": None, "page": None}
+
+
+class NotSignedIn(Exception):
+    """The page needs a session; the answer is the login page."""
+
+
+def page_guard(connection: "ASGIConnection[Any, Any, Any, Any]", handler: BaseRouteHandler) -> None:
+    """Find the session of a request; raises NotSignedIn, or Forbidden for too small a key."""
+    scope = handler.opt.get("page", "admin")
+    if scope is None:
+        return
+    world, gate = connection.app.state.world, connection.app.state.gate
+    cookie = connection.cookies.get(COOKIE)
+    session = read_cookie(world.secret, gate, cookie, world.clock.now_us())
+    if session is None:
+        raise NotSignedIn
+    allowed(session.grant, scope)
+    connection.state.session = session
+
+
+def session_of(request: "Request[Any, Any, Any]") -> Session:
+    """Return the session that the guard found."""
+    session: Session = request.state.session
+    return session
+
+
+def to_login(request: "Request[Any, Any, Any]", _error: NotSignedIn) -> Redirect:
+    """Send a browser to the login page, and back afterwards."""
+    wanted = request.url.path if request.method == "GET" else "/"
+    return Redirect("/login", query_params={"next": wanted}, status_code=303)
+
+
+def refused(request: "Request[Any, Any, Any]", error: TallybookError) -> Response[bytes]:
+    """Show an error as a page."""
+    del request
+    problem = problem_of(error)
+    status = 403 if isinstance(error, Forbidden) else problem.status
+    return html("error.html", status, problem=problem, session=None, here="")
+
+
+def failed(request: "Request[Any, Any, Any]", error: Exception) -> Response[bytes]:
+    """Show that the server failed; the log has the rest."""
+    log = structlog.get_logger("console")
+    log.error("console.bug", path=request.url.path, exc_info=error)
+    problem = {"title": "The server failed", "detail": "Its log says more.", "code": "bug"}
+    return html("error.html", 500, problem=problem, session=None, here="")

@@ -1,0 +1,74 @@
+"""Signing in with a key, signing out, and the style sheet."""
+
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any
+
+from litestar import Request, Response, get, post
+from litestar.datastructures import Cookie
+from litestar.enums import RequestEncodingType
+from litestar.params import Body
+from litestar.response import Redirect
+from litestar.types import ControllerRouterHandler
+
+from tallybook.serve.console.access import OPEN_PAGE, PAGE, session_of
+from tallybook.serve.console.render import html
+from tallybook.serve.console.session import (
+    COOKIE,
+    LIFE_SECONDS,
+    check_form,
+    check_origin,
+    local_path,
+    new_cookie,
+)
+
+Form = Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)]
+
+
+@get("/login", opt=OPEN_PAGE, sync_to_thread=True)
+def login_page(next: str = "/") -> Response[bytes]:
+    """Ask for a key."""
+    return html("login.html", wrong=False, next=local_path(next), session=None, here="")
+
+
+@post("/login", opt=OPEN_PAGE, sync_to_thread=True)
+def login(request: "Request[Any, Any, Any]", data: Form) -> Response[Any]:
+    """Start a session where the key is good."""
+    check_origin(request.headers.get("origin"), request.headers.get("host", ""))
+    state, following = request.app.state, local_path(data.get("next", "/"))
+    grant = state.gate.grant(data.get("key", "").strip())
+    if grant is None or not grant.allows("read"):
+        return html("login.html", 401, wrong=True, next=following, session=None, here="")
+    cookie = Cookie(
+        key=COOKIE,
+        value=new_cookie(state.world.secret, grant, state.world.clock.now_us()),
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+        max_age=LIFE_SECONDS,
+    )
+    return Redirect(following, status_code=303, cookies=[cookie])
+
+
+@post("/logout", opt=PAGE, sync_to_thread=True)
+def logout(request: "Request[Any, Any, Any]", data: Form) -> Redirect:
+    """End the session in this browser."""
+    check_form(session_of(request), data.get("token", ""))
+    answer = Redirect("/login", status_code=303)
+    answer.delete_cookie(COOKIE)
+    return answer
+
+
+@cache
+def _style() -> bytes:
+    return files("tallybook.serve.console").joinpath("static/console.css").read_bytes()
+
+
+@get("/static/console.css", opt=OPEN_PAGE, sync_to_thread=True)
+def style() -> Response[bytes]:
+    """Return the style sheet."""
+    headers = {"cache-control": "public, max-age=300"}
+    return Response(_style(), media_type="text/css; charset=utf-8", headers=headers)
+
+
+ROUTES: list[ControllerRouterHandler] = [login_page, login, logout, style]

@@ -1,0 +1,51 @@
+"""The first page: what came in, what became of it, whether anything waits."""
+
+from typing import Any
+
+from litestar import Request, Response, get
+from litestar.types import ControllerRouterHandler
+
+from tallybook.compose import World
+from tallybook.serve.api.rest.events import EventView, event_view
+from tallybook.serve.api.rest.invoices import InvoiceView, invoice_view
+from tallybook.serve.api.rest.system import status
+from tallybook.serve.console.access import PAGE, session_of
+from tallybook.serve.console.render import html
+
+RECENT_EVENTS = 12
+RECENT_INVOICES = 5
+
+
+@get("/", opt=PAGE, sync_to_thread=True)
+def overview(request: "Request[Any, Any, Any]", world: World) -> Response[bytes]:
+    """Show the whole at a glance."""
+    session = session_of(request)
+    tenant = session.grant.tenant
+    now = status(world, tenant)
+    types = sorted(world.usage.by_type(tenant, now.head).items(), key=lambda item: -item[1])
+    return html(
+        "overview.html",
+        session=session,
+        here="overview",
+        status=now,
+        behind=sum(part.events_behind for part in now.partitions),
+        types=types[:12],
+        events=recent_events(world, tenant),
+        invoices=recent_invoices(world, tenant),
+        meters=len(world.catalog.meters(tenant)),
+    )
+
+
+def recent_events(world: World, tenant: str) -> list[EventView]:
+    """Return the newest events with what each meter made of them."""
+    meters = world.catalog.meters(tenant)
+    return [event_view(meters, e) for e in world.usage.recent(tenant, limit=RECENT_EVENTS)]
+
+
+def recent_invoices(world: World, tenant: str) -> list[InvoiceView]:
+    """Return the newest invoices, newest first."""
+    heads = world.invoices.invoices(tenant, limit=RECENT_INVOICES, newest=True)
+    return [invoice_view(head) for head in heads]
+
+
+ROUTES: list[ControllerRouterHandler] = [overview]

@@ -1,0 +1,75 @@
+"""Sessions of the console: a signed cookie that names a key, and a token against forged forms.
+
+Nothing is stored: the cookie holds the key's id and an end, under the server's secret. A revoked
+key ends its sessions within a second.
+"""
+
+import base64
+import binascii
+import hmac
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tallybook.kernel.errors import Forbidden
+from tallybook.serve.api.gate import Gate, Grant
+
+COOKIE = "tallybook_session"
+LIFE_SECONDS = 12 * 3600
+_PURPOSE = b"tallybook console session\0"
+_FORMS = b"tallybook console form\0"
+
+
+class Session(msgspec.Struct, frozen=True):
+    """Who is signed in.
+
+    Attributes:
+        grant: what the key allows.
+        form_token: goes into every form of this session.
+    """
+
+    grant: Grant
+    form_token: str
+
+
+def _sign(secret: bytes, purpose: bytes, text: str) -> str:
+    return hmac.digest(secret, purpose + text.encode(), "sha256").hex()
+
+
+def new_cookie(secret: bytes, grant: Grant, now_us: int) -> str:
+    """Return the cookie of a session that starts now."""
+    place = msgspec.json.encode([grant.key_id, now_us // 1_000_000 + LIFE_SECONDS])
+    text = base64.urlsafe_b64encode(place).decode()
+    return f"{text}.{_sign(secret, _PURPOSE, text)}"
+
+
+def read_cookie(secret: bytes, gate: Gate, cookie: str | None, now_us: int) -> Session | None:
+    """Return the session of a cookie; None where it is forged, over, or its key revoked."""
+    text, _, signature = (cookie or "").partition(".")
+    if not hmac.compare_digest(_sign(secret, _PURPOSE, text), signature):
+        return None
+    try:
+        decoded = base64.urlsafe_b64decode(text)
+        key_id, ends = msgspec.json.decode(decoded, type=tuple[str, int])
+    except (binascii.Error, msgspec.MsgspecError, ValueError):
+        return None  # signed by an older version: sign in again
+    grant = gate.by_id(key_id) if ends > now_us // 1_000_000 else None
+    return None if grant is None else Session(grant, _sign(secret, _FORMS, text))
+
+
+def check_form(session: Session, token: str) -> None:
+    """Refuse a form that did not come from a page of this session; raises Forbidden."""
+    if not hmac.compare_digest(session.form_token, token):
+        raise Forbidden("this form is too old; load the page again", code="stale-form")
+
+
+def check_origin(origin: str | None, host: str) -> None:
+    """Refuse a form that another site's page sent; raises Forbidden."""
+    if origin not in {None, "null"} and urlsplit(origin or "").netloc != host:
+        raise Forbidden("forms of other sites are not accepted", code="foreign-form")
+
+
+def local_path(path: str) -> str:
+    """Return a path of this server to go to after signing in; '/' where it is none."""
+    safe = path.startswith("/") and not path.startswith(("//", "/\\"))
+    return path if safe and path.isprintable() else "/"
