@@ -240,7 +240,7 @@ def no_repeats(datas: Sequence[bytes]) -> bool:
             return False
         if len(_ENCODE(objects)) != len(joined):
             return False
-        if joined.count(b"{") <= len(level):  # nothing nested, the usual case
+        if joined.count(b"{") == len(level) - objects.count(None):  # nothing nested, as usual
             return True
         nested = [o for data, o in zip(level, objects, strict=True) if o and _is_nested(data)]
         inside = [_objects_in(bytes(raw), DEPTH_FAST_MAX) for o in nested for raw in o.values()]

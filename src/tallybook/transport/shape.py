@@ -5,7 +5,7 @@ no other reads a batch in one pass; encoding what it read gives back as many byt
 exactly when no key occurs twice. What does not fit is read another way, and its keys are learned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -33,7 +33,8 @@ class Shape:
 
     def __init__(self, keys: Sequence[str]) -> None:
         """Compile the first decoder."""
-        self._compiled = _compile(tuple(sorted(keys)))
+        self._readable = all(map(_nameable, keys))
+        self._compiled = _compile(tuple(sorted(filter(_nameable, keys))))
 
     def read(self, datas: Sequence[bytes], wanted: Sequence[str]) -> dict[str, list[Cell]] | None:
         """Return the values of the wanted properties, one list each, as long as `datas`.
@@ -47,7 +48,7 @@ class Shape:
             unknown keys. Unknown ones are known the next time.
         """
         joined = b"[" + b",".join(datas) + b"]"
-        if joined.count(b"{") > len(datas):
+        if not self._readable or joined.count(b"{") != len(datas) - datas.count(b"null"):
             return None
         fields, decoder = self._compiled
         try:
@@ -64,8 +65,18 @@ class Shape:
             keys = {key for data in _KEYS.decode(joined) if data is not None for key in data}
         except _UNREAD:
             return  # not objects at all: there is no shape to learn, and the caller looks closer
-        if len(keys | known.keys()) <= KEYS_MAX:
+        if len(keys | known.keys()) <= KEYS_MAX and all(map(_nameable, keys)):
             self._compiled = _compile(tuple(sorted(keys | known.keys())))
+
+
+def _nameable(key: str) -> bool:
+    """Whether msgspec can name a field after the key."""
+    return not any(c < " " or c in '"\\' for c in key)
+
+
+def _spellable(keys: Iterable[str]) -> bool:
+    """Whether a compiled decoder can be told these names: it takes none that JSON must escape."""
+    return not any(c in '"\\' or c < " " for key in keys for c in key)
 
 
 def _compile(keys: tuple[str, ...]) -> tuple[dict[str, str], "msgspec.json.Decoder[Any]"]:
