@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from tallybook.transport.columns import ROUNDED, ColumnSet, typed_arrays
-from tallybook.transport.identity import hashes_array, identity, keys_array, row_hash
+from tallybook.transport.identity import hashes_array, identities, keys_array, row_hashes
 from tallybook.transport.shape import Cell
 
 _FIELDS: "list[pa.Field[Any]]" = [
@@ -102,27 +102,20 @@ class Rows:
         return pa.RecordBatch.from_arrays(arrays + typed, schema=batch_schema(self.columns))
 
     def _identities(self) -> list[bytes]:
-        return [
-            identity(tenant, source, event_id, quarantined=problem is not None)
-            for tenant, source, event_id, problem in zip(
-                self.tenants, self.sources, self.ids, self.problems, strict=True
-            )
-        ]
+        bad = [problem is not None for problem in self.problems]
+        return identities(self.tenants, self.sources, self.ids, bad)
 
     def _row_hashes(self, digests: Sequence[bytes]) -> "np.typing.NDArray[np.int64]":
-        rows = zip(
-            digests, self.types, self.subjects, self.times, self.stamped, self.exts, self.datas,
-            strict=True,
-        )  # fmt: skip
-        return hashes_array(
-            [
-                row_hash(
-                    key, kind, subject, None if stamped else str(time),
-                    data if ext is None else ext.encode() + data,
-                )
-                for key, kind, subject, time, stamped, ext, data in rows
-            ]
-        )  # fmt: skip
+        sent: Sequence[int | None] = self.times
+        if any(self.stamped):
+            stamps = zip(self.times, self.stamped, strict=True)
+            sent = [None if stamped else time for time, stamped in stamps]
+        rest: Sequence[bytes] = self.datas
+        if any(self.exts):
+            both = zip(self.exts, self.datas, strict=True)
+            rest = [data if ext is None else ext.encode() + data for ext, data in both]
+        contents = zip(digests, self.types, self.subjects, sent, rest, strict=True)
+        return hashes_array(row_hashes(contents))
 
 
 def batch_schema(columns: ColumnSet) -> pa.Schema:

@@ -25,6 +25,7 @@ COMMIT_SECONDS = 0.25
 """Shortest time between two commits while there is no backlog, so that files are not tiny."""
 RETRY_SECONDS = 1.0
 HOUSEKEEPING_SECONDS = 2.0
+UNREADABLE_TRIES = 50
 CONFLICTS_KEPT = 1_000
 
 
@@ -48,7 +49,7 @@ class Pump:
         self._log.info("pump.started", head=self._table.head(), index_commits_read=caught)
         self._catalog = SqlCatalog(open_database(sqlite_url(settings.control_db)))
         self._logs: dict[LogPosition, SqliteEventLog] = {}
-        self._broken: dict[int, str] = {}
+        self._broken: dict[int, int] = {}
         self._columns: ColumnSet | None = None
         self._columns_version = -1
 
@@ -81,8 +82,8 @@ class Pump:
         try:
             log = SqliteEventLog(self._settings.log_dir / f"p{number}.db", readonly=True)
         except (Corrupt, Unavailable) as error:
-            if self._broken.get(number) != str(error):
-                self._broken[number] = str(error)
+            failures = self._broken[number] = self._broken.get(number, 0) + 1
+            if failures == UNREADABLE_TRIES:  # before that its writer may still be making it
                 self._log.error("pump.partition_unreadable", partition=number, error=str(error))
             return
         self._broken.pop(number, None)
