@@ -10,8 +10,11 @@ from tallybook.catalog.catalog import Catalog, Entry
 from tallybook.catalog.ports import CatalogStore
 from tallybook.catalog.rule import CustomerRule, customer_key, follow
 from tallybook.invoice.ports import Parked
-from tallybook.kernel.errors import Refused
+from tallybook.kernel.errors import Conflict, Refused
 from tallybook.rate.ports import UsageReader
+
+TRIES_MAX = 5
+"""Tries against somebody who changes the catalog at the same time."""
 
 
 def register_newcomers(
@@ -26,8 +29,17 @@ def register_newcomers(
         cut: snapshot of the subjects.
 
     Raises:
-        Conflict: the catalog was changed meanwhile; start again.
+        Conflict: the catalog was changed meanwhile, `TRIES_MAX` times in a row.
     """
+    for _ in range(TRIES_MAX - 1):
+        try:
+            return _register(store, usage, tenant, cut)
+        except Conflict:
+            continue
+    return _register(store, usage, tenant, cut)
+
+
+def _register(store: CatalogStore, usage: UsageReader, tenant: str, cut: int) -> list[Parked]:
     catalog = store.load(tenant)
     entries: list[Entry] = []
     parked: list[Parked] = []

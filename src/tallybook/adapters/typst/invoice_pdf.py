@@ -34,7 +34,7 @@ def render_invoice(invoice: Invoice, charts: Sequence[UsageChart] = ()) -> bytes
     Raises:
         Corrupt: the typesetter refuses the document.
 
-    Cost: about 20 ms a page; the first call loads fonts.
+    Cost: a few milliseconds a page; the first call loads fonts, some 30 ms.
     """
     (pdf,) = _render(invoice, charts, "pdf")
     return pdf

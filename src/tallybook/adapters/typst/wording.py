@@ -226,8 +226,13 @@ def _chart(chart: UsageChart, say: Wording) -> Words:
     per = chart.size.lower()
     names = [say.window(chart.bars[i].start, chart.size) for i in (0, len(values) // 2, -1)]
     return {
-        "title": f"{chart.name}, {unit} per {per}" if unit else f"{chart.name} per {per}",
+        "title": f"{_what(chart.name, unit)} per {per}",
         "top": say.number(format(top, "f")),
         "heights": heights,
         "names": names if len(values) > 2 else names[:1],
     }
+
+
+def _what(name: str, unit: str) -> str:
+    """Return what a chart counts: its name, and the unit where that says more."""
+    return f"{name}, {unit}" if unit and unit != name.lower() else name
