@@ -16,11 +16,11 @@ from tallybook.compose import TENANT, World
 from tallybook.serve.api.access_log import AccessLog
 from tallybook.serve.api.app import Front
 from tallybook.serve.api.columns import ColumnWatch
+from tallybook.serve.api.common.idempotency import Idempotent
 from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.ingest import IngestApp
 from tallybook.serve.api.partition import take_lowest
 from tallybook.serve.api.rest.app import rest_app
-from tallybook.serve.api.rest.idempotency import Idempotent
 from tallybook.serve.console.pages import console_routes
 from tallybook.serve.supervisor.child import on_stop
 from tallybook.serve.worker.pipeline import trim_mark

@@ -9,8 +9,8 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.response import Redirect
 
 from tallybook.kernel.errors import Forbidden, TallybookError
+from tallybook.serve.api.common.problem import problem_of
 from tallybook.serve.api.gate import allowed
-from tallybook.serve.api.rest.problem import problem_of
 from tallybook.serve.console.render import html
 from tallybook.serve.console.session import COOKIE, Session, read_cookie
 

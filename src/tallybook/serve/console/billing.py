@@ -9,10 +9,10 @@ from litestar.types import ControllerRouterHandler
 from tallybook.compose import World
 from tallybook.invoice.audit.verify import Verified, find_line, verify
 from tallybook.invoice.document import decode_invoice
+from tallybook.serve.api.common.paging import keyed_page, page, place_of
 from tallybook.serve.api.rest.catalog import customer_view
 from tallybook.serve.api.rest.documents import pdf_of
 from tallybook.serve.api.rest.invoices import explained, invoice_view
-from tallybook.serve.api.rest.paging import keyed_page, page, place_of
 from tallybook.serve.api.rest.runs import BILLING_RUN, RunSpec, ask_run, run_view
 from tallybook.serve.console.access import BILLING_PAGE, PAGE, session_of
 from tallybook.serve.console.auth import Form

@@ -5,7 +5,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
 from tallybook.kernel.errors import TallybookError
-from tallybook.serve.api.rest.problem import answer_http
+from tallybook.serve.api.common.problem import answer_http
 from tallybook.serve.console import auth, billing, metering, overview, quarantine
 from tallybook.serve.console.access import NotSignedIn, failed, page_guard, refused, to_login
 

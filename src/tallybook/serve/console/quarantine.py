@@ -10,8 +10,8 @@ from litestar.types import ControllerRouterHandler
 from tallybook.compose import World
 from tallybook.kernel.errors import Invalid, Refused
 from tallybook.kernel.event import UNPARSED_TYPE
+from tallybook.serve.api.common.paging import page, place_of
 from tallybook.serve.api.rest.events import Place, place
-from tallybook.serve.api.rest.paging import page, place_of
 from tallybook.serve.api.rest.quarantine import (
     Quarantined,
     Redrive,

@@ -14,10 +14,10 @@ from litestar.types import ControllerRouterHandler
 from tallybook import __version__
 from tallybook.compose import World
 from tallybook.kernel.errors import TallybookError
+from tallybook.serve.api.common.access import grant_of, guard
+from tallybook.serve.api.common.problem import answer_bug, answer_http, answer_tallybook
 from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.rest import catalog, events, invoices, quarantine, runs, system, usage
-from tallybook.serve.api.rest.access import grant_of, guard
-from tallybook.serve.api.rest.problem import answer_bug, answer_http, answer_tallybook
 from tallybook.serve.api.rest.quarantine import Accepts
 
 BASE = "/api/v1"

@@ -19,9 +19,9 @@ from tallybook.catalog.subscription import Subscription, SubscriptionSpec, check
 from tallybook.compose import World
 from tallybook.kernel.errors import Conflict, Invalid, Missing
 from tallybook.kernel.timestamps import format_us
+from tallybook.serve.api.common.access import BILLING, READ
+from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant
-from tallybook.serve.api.rest.access import BILLING, READ
-from tallybook.serve.api.rest.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 
 T = TypeVar("T")
 

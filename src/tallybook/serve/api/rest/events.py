@@ -13,9 +13,9 @@ from tallybook.kernel.decimals import measure, plain
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.timestamps import format_us, parse_rfc3339
 from tallybook.meter.usage import StoredEvent
+from tallybook.serve.api.common.access import READ
+from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
 from tallybook.serve.api.gate import Grant
-from tallybook.serve.api.rest.access import READ
-from tallybook.serve.api.rest.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
 from tallybook.transport.columns import ColumnSet, text_of
 
 Place = tuple[int, str, str]
@@ -28,11 +28,13 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True):
         meter: its key.
         value: what was measured, '1' for COUNT; None where the meter leaves the event out.
         reason: why it is left out, '' where it counts.
+        filtered: left out by the meter's filter: out of its scope, and no problem.
     """
 
     meter: str
     value: str | None = None
     reason: str = ""
+    filtered: bool = False
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +76,8 @@ def _touch(meter: Meter, event: StoredEvent) -> Touch:
     by_path = {columns.paths[name]: text_of(cell) for name, cell in found.items()}
     for rule in meter.filter:
         if by_path.get(rule.path) not in rule.any_of:
-            return Touch(meter.key, reason=f"{rule.path} is not one of {', '.join(rule.any_of)}")
+            reason = f"{rule.path} is not one of {', '.join(rule.any_of)}"
+            return Touch(meter.key, reason=reason, filtered=True)
     if meter.value is None:
         return Touch(meter.key, "1")
     text = by_path.get(meter.value)

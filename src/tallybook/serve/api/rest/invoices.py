@@ -16,11 +16,8 @@ from tallybook.invoice.line import Line
 from tallybook.invoice.ports import InvoiceHead
 from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import format_us, parse_rfc3339
-from tallybook.serve.api.gate import Grant
-from tallybook.serve.api.rest.access import BILLING, READ
-from tallybook.serve.api.rest.documents import pdf_of
-from tallybook.serve.api.rest.events import EventView, event_view
-from tallybook.serve.api.rest.paging import (
+from tallybook.serve.api.common.access import BILLING, READ
+from tallybook.serve.api.common.paging import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
     Cursor,
@@ -29,6 +26,9 @@ from tallybook.serve.api.rest.paging import (
     page,
     place_of,
 )
+from tallybook.serve.api.gate import Grant
+from tallybook.serve.api.rest.documents import pdf_of
+from tallybook.serve.api.rest.events import EventView, event_view
 from tallybook.serve.api.rest.runs import RunSpec, check_run
 
 PDF_SUFFIX = ".pdf"

@@ -16,10 +16,10 @@ from tallybook.kernel.event import UNPARSED_TYPE
 from tallybook.kernel.ids import derived_id
 from tallybook.kernel.timestamps import format_us
 from tallybook.meter.usage import StoredEvent
+from tallybook.serve.api.common.access import BILLING, READ
+from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
 from tallybook.serve.api.gate import Grant
-from tallybook.serve.api.rest.access import BILLING, READ
 from tallybook.serve.api.rest.events import EventView, Place, event_view, place
-from tallybook.serve.api.rest.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
 
 State = Literal["open", "redriven", "dropped", "all"]
 SCAN_MAX = 1000

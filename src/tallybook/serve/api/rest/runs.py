@@ -10,9 +10,9 @@ from tallybook.adapters.sql.jobs import Job
 from tallybook.compose import World
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.timestamps import format_us, parse_rfc3339
+from tallybook.serve.api.common.access import BILLING, READ
+from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
 from tallybook.serve.api.gate import Grant
-from tallybook.serve.api.rest.access import BILLING, READ
-from tallybook.serve.api.rest.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
 
 BILLING_RUN = "billing-run"
 

@@ -13,8 +13,8 @@ from tallybook.compose import World
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.timestamps import format_us
 from tallybook.meter.usage import Counters
+from tallybook.serve.api.common.access import ADMIN, OPEN, READ
 from tallybook.serve.api.gate import SCOPES, Grant
-from tallybook.serve.api.rest.access import ADMIN, OPEN, READ
 from tallybook.serve.api.rest.ingest_doc import with_ingest
 from tallybook.serve.api.rest.metrics import exposition
 from tallybook.serve.supervisor.folder import KEY_PREFIX, ServerInfo, read_info

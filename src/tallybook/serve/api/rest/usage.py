@@ -21,8 +21,8 @@ from tallybook.kernel.errors import Invalid
 from tallybook.kernel.timestamps import SECOND_US, format_us, parse_rfc3339
 from tallybook.meter.usage import Usage, UsageQuery
 from tallybook.meter.window import WindowSize, bounds
+from tallybook.serve.api.common.access import READ
 from tallybook.serve.api.gate import Grant
-from tallybook.serve.api.rest.access import READ
 
 MINUTE_US = 60 * SECOND_US
 SUBJECT = "subject"

@@ -14,8 +14,8 @@ from tallybook.adapters.sql.idempotency import Remembered
 from tallybook.compose import World
 from tallybook.kernel.errors import Invalid, TallybookError
 from tallybook.serve.api.bodies import read_body
+from tallybook.serve.api.common.problem import PROBLEM_JSON, encoded, headers_of, problem_of
 from tallybook.serve.api.gate import Gate
-from tallybook.serve.api.rest.problem import PROBLEM_JSON, encoded, headers_of, problem_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -1,0 +1,1 @@
+"""What every route shares: who may call, how refusals look, pages by cursor, repeated requests."""
