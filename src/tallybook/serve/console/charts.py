@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 from tallybook.kernel.decimals import EXACT, plain
 
-WIDE, NARROW = 760, 340
+WIDE, NARROW = 1040, 340
+BAR_MAX = Decimal(56)
 HEIGHT = 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 8, 12, 26
 _ZERO = Decimal(0)
@@ -59,8 +60,9 @@ def _bars(found: Sequence[Bar], caption: str, width: int, name: str) -> Markup:
     gap = min(Decimal(4), step / 4)
     for i, bar in enumerate(found):
         tall = max(_ZERO, bar.value) / top * height
-        x, y = _LEFT + step * i + gap / 2, _TOP + height - tall
-        shape = (_px(x), _px(y), _px(step - gap), _px(tall))
+        broad = min(step - gap, BAR_MAX)
+        x, y = _LEFT + step * i + (step - broad) / 2, _TOP + height - tall
+        shape = (_px(x), _px(y), _px(broad), _px(tall))
         parts.append(_RECT.format(*shape, bar.title))
     parts.append(_labels(found, step, width))
     head = Markup('<svg class="chart {}" viewBox="0 0 {} {}" role="img" aria-label="{}">')
@@ -80,7 +82,7 @@ def _grid(top: Decimal, width: int, height: int) -> Markup:
 
 def _labels(found: Sequence[Bar], step: Decimal, width: int) -> Markup:
     """Return labels under the axis, as many as fit."""
-    room = 8 if width == WIDE else 4
+    room = 9 if width == WIDE else 4
     every = max(1, -(-len(found) // room))
     parts = []
     for i in range(0, len(found), every):

@@ -21,16 +21,34 @@ from tallybook.serve.console.render import html, number
 
 ZERO = Decimal(0)
 GROUPS_SHOWN = 20
-_FORMATS = {"MINUTE": "%H:%M", "HOUR": "%d %b %H:%M", "DAY": "%d %b", "MONTH": "%b %Y"}
-_ALIGN_US = {"MINUTE": 60 * SECOND_US, "HOUR": HOUR_US, "DAY": DAY_US, "MONTH": DAY_US}
+WINDOWS_FINE_MAX = 72
+_FINE_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120)
+_ALIGN_US = {"HOUR": HOUR_US, "DAY": DAY_US, "MONTH": DAY_US}
+_FORMATS = {"HOUR": "%d %b %H:%M", "DAY": "%d %b", "MONTH": "%b %Y"}
 
 
 class Range(msgspec.Struct, frozen=True):
-    """The times a chart covers, and its windows."""
+    """The times a chart covers.
 
-    start_us: int
-    end_us: int
-    window: WindowSize
+    Attributes:
+        borders: of its windows, microseconds UTC.
+        window: how wide they are, for people.
+        labels: format of the axis.
+    """
+
+    borders: tuple[int, ...]
+    window: str
+    labels: str
+
+    @property
+    def start_us(self) -> int:
+        """The first instant."""
+        return self.borders[0]
+
+    @property
+    def end_us(self) -> int:
+        """The first instant after it."""
+        return self.borders[-1]
 
 
 class MeterRow(msgspec.Struct, frozen=True):
@@ -56,23 +74,35 @@ def charted(span: tuple[int, int] | None) -> Range | None:
     if span is None:
         return None
     length = span[1] - span[0]
+    for seconds in _FINE_SECONDS:
+        if length <= WINDOWS_FINE_MAX * seconds * SECOND_US:
+            return _fine(span, seconds * SECOND_US)
     window: WindowSize = "MONTH"
-    if length <= 3 * HOUR_US:
-        window = "MINUTE"
-    elif length <= 4 * DAY_US:
+    if length <= 4 * DAY_US:
         window = "HOUR"
     elif length <= 120 * DAY_US:
         window = "DAY"
     width = _ALIGN_US[window]
-    return Range(span[0] // width * width, (span[1] // width + 1) * width, window)
+    start, end = span[0] // width * width, (span[1] // width + 1) * width
+    return Range(bounds(start, end, window), window.lower(), _FORMATS[window])
+
+
+def _fine(span: tuple[int, int], width_us: int) -> Range:
+    """Return windows of seconds, for the first minutes of a new server."""
+    start = span[0] // width_us * width_us
+    count = (span[1] - start) // width_us + 1
+    borders = tuple(start + width_us * i for i in range(count + 1))
+    seconds = width_us // SECOND_US
+    labels = "%H:%M" if seconds >= 60 else "%H:%M:%S"
+    name = f"{seconds // 60} min" if seconds >= 60 else f"{seconds} s"
+    return Range(borders, name, labels)
 
 
 def measured(
     world: World, tenant: str, meter: Meter, shown: Range, cut: int, **more: Any
 ) -> list[Usage]:
     """Return a meter's usage in each window of a range."""
-    borders = bounds(shown.start_us, shown.end_us, shown.window)
-    query = UsageQuery(tenant=tenant, meter=meter, bounds=borders, cut=cut, **more)
+    query = UsageQuery(tenant=tenant, meter=meter, bounds=shown.borders, cut=cut, **more)
     return world.usage.usage(query)
 
 
@@ -88,13 +118,12 @@ def whole(
 def series(shown: Range, rows: Sequence[Usage]) -> list[Bar]:
     """Return a bar for every window, empty ones too."""
     values = {row.start_us: row for row in rows}
-    borders = bounds(shown.start_us, shown.end_us, shown.window)
     found = []
-    for start in borders[:-1]:
+    for start in shown.borders[:-1]:
         row = values.get(start)
         value = row.value if row is not None and row.value is not None else ZERO
-        at = from_us(start).strftime(_FORMATS[shown.window])
-        title = f"{from_us(start):%Y-%m-%d %H:%M} UTC: {number(value)}"
+        at = from_us(start).strftime(shown.labels)
+        title = f"{from_us(start):%Y-%m-%d %H:%M:%S} UTC: {number(value)}"
         found.append(Bar(at, title, value))
     return found
 

@@ -41,8 +41,11 @@ def environment() -> Environment:
         "number": number,
         "money": money,
         "moment": moment,
+        "clock": clock,
+        "date": date,
         "day": day,
         "pretty": pretty,
+        "unit": unit,
         "plural": plural,
     }
     return made
@@ -74,10 +77,27 @@ def moment(value: str | int) -> str:
     return str(value) if found is None else f"{found:%Y-%m-%d %H:%M:%S}"
 
 
+def clock(value: str | int) -> str:
+    """Return an instant's time of day, in UTC."""
+    found = _datetime(value)
+    return "" if found is None else f"{found:%H:%M:%S}"
+
+
+def date(value: str | int) -> str:
+    """Return an instant's date as numbers, in UTC."""
+    found = _datetime(value)
+    return str(value) if found is None else f"{found:%Y-%m-%d}"
+
+
 def day(value: str | int) -> str:
     """Return an instant's date, in UTC."""
     found = _datetime(value)
     return str(value) if found is None else f"{found:%-d %b %Y}"
+
+
+def unit(text: str) -> str:
+    """Return a unit for people: UCUM's braces around counted things are left out."""
+    return text.replace("{", "").replace("}", "")
 
 
 def pretty(value: Any) -> str:
