@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 import pyarrow as pa
 
+from tallybook.kernel.errors import Corrupt
 from tallybook.store.commit import Judged, all_columns, concat, judge_batch, read_row
 from tallybook.store.ports import Commit, DuplicateIndex, EventTable, KeyReader, LogPosition
 from tallybook.transport.columns import ColumnSet
@@ -67,10 +68,16 @@ def pump_once(
         park: called with each row that fails its checksum, before its events are committed as
             quarantined (DECISIONS 33).
 
+    Raises:
+        Corrupt: the index is ahead of the lake.
+
     Guarantees:
         Every event of the rows read changes the lake exactly once, whatever is killed when.
     """
     seq = table.head() + 1
+    if index.covered() >= seq:
+        message = "the duplicate index knows commits that the lake has not; was the lake restored?"
+        raise Corrupt(f"{message} Remove the folder lake/index: it is built again from the lake")
     assert index.covered() == seq - 1, "the index must cover the lake before the next commit"
     tables, offsets, more = _read(partitions, table, columns, park)
     if not offsets:

@@ -128,7 +128,9 @@ def _widest_first(folder: Path) -> Iterator[Path]:
 
 
 def _range(path: Path) -> tuple[int, int]:
-    first, last = path.stem.split("-")
+    first, _, last = path.stem.partition("-")
+    if not (first.isdecimal() and last.isdecimal()):
+        raise _damaged(path)
     return int(first), int(last)
 
 
@@ -136,15 +138,20 @@ def _map(path: Path) -> Run:
     with path.open("rb") as file:
         head = file.read(_HEADER.size)
     if len(head) < _HEADER.size or head[:8] != _MAGIC:
-        raise Corrupt(f"{path} is no run of the duplicate index; remove it, it is built again")
+        raise _damaged(path)
     _, first, last, count, words = _HEADER.unpack(head)
-    if path.stat().st_size != _HEADER.size + 24 * count + 8 * words:
-        raise Corrupt(f"{path} is cut short; remove it, it is built again")
+    whole = path.stat().st_size == _HEADER.size + 24 * count + 8 * words
+    if not whole or (first, last) != _range(path):
+        raise _damaged(path)
     flat = np.memmap(
         path, dtype=np.uint64, mode="r", offset=_HEADER.size, shape=(3 * count + words,)
     )
     hi, lo, hashes = flat[:count], flat[count : 2 * count], flat[2 * count : 3 * count]
     return Run(first, last, hi, lo, hashes.view(np.int64), Bloom(flat[3 * count :]))
+
+
+def _damaged(path: Path) -> Corrupt:
+    return Corrupt(f"{path} is no whole run of the duplicate index; remove it, it is built again")
 
 
 def _fsync(file: BinaryIO) -> None:

@@ -1,0 +1,185 @@
+"""The duplicate index on disk: what it knows survives flushes, merges and every kind of crash."""
+
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tallybook.adapters.runs.index import FANOUT, MEMORY_RUNS_MAX, RunIndex
+from tallybook.kernel.errors import Corrupt, Unavailable
+
+KEYS = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 30))
+    | st.tuples(*[st.integers(0, (1 << 64) - 1)] * 2),
+    max_size=8,
+)
+
+
+def arrays(rows):
+    keys = np.array([key for key, _ in rows], dtype=np.uint64).reshape(-1, 2)
+    return keys, np.array([content for _, content in rows], dtype=np.int64)
+
+
+def put(index, known, seq, keys):
+    """Put what is new of these keys; contents follow from the commit."""
+    fresh = [(key, seq) for key in dict.fromkeys(keys) if key not in known]
+    known |= dict(fresh)
+    index.put(seq, *arrays(fresh))
+
+
+def check(index, known, keys):
+    verdict = index.judge(*arrays([(key, -1) for key in keys]))
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    expected = [key not in known and first[key] == i for i, key in enumerate(keys)]
+    assert verdict.new.tolist() == expected
+    assert verdict.conflict.tolist() == [key in known for key in keys]
+
+
+class Lake(RuleBasedStateMachine):
+    """A dictionary beside the index; a crash forgets what was not flushed, as the index does."""
+
+    @initialize()
+    def start(self):
+        self.folder = self.tmp / str(len(list(self.tmp.iterdir())))
+        self.commits = []  # what every commit brought: the lake
+        self.index = RunIndex(self.folder)
+
+    def known(self, upto):
+        return {k: s for s, keys in enumerate(self.commits[:upto], start=1) for k in keys}
+
+    @rule(keys=KEYS)
+    def commit(self, keys):
+        have = self.known(len(self.commits))
+        fresh = [key for key in dict.fromkeys(keys) if key not in have]
+        self.commits.append(fresh)
+        seq = len(self.commits)
+        self.index.put(seq, *arrays([(key, seq) for key in fresh]))
+
+    @rule()
+    def flush(self):
+        self.index.flush()
+
+    @rule(leftover=st.sampled_from(["", "tmp", "unmerged"]))
+    def crash(self, leftover):
+        before = {path.name: path.read_bytes() for path in self.folder.glob("*.run")}
+        if leftover == "tmp":
+            (self.folder / f"{1:020d}-{9:020d}.tmp").write_bytes(b"half")
+        if leftover == "unmerged":  # the merge was named, what it merged was not yet removed
+            self.index.flush()
+            for name, content in before.items():
+                if not (self.folder / name).exists():
+                    (self.folder / name).write_bytes(content)
+        self.index = RunIndex(self.folder)
+        assert not list(self.folder.glob("*.tmp"))
+        for seq in range(self.index.covered() + 1, len(self.commits) + 1):
+            self.index.put(seq, *arrays([(key, seq) for key in self.commits[seq - 1]]))
+
+    @rule(keys=KEYS, known=st.randoms())
+    def judge(self, keys, known):
+        have = self.known(len(self.commits))
+        again = known.sample(sorted(have), min(3, len(have)))
+        check(self.index, have, [*keys, *again])
+
+    @invariant()
+    def covers_the_lake(self):
+        assert self.index.covered() == len(self.commits)
+        assert len(self.index) == len(self.known(len(self.commits)))
+
+
+def test_the_index_equals_a_dictionary_through_flushes_and_crashes(tmp_path):
+    Lake.tmp = tmp_path
+    machine = Lake.TestCase
+    machine.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+    machine().runTest()
+
+
+@given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=40))
+@settings(max_examples=20)
+def test_files_stay_few_and_adjoin(tmp_path_factory, sizes):
+    folder = tmp_path_factory.mktemp("index")
+    index, at = RunIndex(folder), 0
+    for seq, size in enumerate(sizes, start=1):
+        index.put(seq, *arrays([((at + i, at + i), seq) for i in range(size)]))
+        at += size
+        index.flush()
+    ranges = sorted(tuple(map(int, path.stem.split("-"))) for path in folder.glob("*.run"))
+    assert [first for first, _ in ranges] == [1, *(last + 1 for _, last in ranges[:-1])]
+    assert ranges[-1][1] == len(sizes)
+    assert len(RunIndex(folder)) == at
+    assert len(ranges) <= 3 * FANOUT
+
+
+def test_memory_holds_few_runs(tmp_path):
+    index, known = RunIndex(tmp_path), {}
+    for seq in range(1, 4 * MEMORY_RUNS_MAX):
+        put(index, known, seq, [(seq, seq)])
+    assert len(index._memory) <= MEMORY_RUNS_MAX + 1
+    check(index, known, [(seq, seq) for seq in range(6 * MEMORY_RUNS_MAX)])
+
+
+def flushed(folder, commits=3):
+    index, known = RunIndex(folder), {}
+    for seq in range(1, commits + 1):
+        put(index, known, seq, [(seq, i) for i in range(50)])
+    index.flush()
+    (path,) = folder.glob("*.run")
+    return path, known
+
+
+def test_a_gap_is_read_again_from_the_lake(tmp_path):
+    path, _ = flushed(tmp_path)
+    path.rename(tmp_path / f"{2:020d}-{4:020d}.run")
+    assert RunIndex(tmp_path).covered() == 0
+
+
+DAMAGES = {
+    "empty": lambda whole: b"",
+    "half a header": lambda whole: whole[:39],
+    "cut short": lambda whole: whole[:-1],
+    "too long": lambda whole: whole + b"\0",
+    "later version": lambda whole: b"TBRUN\0\0\x02" + whole[8:],
+    "of other commits": lambda whole: whole[:8] + b"\7" + whole[9:],
+}
+
+
+@pytest.mark.parametrize("damage", sorted(DAMAGES))
+def test_a_damaged_run_names_itself_and_what_to_do(tmp_path, damage):
+    path, _ = flushed(tmp_path)
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(Corrupt, match=r"\.run.*remove it, it is built again"):
+        RunIndex(tmp_path)
+
+
+def test_a_stranger_among_the_runs_is_named(tmp_path):
+    path, _ = flushed(tmp_path)
+    path.rename(path.with_name("notes.run"))
+    with pytest.raises(Corrupt, match=r"notes\.run.*remove it"):
+        RunIndex(tmp_path)
+
+
+def test_an_unusable_folder_is_unavailable(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unavailable):
+        RunIndex(tmp_path / "file")
+
+
+def test_a_flush_that_fails_loses_nothing(tmp_path):
+    index, known = RunIndex(tmp_path / "index"), {}
+    put(index, known, 1, [(1, 1), (2, 2)])
+    shutil.rmtree(tmp_path / "index")
+    with pytest.raises(Unavailable):
+        index.flush()
+    check(index, known, [(1, 1), (3, 3)])
+    assert index.covered() == 1
+    (tmp_path / "index").mkdir()
+    index.flush()
+    check(RunIndex(tmp_path / "index"), known, [(1, 1), (2, 2), (3, 3)])
+
+
+def test_commits_are_put_in_order(tmp_path):
+    index = RunIndex(tmp_path)
+    with pytest.raises(AssertionError):
+        index.put(2, *arrays([]))

@@ -1,0 +1,136 @@
+"""Compaction: which files are merged, and that merging keeps every row."""
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallybook.kernel.timestamps import DAY_US, FIRST_US, LAST_US, to_us
+from tallybook.store.commit import all_columns
+from tallybook.store.compact import (
+    FANOUT,
+    FILE_BYTES_MAX,
+    FILE_ROWS_MAX,
+    clustered,
+    next_merge,
+)
+from tallybook.store.ports import LakeFile
+from tallybook.store.schema import FIXED
+
+ROWS = st.integers(1, 40) | st.integers(1, FILE_ROWS_MAX) | st.sampled_from([FILE_ROWS_MAX // 2])
+SIZES = st.integers(1, 10**6) | st.integers(1, FILE_BYTES_MAX)
+
+
+def file(first, last, rows, size=1000, name=""):
+    return LakeFile(
+        path=f"{first}-{last}{name}", rows=rows, bytes=size, seq_min=first, seq_max=last,
+        time_min=0, time_max=0,
+    )  # fmt: skip
+
+
+@st.composite
+def lakes(draw):
+    """Return the files of a lake: ranges of commits, now and then several files of one range."""
+    found, at = [], 1
+    for width in draw(st.lists(st.integers(1, 4), max_size=40)):
+        copies = range(draw(st.sampled_from([1, 1, 1, 1, 2, 3])))
+        last = at + width - 1
+        found += [file(at, last, draw(ROWS), draw(SIZES), f"-{copy}") for copy in copies]
+        at += width
+    return found
+
+
+@given(lakes())
+def test_a_merge_takes_neighbours_and_leaves_no_commit_torn(files):
+    chosen = next_merge(files)
+    if not chosen:
+        return
+    at = files.index(chosen[0])
+    assert chosen == files[at : at + len(chosen)], "neighbours, in order"
+    first, last = chosen[0].seq_min, max(f.seq_max for f in chosen)
+    rest = [f for f in files if f not in chosen]
+    assert all(f.seq_max < first or f.seq_min > last for f in rest), "no commit is torn"
+    assert len({(f.seq_min, f.seq_max) for f in chosen}) >= FANOUT
+    assert sum(f.rows for f in chosen) <= FILE_ROWS_MAX
+    assert sum(f.bytes for f in chosen) <= FILE_BYTES_MAX
+
+
+def merged(files, chosen):
+    first, last = chosen[0].seq_min, max(f.seq_max for f in chosen)
+    rows, size = sum(f.rows for f in chosen), sum(f.bytes for f in chosen)
+    rest = [f for f in files if f not in chosen]
+    return sorted([*rest, file(first, last, rows, size)], key=lambda f: f.seq_min)
+
+
+@given(lakes())
+def test_merging_comes_to_an_end(files):
+    for _ in range(len(files) + 1):
+        chosen = next_merge(files)
+        if not chosen:
+            return
+        files = merged(files, chosen)
+    raise AssertionError("still merging")
+
+
+def test_a_row_is_rewritten_a_logarithmic_number_of_times():
+    files, rewritten = [], 0
+    for seq in range(1, 4_001):
+        files.append(file(seq, seq, 100))
+        while chosen := next_merge(files):
+            rewritten += sum(f.rows for f in chosen)
+            files = merged(files, chosen)
+    assert rewritten / (4_000 * 100) < 8
+    assert len(files) < 8 * FANOUT
+    assert sum(f.rows for f in files) == 400_000
+
+
+def test_few_or_large_files_are_left_alone():
+    assert next_merge([]) == []
+    assert next_merge([file(i, i, 1) for i in range(1, FANOUT)]) == []
+    assert next_merge([file(i, i, FILE_ROWS_MAX // 2) for i in range(1, 30)]) == []
+    assert next_merge([file(i, i, 1, FILE_BYTES_MAX // 2) for i in range(1, 30)]) == []
+
+
+def test_files_that_share_commits_are_taken_together_or_not_at_all():
+    large = [file(1, 8, FILE_ROWS_MAX // 2, name="a"), file(1, 8, 10, name="b")]
+    small = [file(seq, seq, 10) for seq in range(9, 9 + FANOUT)]
+    assert next_merge([*large, *small]) == small
+
+
+def lake_table(times, tenants=("a", "b")):
+    count = len(times)
+    columns = {
+        "tenant": [tenants[i % len(tenants)] for i in range(count)],
+        "source": ["/s"] * count,
+        "id": [str(i) for i in range(count)],
+        "type": ["t"] * count,
+        "subject": [None if i % 3 == 0 else "s" for i in range(count)],
+        "time_us": times,
+        "data": [f'{{"n":{i},"p":"x{i}"}}' for i in range(count)],
+    }
+    empty = {"received_us": 0, "flags": 0, "id_hi": 0, "id_lo": 0, "row_hash": 0, "commit_seq": 1}
+    for name in FIXED.names:
+        if name not in columns:
+            fill = empty.get(name, None if FIXED.field(name).nullable else 0)
+            columns[name] = ["e" if name == "log_epoch" else fill] * count
+    return pa.table({name: columns[name] for name in FIXED.names}, schema=FIXED)
+
+
+@given(st.lists(st.lists(st.integers(FIRST_US, LAST_US), max_size=6), min_size=1, max_size=4))
+def test_clustering_keeps_every_row_and_fills_every_column(parts):
+    tables = [lake_table(times) for times in parts]
+    found = clustered(tables, all_columns(["n_n", "t_p"], []))
+    assert found.schema.names == [*FIXED.names, "n_n", "t_p"]
+    before = pa.concat_tables(tables).to_pylist()
+    after = found.select(FIXED.names).to_pylist()
+    key = [(r["tenant"], r["time_us"] // DAY_US, r["type"]) for r in after]
+    assert key == sorted(key)
+    assert sorted(map(str, before)) == sorted(map(str, after))
+    assert [f"x{int(n)}" for n in found["n_n"].to_pylist()] == found["t_p"].to_pylist()
+
+
+def test_days_are_days_also_far_from_now():
+    day = to_us(datetime(9000, 1, 1, tzinfo=UTC))
+    found = clustered([lake_table([day + DAY_US - 1, day, day - 1], ["a"])], all_columns([], []))
+    assert [t // DAY_US - day // DAY_US for t in found["time_us"].to_pylist()] == [-1, 0, 0]

@@ -1,0 +1,97 @@
+"""Duplicates: the runs answer what a dictionary would, also where halves collide."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallybook.store.dedupe import Bloom, Run, first_in_batch, judge, make_run, merge_runs
+
+HALVES = st.sampled_from([0, 1, 2, 1 << 63, (1 << 64) - 1]) | st.integers(0, (1 << 64) - 1)
+FEW = st.integers(0, 2)
+KEYS = (
+    st.tuples(FEW, FEW)
+    | st.tuples(FEW, HALVES)
+    | st.tuples(HALVES, FEW)
+    | st.tuples(HALVES, HALVES)
+)
+ROWS = st.tuples(KEYS, st.integers(0, 2))
+BATCHES = st.lists(st.lists(ROWS, max_size=12), max_size=6)
+
+
+def arrays(rows):
+    keys = np.array([key for key, _ in rows], dtype=np.uint64).reshape(-1, 2)
+    return keys, np.array([content for _, content in rows], dtype=np.int64)
+
+
+def model(known, rows):
+    """Judge by a dictionary; returns (new, conflict) and remembers the firsts."""
+    new, conflict = [], []
+    for key, content in rows:
+        new.append(key not in known)
+        first = known.setdefault(key, content)
+        conflict.append(first != content)
+    return new, conflict
+
+
+@given(BATCHES, st.data())
+def test_judging_equals_a_dictionary(batches, data):
+    known, runs = {}, []
+    for seq, rows in enumerate(batches, start=1):
+        keys, content = arrays(rows)
+        verdict = judge(runs, keys, content)
+        assert (verdict.new.tolist(), verdict.conflict.tolist()) == model(known, rows)
+        at = np.flatnonzero(verdict.new)
+        runs.append(make_run(seq, seq, keys[at], content[at]))
+        if len(runs) > 1 and data.draw(st.booleans()):
+            tail = data.draw(st.integers(2, len(runs)))
+            runs[-tail:] = [merge_runs(runs[-tail:])]
+    assert sum(map(len, runs)) == len(known)
+    assert [run.first_seq for run in runs[1:]] == [run.last_seq + 1 for run in runs[:-1]]
+
+
+@given(st.lists(ROWS, max_size=30))
+def test_the_first_of_a_batch_is_the_first_in_its_order(rows):
+    first, conflict = first_in_batch(*arrays(rows))
+    assert (first.tolist(), conflict.tolist()) == model({}, rows)
+
+
+def test_what_equals_the_lake_s_first_is_no_conflict_beside_one_that_differs():
+    run = make_run(1, 1, *arrays([((7, 7), 1)]))
+    verdict = judge([run], *arrays([((7, 7), 2), ((7, 7), 1)]))
+    assert verdict.new.tolist() == [False, False]
+    assert verdict.conflict.tolist() == [True, False]
+
+
+@given(st.lists(KEYS, max_size=40), st.lists(KEYS, max_size=10))
+def test_a_bloom_filter_denies_nothing_it_has(inside, outside):
+    keys, _ = arrays([(key, 0) for key in inside])
+    bloom = Bloom.of(keys[:, 0], keys[:, 1])
+    assert bloom.may_have(keys[:, 0], keys[:, 1]).all()
+    other, _ = arrays([(key, 0) for key in outside])
+    assert len(bloom.may_have(other[:, 0], other[:, 1])) == len(outside)
+
+
+def test_a_bloom_filter_seldom_says_maybe():
+    rng = np.random.default_rng(7)
+    inside, outside = rng.integers(0, 1 << 63, (2, 20_000, 2)).astype(np.uint64)
+    bloom = Bloom.of(inside[:, 0], inside[:, 1])
+    assert bloom.may_have(outside[:, 0], outside[:, 1]).mean() < 0.03
+    assert Bloom(bloom.words).may_have(inside[:, 0], inside[:, 1]).all()
+
+
+def test_a_run_finds_one_among_many_with_the_same_high_half():
+    rows = [((5, lo), lo) for lo in range(300)] + [((4, 0), 900), ((6, 0), 901)]
+    run = make_run(1, 1, *arrays(rows[::-1]))
+    found, contents = run.find(arrays([((5, 299), 0), ((5, 300), 0), ((6, 0), 0), ((7, 0), 0)])[0])
+    assert found.tolist() == [True, False, True, False]
+    assert contents.tolist() == [299, 0, 901, 0]
+
+
+def test_empty_runs_and_batches():
+    empty = make_run(1, 3, *arrays([]))
+    assert len(empty) == 0
+    assert empty.find(arrays([((1, 1), 0)])[0])[0].tolist() == [False]
+    assert judge([empty], *arrays([])).new.tolist() == []
+    merged = merge_runs([empty, make_run(4, 4, *arrays([((1, 1), 5)]))])
+    assert (merged.first_seq, merged.last_seq, len(merged)) == (1, 4, 1)
+    assert isinstance(merged, Run)
