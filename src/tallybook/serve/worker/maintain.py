@@ -72,7 +72,7 @@ class LakeKeeper:
             return False
         tables = [pq.read_table(file.path, partitioning=None) for file in chosen]
         rows = clustered(tables, all_columns((), self.table.typed_columns()))
-        first, last = chosen[0].seq_min, chosen[-1].seq_max
+        first, last = chosen[0].seq_min, max(file.seq_max for file in chosen)
         if rows.num_rows != sum(file.rows for file in chosen):
             raise Corrupt(
                 f"lake files of commits {first}..{last} do not hold the rows they declare"
