@@ -62,6 +62,7 @@ def run(server: Server, *command: str, code: int = 0) -> "subprocess.CompletedPr
         capture_output=True,
         text=True,
         timeout=120,
+        check=False,
     )
     assert found.returncode == code, found.stdout + found.stderr
     return found
@@ -284,6 +285,7 @@ def test_a_command_finds_the_running_server_of_a_folder(server: Server, billed: 
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
         env={**os.environ, "COLUMNS": "200"},
     )
     assert billed in found.stdout, found.stderr
@@ -312,6 +314,7 @@ def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None
             capture_output=True,
             text=True,
             timeout=60,
+            check=False,
         )
     assert found.returncode == 3
     assert f"port {port} of 127.0.0.1 cannot be used" in found.stderr
@@ -326,6 +329,7 @@ def test_an_unusable_folder_is_told(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
     )
     assert found.returncode == 3
     assert f"the data folder {file} cannot be used" in found.stderr
@@ -378,7 +382,7 @@ def test_a_folder_without_a_server_gets_one_for_a_command(tmp_path: Path) -> Non
         "--data",
         str(data),
     ]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert found.returncode == 0, found.stderr
     assert "+ plan everything" in found.stdout
     assert not is_locked(data)

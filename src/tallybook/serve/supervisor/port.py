@@ -24,9 +24,9 @@ def reserve(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        with _bound(family, host, port, shared=False) as probe:
+        with _bound(family, host, port, socket.SO_REUSEADDR) as probe:
             port = probe.getsockname()[1]
-        return _bound(family, host, port, shared=True)
+        return _held(family, host, port)
     except OSError as error:
         message = (
             f"port {port} of {host} cannot be used: {error.strerror or error};"
@@ -35,12 +35,19 @@ def reserve(host: str, port: int) -> socket.socket:
         raise Unavailable(message, code="port-taken") from error
 
 
-def _bound(family: socket.AddressFamily, host: str, port: int, *, shared: bool) -> socket.socket:
+def _held(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    """Bind for the children to join; without SO_REUSEADDR, so that another probe sees it."""
+    try:
+        return _bound(family, host, port, socket.SO_REUSEPORT)
+    except OSError:  # old connections of another program linger on the port
+        return _bound(family, host, port, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
+
+
+def _bound(family: socket.AddressFamily, host: str, port: int, *options: int) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for option in options:
+            made.setsockopt(socket.SOL_SOCKET, option, 1)
         made.bind((host, port))
     except OSError:
         made.close()
