@@ -130,7 +130,7 @@ class Tree:
             self._waiting.remove(restart)
             self._spawn(restart.role)
         if dead or due:
-            self._tell()
+            self._tell_if_possible()
 
     def _bury(self, child: Running) -> None:
         code, now = child.exit_code(), time.monotonic()
@@ -151,6 +151,13 @@ class Tree:
         pause = min(0.1 * 2 ** (len(self._deaths) - 1), BACKOFF_SECONDS_MAX)
         self._say(f"{child.role.kind} process {child.pid} died ({_ending(code)}); restart {count}")
         self._waiting.append(Restart(child.role, now + pause))
+
+    def _tell_if_possible(self) -> None:
+        """Tell of a restart; a full disk must not end a server that can wait for room."""
+        try:
+            self._tell()
+        except Unavailable as error:
+            self._say(f"server.json is not up to date: {error.message}")
 
     def _tell(self) -> None:
         info = folder.ServerInfo(

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import structlog
 
@@ -59,10 +60,9 @@ class Pump:
 
     def _park(self, position: LogPosition, row: LogRow) -> None:
         """Keep the bytes of a damaged row, loudly; its senders must send again."""
-        folder = self._settings.log_dir / "parked"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"p{position.partition}-{position.epoch}-{row.offset}.bin"
-        path.write_bytes(self._logs[position].raw(row.offset))
+        name = f"p{position.partition}-{position.epoch}-{row.offset}.bin"
+        path = self._settings.log_dir / "parked" / name
+        _replace(path, self._logs[position].raw(row.offset))
         self._log.error("pump.row_damaged", parked=str(path), events=row.events)
 
     def recover(self) -> None:
@@ -113,9 +113,7 @@ class Pump:
         for position, log in self.partitions().items():
             upto = min(self._table.offset(position), log.last_before(before_us))
             path = trim_mark(self._settings.log_dir, position.partition)
-            draft = path.with_suffix(".trim-new")
-            draft.write_text(str(upto))
-            draft.replace(path)
+            _replace(path, str(upto).encode())
 
     def note(self, pumped: Pumped) -> None:
         """Keep the newest conflicts where an operator finds them; the counters are exact."""
@@ -130,12 +128,23 @@ class Pump:
         path = self._settings.lake_dir / "conflicts.jsonl"
         known = path.read_text().splitlines() if path.exists() else []
         kept = [*known, *(json.dumps({"commit_seq": pumped.seq, **row}) for row in rows)]
-        path.write_text("\n".join(kept[-CONFLICTS_KEPT:]) + "\n")
+        _replace(path, ("\n".join(kept[-CONFLICTS_KEPT:]) + "\n").encode())
 
     def close(self) -> None:
         """Write the index to disk, so that the next start reads nothing again."""
         self._index.flush()
         self.reopen()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Replace a small file in one step; a full disk leaves the old one."""
+    draft = path.with_name(f"{path.name}-new")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror or error}") from error
 
 
 def run_pump(settings: Settings, stop: threading.Event) -> None:
