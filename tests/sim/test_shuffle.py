@@ -47,7 +47,7 @@ BODIES = st.fixed_dictionaries(
     {"v": VALUES, "region": st.sampled_from(["eu", "us", None]), "ok": st.sampled_from([1, 0])}
 )
 EVENTS = st.lists(
-    st.tuples(TIMES, st.sampled_from(["a", "b", None]), BODIES), min_size=1, max_size=25
+    st.tuples(TIMES, st.sampled_from(["a", "b", None]), BODIES), min_size=10, max_size=25
 )
 
 
@@ -140,7 +140,9 @@ def answers(reader, cut):
 
 
 @settings(max_examples=EXAMPLES)
-@given(EVENTS.map(world), st.lists(STEPS, max_size=30), st.randoms(use_true_random=False))
+@given(
+    EVENTS.map(world), st.lists(STEPS, min_size=8, max_size=30), st.randoms(use_true_random=False)
+)
 def test_every_answer_is_a_function_of_the_set(folder, events, steps, rng):
     messy, plain = World(Path(mkdtemp(dir=folder))), World(Path(mkdtemp(dir=folder)))
     for kind, number, which in steps:
@@ -179,7 +181,7 @@ def test_every_answer_is_a_function_of_the_set(folder, events, steps, rng):
 
 
 @settings(max_examples=EXAMPLES)
-@given(EVENTS.map(world), st.lists(STEPS, max_size=20), st.integers(0, 20))
+@given(EVENTS.map(world), st.lists(STEPS, min_size=8, max_size=20), st.integers(0, 20))
 def test_a_snapshot_stays_what_it_was(folder, events, steps, later):
     """Whatever comes after commit n, the answer at n does not move (DECISIONS 13)."""
     made = World(Path(mkdtemp(dir=folder)))
