@@ -7,11 +7,14 @@ from typing import Any
 
 import click
 
+from tallybook.adapters.http.client import decoded
 from tallybook.kernel.decimals import plain
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.timestamps import format_us, parse_rfc3339, to_us
 from tallybook.serve.cli.common import DONE, REFUSED, Target, server_options, table
 
+TIMEOUT_SECONDS = 3600
+"""A reconciliation reads everything; it may take its time."""
 WINDOWS = ("minute", "hour", "day", "month")
 
 
@@ -115,11 +118,23 @@ def grouped(value: Decimal | int | str | None) -> str | None:
 def reconcile(target: Target) -> int:
     """Prove that every event is accounted for; name what differs."""
     with target.client() as client:
-        found = client.get("/api/v1/reconcile")
+        content = client.raw("GET", "/api/v1/reconcile", timeout_seconds=TIMEOUT_SECONDS).content
+    found = decoded(content)
     target.show(found, lambda: _reconciled(found))
     return DONE if found["ok"] else REFUSED
 
 
 def _reconciled(found: Any) -> object:
+    from rich.console import Group
+
+    names = ("in_scope", "billed", "not_yet_billed", "unmapped", "not_charged")
+    rows = [[one["meter"], *(one[name]["events"] for name in names)] for one in found["meters"]]
+    columns = ("meter", "in scope", "billed", "not yet billed", "unmapped", "not charged")
+    parts = ("accepted", "duplicate", "quarantined")
+    events = " + ".join(f"{found[name]:,} {name}" for name in parts)
     verdict = "Everything is accounted for." if found["ok"] else "Something differs:"
-    return "\n".join([verdict, *(f"  {text}" for text in found.get("differences", []))])
+    return Group(
+        f"{found['received']:,} events received = {events}",
+        table(columns, rows, numbers=columns[1:]),
+        "\n".join([verdict, *(f"  {text}" for text in found["differences"])]),
+    )

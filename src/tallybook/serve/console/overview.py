@@ -14,6 +14,9 @@ from tallybook.serve.console.render import html
 
 RECENT_EVENTS = 12
 RECENT_INVOICES = 5
+TYPES_SHOWN = 12
+COUNTED_MAX = 5_000_000
+"""With more events than this a page does not count them all for a table of types."""
 
 
 @get("/", opt=PAGE, sync_to_thread=True)
@@ -22,14 +25,16 @@ def overview(request: "Request[Any, Any, Any]", world: World) -> Response[bytes]
     session = session_of(request)
     tenant = session.grant.tenant
     now = status(world, tenant)
-    types = sorted(world.usage.by_type(tenant, now.head).items(), key=lambda item: -item[1])
+    few = now.counters.accepted <= COUNTED_MAX
+    types = world.usage.by_type(tenant, now.head) if few else {}
     return html(
         "overview.html",
         session=session,
         here="overview",
         status=now,
         behind=sum(part.events_behind for part in now.partitions),
-        types=types[:12],
+        types=sorted(types.items(), key=lambda item: -item[1])[:TYPES_SHOWN],
+        few=few,
         events=recent_events(world, tenant),
         invoices=recent_invoices(world, tenant),
         meters=len(world.catalog.meters(tenant)),

@@ -65,15 +65,15 @@ class Tree:
         self.url = url
 
     def start(self) -> None:
-        """Start every child."""
+        """Start the doors; the processes behind them follow once the doors are open."""
         for index in range(api_workers(self._settings)):
             self._spawn(Role("api", index))
-        self._spawn(Role("pump", 0))
-        self._spawn(Role("jobs", 0))
-        self._tell()
 
     def wait_ready(self) -> bool:
-        """Wait until the server answers; return False where a stop came first.
+        """Wait until the server answers, start the rest, and tell of the server.
+
+        Returns:
+            False where a stop came first.
 
         Raises:
             Unavailable: it did not become ready in time, or its processes die repeatedly.
@@ -82,6 +82,9 @@ class Tree:
         while not self._stopping:
             self._check_children()
             if answers(self.url):
+                self._spawn(Role("pump", 0))
+                self._spawn(Role("jobs", 0))
+                self._tell()
                 return True
             if time.monotonic() > deadline:
                 raise Unavailable("the server did not become ready in time", code="not-ready")
