@@ -88,7 +88,7 @@ class Wording:
         """Return a half-open range of time: its days, the last one included, or to the minute."""
         local = self.local(end)
         if (local.hour, local.minute, local.second, local.microsecond) != (0, 0, 0, 0):
-            last = format_datetime(local, "short", locale=self.locale)
+            last = format_datetime(local, "medium", locale=self.locale)
             last = _readable(last, local, "%Y-%m-%d %H:%M")
         else:
             last = self.day(end, before=True)
