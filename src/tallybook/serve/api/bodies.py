@@ -67,7 +67,8 @@ def _gunzip(body: bytes, bytes_max: int) -> bytes:
 
 def _unzstd(body: bytes, bytes_max: int) -> bytes:
     try:
-        with zstandard.ZstdDecompressor().stream_reader(body) as reader:
+        unpacker = zstandard.ZstdDecompressor()
+        with unpacker.stream_reader(body, read_across_frames=True) as reader:
             unpacked = reader.read(bytes_max + 1)
             complete = len(unpacked) > bytes_max or not reader.read(1)
     except zstandard.ZstdError as error:

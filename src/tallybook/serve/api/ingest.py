@@ -25,6 +25,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 ERRORS_SHOWN_MAX = 100
+_VALUE = msgspec.json.Decoder(msgspec.Raw)
 
 
 class Granted(Protocol):
@@ -79,7 +80,6 @@ class IngestApp:
         self._gate = gate
         self._columns = columns
         self._limits = limits
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._commit = GroupCommit(partition.log, self._notify, trim_mark)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,6 +94,8 @@ class IngestApp:
         )
         if status in {429, 503}:
             headers.append((b"retry-after", b"1"))
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -106,9 +108,7 @@ class IngestApp:
         raw = decompress(raw, headers.get("content-encoding", b""), self._limits.request_bytes_max)
         body = events_array(headers, raw)
         partial = b"partial=true" in scope.get("query_string", b"").split(b"&")
-        loop = asyncio.get_running_loop()
-        self._loop = loop
-        done: asyncio.Future[None] = loop.create_future()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stored = self._submit(grant.tenant, body, done, partial=partial)
         await done
         return (200, msgspec.json.encode(stored)) if partial else (204, b"")
@@ -152,14 +152,18 @@ class IngestApp:
             self._commit.submit(rows, token)
         return Stored(len(rows) - len(refused), [_shown(refusal) for refusal in refused])
 
-    def _notify(self, tokens: list[object], error: TallybookError | None) -> None:
+    @staticmethod
+    def _notify(tokens: list[object], error: TallybookError | None) -> None:
         """Resolve waiting requests: called on the commit thread."""
-        waiting = [token for token in tokens if isinstance(token, asyncio.Future)]
+        waiting: dict[asyncio.AbstractEventLoop, list[object]] = {}
         for token in tokens:
-            if isinstance(token, concurrent.futures.Future):
+            if isinstance(token, asyncio.Future):
+                waiting.setdefault(token.get_loop(), []).append(token)
+            else:
                 _resolve(token, error)
-        if waiting and self._loop is not None:
-            self._loop.call_soon_threadsafe(_resolve_all, waiting, error)
+        for loop, futures in waiting.items():
+            if not loop.is_closed():  # else the server has stopped, and nobody waits
+                loop.call_soon_threadsafe(_resolve_all, futures, error)
 
 
 class EventsRefused(Invalid):
@@ -198,28 +202,37 @@ def events_array(headers: Mapping[str, bytes], raw: bytes) -> bytes:
     """Return the JSON array of events that a request carries, in any CloudEvents mode.
 
     Raises:
-        Invalid: the content type is none of CloudEvents', or the body is empty.
+        Invalid: the content type is none of CloudEvents', or the body is empty or no JSON.
+
+    Source: CloudEvents HTTP binding 1.0.2, section 3: the content type tells the mode.
     """
     kind = headers.get("content-type", b"").split(b";")[0].strip().lower()
-    if b"ce-id" in (name.encode() for name in headers) or "ce-specversion" in headers:
+    structured = kind.startswith(b"application/cloudevents")
+    if not structured and ("ce-id" in headers or "ce-specversion" in headers):
         return b"[" + _binary(headers, kind, raw) + b"]"
     if not raw.strip():
-        raise Invalid(
-            "the body is empty; send one event or an array of events",
-            code="malformed",
-            field="body",
-        )
+        message = "the body is empty; send one event or an array of events"
+        raise Invalid(message, code="malformed", field="body")
     if kind == b"application/cloudevents-batch+json":
         return raw
     if kind == b"application/cloudevents+json":
-        return b"[" + raw + b"]"
+        return b"[" + _one(raw) + b"]"
     if kind in {b"application/json", b""}:
-        return raw if raw.lstrip()[:1] == b"[" else b"[" + raw + b"]"
+        return raw if raw.lstrip()[:1] == b"[" else b"[" + _one(raw) + b"]"
     message = (
         "Content-Type must be application/cloudevents+json, application/cloudevents-batch+json"
         " or application/json"
     )
     raise Invalid(message, code="unsupported-media-type", field="Content-Type")
+
+
+def _one(raw: bytes) -> bytes:
+    """Return the body, which is one JSON value and nothing else."""
+    try:
+        return bytes(_VALUE.decode(raw))
+    except (msgspec.DecodeError, RecursionError) as error:
+        message = f"the body is not one JSON value: {error}"
+        raise Invalid(message, code="malformed", field="body") from error
 
 
 def _binary(headers: Mapping[str, bytes], kind: bytes, raw: bytes) -> bytes:
@@ -231,7 +244,7 @@ def _binary(headers: Mapping[str, bytes], kind: bytes, raw: bytes) -> bytes:
     if raw:
         if kind not in {b"application/json", b""} and not kind.endswith(b"+json"):
             raise Invalid("data must be JSON", code="malformed", field="Content-Type")
-        event["data"] = msgspec.Raw(raw)
+        event["data"] = msgspec.Raw(_one(raw))
     return msgspec.json.encode(event)
 
 
@@ -249,7 +262,7 @@ _STATUS = {"no-key": 401, "unsupported-media-type": 415, "too-large": 413}
 
 def problem(error: TallybookError) -> tuple[int, bytes]:
     """Return status and RFC 9457 body of a refusal."""
-    status = _STATUS.get(error.code)
+    status = 400 if isinstance(error, EventsRefused) else _STATUS.get(error.code)
     if status is None:
         status = (
             403 if isinstance(error, Forbidden) else 503 if isinstance(error, Unavailable) else 400

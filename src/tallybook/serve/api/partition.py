@@ -61,7 +61,11 @@ def take(log_dir: Path, number: int) -> Partition | None:
     except OSError:
         os.close(lock_fd)
         return None  # taken: the answer to the question
-    return Partition(number, lock_fd, _open(log_dir / f"p{number}.db"))
+    try:
+        return Partition(number, lock_fd, _open(log_dir / f"p{number}.db"))
+    except BaseException:
+        os.close(lock_fd)
+        raise
 
 
 def _open(path: Path) -> SqliteEventLog:
