@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 import pyarrow as pa
 
-from tallybook.kernel.errors import Corrupt
+from tallybook.kernel.errors import Corrupt, TallybookError, Unavailable
 from tallybook.store.commit import Judged, all_columns, concat, judge_batch, read_row
 from tallybook.store.ports import Commit, DuplicateIndex, EventTable, KeyReader, LogPosition
 from tallybook.transport.columns import ColumnSet
@@ -57,6 +57,7 @@ def pump_once(
     index: DuplicateIndex,
     columns: ColumnSet,
     park: Callable[[LogPosition, LogRow], None] | None = None,
+    unreadable: Callable[[LogPosition, TallybookError], None] | None = None,
 ) -> Pumped | None:
     """Move what the log holds into the lake, in one commit; None where there is nothing.
 
@@ -67,6 +68,8 @@ def pump_once(
         columns: typed columns of the next commit, a superset of the table's.
         park: called with each row that fails its checksum, before its events are committed as
             quarantined (DECISIONS 33).
+        unreadable: called with a partition that cannot be read, and why; the others go on.
+            Without it the failure is raised.
 
     Raises:
         Corrupt: the index is ahead of the lake.
@@ -79,7 +82,8 @@ def pump_once(
         message = "the duplicate index knows commits that the lake has not; was the lake restored?"
         raise Corrupt(f"{message} Remove the folder lake/index: it is built again from the lake")
     assert index.covered() == seq - 1, "the index must cover the lake before the next commit"
-    tables, offsets, more = _read(partitions, table, columns, park)
+    logs = _guarded(partitions, unreadable)
+    tables, offsets, more = _read(logs, table, columns, park)
     if not offsets:
         return None
     judged = judge_batch(concat(tables), seq, index.judge, table.counters)
@@ -88,8 +92,32 @@ def pump_once(
     return _report(seq, tables, judged, more=more)
 
 
-def _read(
+_Read = Callable[[int], list[LogRow]]
+
+
+def _guarded(
     partitions: Mapping[LogPosition, EventLog],
+    unreadable: Callable[[LogPosition, TallybookError], None] | None,
+) -> dict[LogPosition, _Read]:
+    """Return how to read each partition, in order; one that fails reads as if it had no more."""
+
+    def guarded(position: LogPosition, log: EventLog) -> _Read:
+        def read(after: int) -> list[LogRow]:
+            try:
+                return log.read(after, READ_ROWS_MAX)
+            except (Corrupt, Unavailable) as error:
+                if unreadable is None:
+                    raise
+                unreadable(position, error)
+                return []
+
+        return read
+
+    return {position: guarded(position, log) for position, log in sorted(partitions.items())}
+
+
+def _read(
+    partitions: Mapping[LogPosition, _Read],
     table: EventTable,
     columns: ColumnSet,
     park: Callable[[LogPosition, LogRow], None] | None,
@@ -98,10 +126,10 @@ def _read(
     offsets: dict[LogPosition, int] = {}
     more = False
     share = max(1, COMMIT_EVENTS_MAX // max(1, len(partitions)))
-    for position, log in sorted(partitions.items()):
+    for position, read in partitions.items():
         events, at = 0, table.offset(position)
         while events < share:
-            rows = log.read(at, READ_ROWS_MAX)
+            rows = read(at)
             for row in rows:
                 if row.payload is None and park is not None:
                     park(position, row)

@@ -57,6 +57,7 @@ class SqliteEventLog:
             if not readonly:
                 self._prepare()
             self.epoch = self._meta("epoch")
+            self._inode = path.stat().st_ino
         if self._meta("format") != str(_FORMAT):
             raise Corrupt(f"{path} is a log of another format; use the version that wrote it")
 
@@ -144,6 +145,15 @@ class SqliteEventLog:
         """Return every cursor."""
         with self._translated():
             return dict(self._db.execute("SELECT name, value FROM cursor").fetchall())
+
+    def in_place(self) -> bool:
+        """Whether the file that was opened still stands under its name."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise Unavailable(f"{self.path}: {error}") from error
 
     def close(self) -> None:
         """Close the file."""

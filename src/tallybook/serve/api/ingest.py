@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from tallybook.kernel.errors import Forbidden, Invalid, TallybookError, Unavailable
+from tallybook.kernel.errors import Forbidden, Invalid, Refused, TallybookError, Unavailable
 from tallybook.serve.api.bodies import decompress, read_body
 from tallybook.serve.api.group_commit import GroupCommit
 from tallybook.serve.api.partition import Partition
@@ -260,13 +260,14 @@ def _header_text(name: str, value: bytes) -> str:
 _STATUS = {"no-key": 401, "unsupported-media-type": 415, "too-large": 413}
 
 
+_KINDS = ((Forbidden, 403), (Refused, 400), (Unavailable, 503))
+
+
 def problem(error: TallybookError) -> tuple[int, bytes]:
     """Return status and RFC 9457 body of a refusal."""
     status = 400 if isinstance(error, EventsRefused) else _STATUS.get(error.code)
     if status is None:
-        status = (
-            403 if isinstance(error, Forbidden) else 503 if isinstance(error, Unavailable) else 400
-        )
+        status = next((status for kind, status in _KINDS if isinstance(error, kind)), 500)
     body: dict[str, object] = {
         "type": f"urn:tallybook:problem:{error.code}",
         "title": error.code.replace("-", " "),

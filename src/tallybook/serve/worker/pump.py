@@ -28,6 +28,8 @@ RETRY_SECONDS = 1.0
 HOUSEKEEPING_SECONDS = 2.0
 UNREADABLE_TRIES = 50
 CONFLICTS_KEPT = 1_000
+LEFT_OUT_SECONDS = 30.0
+"""How long a damaged partition is left out before it is tried again."""
 
 
 class Pump:
@@ -53,10 +55,14 @@ class Pump:
         self._broken: dict[int, int] = {}
         self._columns: ColumnSet | None = None
         self._columns_version = -1
+        self._retry: dict[int, float] = {}
 
     def step(self) -> Pumped | None:
         """Make one commit of what the log holds; None where there is nothing."""
-        return pump_once(self.partitions(), self._table, self._index, self.columns(), self._park)
+        logs = self.partitions()
+        return pump_once(
+            logs, self._table, self._index, self.columns(), self._park, self._leave_out
+        )
 
     def _park(self, position: LogPosition, row: LogRow) -> None:
         """Keep the bytes of a damaged row, loudly; its senders must send again."""
@@ -64,6 +70,13 @@ class Pump:
         path = self._settings.log_dir / "parked" / name
         _replace(path, self._logs[position].raw(row.offset))
         self._log.error("pump.row_damaged", parked=str(path), events=row.events)
+
+    def _leave_out(self, position: LogPosition, error: TallybookError) -> None:
+        """Go on without a partition that cannot be read, loudly; try it again after a while."""
+        self._logs.pop(position).close()
+        seconds = LEFT_OUT_SECONDS if isinstance(error, Corrupt) else RETRY_SECONDS
+        self._retry[position.partition] = time.monotonic() + seconds
+        self._log.error("pump.partition_unreadable", partition=position.partition, error=str(error))
 
     def recover(self) -> None:
         """After a failure, start from what is on disk."""
@@ -74,7 +87,7 @@ class Pump:
         """Return the readable partitions; one that cannot be read is reported and left out."""
         known = {position.partition for position in self._logs}
         for number in partition_numbers(self._settings.log_dir):
-            if number not in known:
+            if number not in known and self._retry.get(number, 0.0) <= time.monotonic():
                 self._open(number)
         return self._logs
 
@@ -109,11 +122,22 @@ class Pump:
 
     def say_what_may_go(self) -> None:
         """Write each partition's trim mark: in the lake, and older than retention asks."""
+        self._close_replaced()
         before_us = time.time_ns() // 1000 - self._settings.retention.log_hours * 3_600_000_000
-        for position, log in self.partitions().items():
-            upto = min(self._table.offset(position), log.last_before(before_us))
+        for position, log in list(self.partitions().items()):
+            try:
+                upto = min(self._table.offset(position), log.last_before(before_us))
+            except (Corrupt, Unavailable) as error:
+                self._leave_out(position, error)
+                continue
             path = trim_mark(self._settings.log_dir, position.partition)
             _replace(path, str(upto).encode())
+
+    def _close_replaced(self) -> None:
+        """Close logs whose file was put aside, so that the one in its place is opened."""
+        for position, log in list(self._logs.items()):
+            if not log.in_place():
+                self._logs.pop(position).close()
 
     def note(self, pumped: Pumped) -> None:
         """Keep the newest conflicts where an operator finds them; the counters are exact."""

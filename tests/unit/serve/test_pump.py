@@ -1,0 +1,223 @@
+"""The pump and the lake's keeper as objects: damage of one partition stops no other."""
+
+import json
+import shutil
+
+import pytest
+
+from tallybook.adapters.sqlite.event_log import SqliteEventLog
+from tallybook.kernel.errors import Corrupt, Unavailable
+from tallybook.meter.usage import Counters
+from tallybook.serve.api.partition import put_aside, take
+from tallybook.serve.worker import pump as pumping
+from tallybook.serve.worker.maintain import LakeKeeper, maintain_lake
+from tallybook.serve.worker.pipeline import (
+    caught_up,
+    lag,
+    partition_numbers,
+    read_trim_mark,
+    trim_mark,
+)
+from tallybook.serve.worker.pump import Pump
+from tallybook.settings import RetentionSettings, Settings
+from tallybook.transport.accept import AcceptLimits, accept
+from tallybook.transport.codec import encode
+from tallybook.transport.columns import ColumnSet
+from tallybook.transport.ports import Batch
+
+NOW_US = 1_795_000_000_000_000
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(data_dir=tmp_path)
+
+
+@pytest.fixture
+def pump(settings):
+    made = Pump(settings)
+    yield made
+    made.close()
+
+
+def write(settings, number, ids, value=0):
+    """Append one log row of these events to a partition, as a worker does."""
+    batch = [
+        {
+            "specversion": "1.0",
+            "id": i,
+            "source": "/s",
+            "type": "t",
+            "data": {"v": value, "x": "y" * 500},
+        }
+        for i in ids
+    ]
+    rows, _ = accept("default", json.dumps(batch).encode(), NOW_US, ColumnSet({}), AcceptLimits())
+    partition = take(settings.log_dir, number)
+    assert partition is not None
+    partition.log.append([Batch(len(rows), encode(rows))])
+    partition.close()
+
+
+def drain(pump):
+    while (pumped := pump.step()) is not None:
+        pump.note(pumped)
+
+
+def counted(pump):
+    return LakeKeeper(pump._settings).reader.counters("default")
+
+
+def test_what_is_acknowledged_reaches_the_lake(settings, pump):
+    write(settings, 0, ["a", "b"])
+    write(settings, 1, ["b", "c"])
+    assert not caught_up(settings)
+    assert [found.events_behind for found in lag(settings)] == [2, 2]
+    drain(pump)
+    assert caught_up(settings)
+    assert counted(pump) == Counters(received=4, accepted=3, duplicate=1)
+
+
+def damage(path):
+    """Overwrite pages in the middle, which hold rows."""
+    with path.open("r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(size // 2 // 4096 * 4096)
+        file.write(b"\xff" * 4096 * 4)
+
+
+def test_a_damaged_partition_is_left_out_and_the_others_go_on(settings, pump, monkeypatch):
+    for i in range(100):
+        write(settings, 0, [f"{i}-{j}" for j in range(50)])
+    path = settings.log_dir / "p0.db"
+    sound = path.read_bytes()
+    damage(path)
+    write(settings, 1, ["a", "b"])
+    drain(pump)
+    assert 0 in pump._retry
+    assert counted(pump).accepted >= 2
+    pump.say_what_may_go()
+    assert read_trim_mark(trim_mark(settings.log_dir, 1)) == 1
+    assert lag(settings)[1].events_behind == 0
+
+    path.write_bytes(sound)  # restored from a copy
+    monkeypatch.setattr(pumping, "LEFT_OUT_SECONDS", 0.0)
+    pump._retry.clear()
+    drain(pump)
+    found = counted(pump)
+    assert found.accepted + found.quarantined == 5_002
+    assert caught_up(settings)
+
+
+def test_a_row_that_fails_its_checksum_is_parked_and_counted(settings, pump):
+    write(settings, 0, ["a", "b"])
+    write(settings, 0, ["c"])
+    log = SqliteEventLog(settings.log_dir / "p0.db")
+    log._db.execute("UPDATE batch SET payload = zeroblob(9) WHERE offset = 1")
+    log.close()
+    drain(pump)
+    assert counted(pump) == Counters(received=3, accepted=1, quarantined=2)
+    (parked,) = (settings.log_dir / "parked").iterdir()
+    assert parked.read_bytes() == bytes(9)
+
+
+def test_a_log_that_was_put_aside_is_followed_by_the_one_in_its_place(settings, pump):
+    write(settings, 0, ["a"])
+    drain(pump)
+    put_aside(settings.log_dir / "p0.db", Corrupt("malformed"))
+    write(settings, 0, ["a", "b"])
+    pump.say_what_may_go()
+    drain(pump)
+    assert counted(pump) == Counters(received=3, accepted=2, duplicate=1)
+
+
+def test_an_unreadable_file_is_no_partition_but_no_obstacle(settings, pump):
+    write(settings, 1, ["a"])
+    (settings.log_dir / "p0.db").write_bytes(b"no database " * 999)
+    (settings.log_dir / "px.db").write_bytes(b"")
+    drain(pump)
+    assert counted(pump).accepted == 1
+    assert [found.problem != "" for found in lag(settings)] == [True, False]
+    assert partition_numbers(settings.log_dir) == [0, 1]
+
+
+def test_conflicts_are_kept_where_an_operator_finds_them(settings, pump):
+    write(settings, 0, ["a"], value=1)
+    write(settings, 0, ["a"], value=2)
+    write(settings, 0, ["a"], value=1)
+    drain(pump)
+    assert counted(pump).id_conflict == 1
+    (line,) = (settings.lake_dir / "conflicts.jsonl").read_text().splitlines()
+    kept = json.loads(line)
+    assert (kept["id"], kept["commit_seq"], json.loads(kept["data"])["v"]) == ("a", 1, 2)
+
+
+def test_nothing_is_trimmed_before_it_is_in_the_lake_and_old_enough(tmp_path):
+    settings = Settings(data_dir=tmp_path, retention=RetentionSettings(log_hours=1))
+    pump = Pump(settings)
+    write(settings, 0, ["a"])
+    pump.say_what_may_go()
+    assert read_trim_mark(trim_mark(settings.log_dir, 0)) == 0
+    drain(pump)
+    pump.say_what_may_go()
+    assert read_trim_mark(trim_mark(settings.log_dir, 0)) == 0, "younger than an hour"
+    pump.close()
+
+
+def test_a_keeper_trims_what_no_worker_writes(settings, pump):
+    write(settings, 0, ["a"])
+    drain(pump)
+    pump.say_what_may_go()
+    maintain_lake(settings)
+    assert lag(settings)[0].stored_bytes == 0
+    held = take(settings.log_dir, 0)
+    assert held is not None, "the keeper gave the partition back"
+    held.close()
+
+
+def test_after_the_index_is_lost_it_is_built_again(settings):
+    first = Pump(settings)
+    write(settings, 0, ["a", "b"])
+    drain(first)
+    first.close()
+    shutil.rmtree(settings.lake_dir / "index")
+    second = Pump(settings)
+    write(settings, 0, ["b", "c"])
+    drain(second)
+    assert counted(second) == Counters(received=4, accepted=3, duplicate=1)
+    second.close()
+
+
+def test_a_lake_older_than_its_index_is_refused(settings):
+    first = Pump(settings)
+    write(settings, 0, ["a"])
+    drain(first)
+    first.close()
+    shutil.rmtree(settings.lake_dir / "events")
+    second = Pump(settings)
+    with pytest.raises(Corrupt, match="lake/index"):
+        second.step()
+    second.close()
+
+
+def test_a_full_disk_stops_nothing_for_good(settings, pump, monkeypatch):
+    write(settings, 0, ["a"])
+    drain(pump)
+    folder = settings.log_dir / "parked"
+    folder.write_text("in the way")
+    log = SqliteEventLog(settings.log_dir / "p0.db")
+    log.append([Batch(1, b"noise")])
+    log._db.execute("UPDATE batch SET crc = 1 WHERE offset = 2")
+    log.close()
+    with pytest.raises(Unavailable):
+        pump.step()
+    folder.unlink()
+    pump.recover()
+    drain(pump)
+    assert counted(pump) == Counters(received=2, accepted=1, quarantined=1)
+
+
+def test_trim_marks_that_say_nothing(tmp_path):
+    assert read_trim_mark(tmp_path / "absent") == 0
+    (tmp_path / "odd").write_text("soon")
+    assert read_trim_mark(tmp_path / "odd") == 0
