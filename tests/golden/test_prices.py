@@ -7,7 +7,8 @@ import pytest
 
 from tallybook.catalog.price import Price, parse_price
 from tallybook.kernel.money import allocate, from_minor, to_minor
-from tallybook.rate.charge import packages, rate
+from tallybook.rate.charge import rate
+from tallybook.rate.tiers import packages
 from tests.golden.vectors import Case, cases, require
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "algorithms" / "differences.md"

@@ -18,8 +18,9 @@ from tallybook.kernel.ids import derived_id
 from tallybook.kernel.money import money_text
 from tallybook.kernel.period import Period, zone
 from tallybook.kernel.timestamps import format_us
-from tallybook.rate.charge import Rated, Step, rate
+from tallybook.rate.charge import rate
 from tallybook.rate.proration import rate_fee
+from tallybook.rate.step import Rated, Step
 
 ZERO = Decimal(0)
 

@@ -1,156 +1,165 @@
 """Usage and a price become an exact amount that explains itself.
 
-Pure and exact: nothing is rounded here. Source: docs/algorithms/prices.md
+Pure and exact: nothing is rounded here. The stages and their order: docs/algorithms/modifiers.md;
+the prices: docs/algorithms/prices.md
 """
 
-from collections.abc import Iterator
-from decimal import ROUND_CEILING, Decimal
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import assert_never
 
 import msgspec
 
 from tallybook.catalog.price import (
+    DynamicPrice,
     FlatPrice,
+    GraduatedPercentagePrice,
     GraduatedPrice,
+    MatrixPrice,
     PackagePrice,
+    PercentagePrice,
     Price,
-    Tier,
+    PricingUnit,
     UnitPrice,
+    UsagePrice,
     VolumePrice,
 )
 from tallybook.kernel.decimals import EXACT, plain
+from tallybook.rate.matrix import Values, in_order, named, of_cells
+from tallybook.rate.metered import Metered, PricedEvent, metered_events
+from tallybook.rate.modifiers import (
+    around,
+    conversion_note,
+    convert,
+    free_note,
+    never_negative,
+)
+from tallybook.rate.percentage import of_events, of_total
+from tallybook.rate.proration import WHOLE, Portion
+from tallybook.rate.step import ZERO, Part, Rated, Step, added, flat, note, shown, times
+from tallybook.rate.tiers import graduated, packaged, volume
 
-ZERO = Decimal(0)
-
-
-class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One summand of an amount, in words and numbers; numbers are plain decimal texts.
-
-    Attributes:
-        text: such as 'tier 2, over 10: 7 × 5 = 35'.
-        amount: what this step adds.
-        quantity: units (or packages) it covers, where it multiplies.
-        unit_amount: for each of them.
-        tier: 1 and up, for tiered prices.
-    """
-
-    text: str
-    amount: str
-    quantity: str | None = None
-    unit_amount: str | None = None
-    tier: int | None = None
+Quantities = Sequence[tuple[Values, Decimal]]
+"""Quantities to price: one of a matrix price's combinations each, or the only one under ()."""
 
 
-class Rated(msgspec.Struct, frozen=True, kw_only=True):
-    """What a quantity costs.
-
-    Attributes:
-        quantity: as rated, never below zero.
-        amount: exact, in units of the currency; the sum of the steps.
-        steps: how it came about.
-    """
-
-    quantity: Decimal
-    amount: Decimal
-    steps: tuple[Step, ...]
-
-
-def rate(price: Price, quantity: Decimal) -> Rated:
-    """Return what a quantity of usage costs.
+def rate(price: Price, used: Metered | Decimal, minimum: Portion | None = WHOLE) -> Rated:
+    """Return what the usage of a period costs.
 
     Args:
         price: checked.
-        quantity: the cumulated usage of the period; below zero it is rated as zero.
+        used: the cumulated usage of the period; a quantity alone is one event without dimensions.
+            A quantity below zero is rated as zero.
+        minimum: the part of a whole period that a minimum amount is for; None while the period
+            is not over, when it is not due.
 
-    Source: docs/algorithms/prices.md
+    Raises:
+        Invalid: a matrix price has no amount for some usage.
+
+    Source: docs/algorithms/modifiers.md
     """
-    counted = max(quantity, ZERO)
-    steps = tuple(_steps(price, counted))
-    amount = ZERO
-    for step in steps:
-        amount = EXACT.add(amount, Decimal(step.amount))
-    return Rated(quantity=counted, amount=amount, steps=steps)
+    if isinstance(used, Decimal):
+        used = metered_events(price, [PricedEvent(quantity=used)])
+    quantity = max(used.quantity, ZERO)
+    if isinstance(price, FlatPrice):
+        return _rated(quantity, [flat(price.amount, "fixed fee")])
+    parts = list(_priced(price, used))
+    parts += never_negative(_sum(parts))
+    parts += around(price, _sum(parts), minimum)
+    if price.pricing_unit is not None:
+        parts = [_in_credits(part, price.pricing_unit) for part in parts]
+        return _rated(quantity, parts, _converted(_sum(parts), price.pricing_unit))
+    return _rated(quantity, parts)
 
 
-def _steps(price: Price, quantity: Decimal) -> Iterator[Step]:
+def _sum(parts: Sequence[Part]) -> Decimal:
+    return added(part.exact for part in parts)
+
+
+def _rated(quantity: Decimal, parts: Sequence[Part], last: Part | None = None) -> Rated:
+    """Return the outcome; the amount is that of the last part where one is given."""
+    parts = parts or [note("nothing was used")]
+    amount = _sum(parts) if last is None else last.exact
+    told = parts if last is None else [*parts, last]
+    return Rated(quantity=quantity, amount=amount, steps=tuple(part.step for part in told))
+
+
+def _in_credits(part: Part, unit: PricingUnit) -> Part:
+    return Part(part.exact, msgspec.structs.replace(part.step, unit=unit.name))
+
+
+def _converted(amount: Decimal, unit: PricingUnit) -> Part:
+    money = EXACT.multiply(amount, unit.conversion_rate)
+    rate_text = plain(unit.conversion_rate)
+    text = f"{shown(amount)} {unit.name} × {rate_text} = {shown(money)}"
+    step = Step(text=text, amount=shown(money), quantity=shown(amount), unit_amount=rate_text)
+    return Part(money, step)
+
+
+def _priced(price: UsagePrice, used: Metered) -> Iterator[Part]:
+    """Yield the parts of a usage price, conversion and free units included."""
+    if isinstance(price, PercentagePrice) and price.of_events():
+        assert used.bands is not None, "billing asks for what the price needs"
+        if price.unit_conversion is not None:
+            yield conversion_note(price.unit_conversion, used.quantity)
+        yield from of_events(price, used.bands)
+        return
+    found: Quantities = [((), used.quantity)]
+    if isinstance(price, MatrixPrice):
+        found = in_order(price, used.cells)
+    quantities = [(values, max(quantity, ZERO)) for values, quantity in found]
+    notes = [_conversion(price, values, quantity) for values, quantity in quantities]
+    yield from (part for part, _ in notes if part is not None)
+    units = [(v, q) for (v, _), (_, q) in zip(quantities, notes, strict=True)]
+    if price.free_units is not None:
+        left, told = _after_free(units, price.free_units)
+        yield told
+        yield from _amounts(price, left)
+    else:
+        yield from _amounts(price, units)
+
+
+def _conversion(
+    price: UsagePrice, values: Values, quantity: Decimal
+) -> tuple[Part | None, Decimal]:
+    """Return a quantity in the units sold, and how it came about."""
+    if price.unit_conversion is None:
+        return None, quantity
+    name = named(price, values) if isinstance(price, MatrixPrice) else ""
+    told = conversion_note(price.unit_conversion, quantity, name)
+    return told, convert(price.unit_conversion, quantity)
+
+
+def _after_free(quantities: Quantities, free: Decimal) -> tuple[Quantities, Part]:
+    """Return the quantities without the free units, which are used up in order."""
+    left: list[tuple[Values, Decimal]] = []
+    unused = free
+    for values, quantity in quantities:
+        used = min(quantity, unused)
+        unused = EXACT.subtract(unused, used)
+        left.append((values, EXACT.subtract(quantity, used)))
+    to_pay = added(quantity for _, quantity in left)
+    return left, free_note(EXACT.subtract(free, unused), free, to_pay)
+
+
+def _amounts(price: UsagePrice, quantities: Quantities) -> Iterator[Part]:
+    """Yield what quantities cost."""
+    if isinstance(price, MatrixPrice):
+        yield from of_cells(price, quantities)
+        return
+    ((_, quantity),) = quantities
     match price:
-        case FlatPrice():
-            yield _flat(price.amount, "fixed fee")
         case UnitPrice():
-            yield _units(quantity, price.unit_amount, "")
-        case GraduatedPrice():
-            yield from _graduated(price.tiers, quantity)
+            yield times(quantity, price.unit_amount, "")
+        case GraduatedPrice() | GraduatedPercentagePrice():
+            yield from graduated(price.tiers, quantity)
         case VolumePrice():
-            yield from _volume(price.tiers, quantity)
+            yield from volume(price.tiers, quantity)
         case PackagePrice():
-            yield _packages(price, quantity)
+            yield packaged(price, quantity)
+        case PercentagePrice():
+            yield from of_total(price, quantity)
+        case DynamicPrice():
+            yield times(quantity, price.multiplier, "")
         case _:
             assert_never(price)
-
-
-def _flat(amount: Decimal, name: str, tier: int | None = None) -> Step:
-    return Step(text=f"{name}: {plain(amount)}", amount=plain(amount), tier=tier)
-
-
-def _units(quantity: Decimal, unit_amount: Decimal, name: str, tier: int | None = None) -> Step:
-    amount = EXACT.multiply(quantity, unit_amount)
-    sum_text = f"{plain(quantity)} × {plain(unit_amount)} = {plain(amount)}"
-    return Step(
-        text=f"{name}: {sum_text}" if name else sum_text,
-        amount=plain(amount),
-        quantity=plain(quantity),
-        unit_amount=plain(unit_amount),
-        tier=tier,
-    )
-
-
-def _graduated(tiers: tuple[Tier, ...], quantity: Decimal) -> Iterator[Step]:
-    floor = ZERO
-    for number, tier in enumerate(tiers, 1):
-        if number > 1 and quantity <= floor:
-            return
-        ceiling = quantity if tier.up_to is None else min(quantity, tier.up_to)
-        yield from _tier(tier, number, _range(floor, tier.up_to), EXACT.subtract(ceiling, floor))
-        floor = quantity if tier.up_to is None else tier.up_to
-
-
-def _volume(tiers: tuple[Tier, ...], quantity: Decimal) -> Iterator[Step]:
-    floor = ZERO
-    for number, tier in enumerate(tiers, 1):
-        if tier.up_to is None or quantity <= tier.up_to:
-            yield from _tier(tier, number, f"all units, {_range(floor, tier.up_to)}", quantity)
-            return
-        floor = tier.up_to
-    raise AssertionError("the last tier is open")
-
-
-def _tier(tier: Tier, number: int, where: str, quantity: Decimal) -> Iterator[Step]:
-    name = f"tier {number}, {where}"
-    if tier.flat_amount is not None:
-        yield _flat(tier.flat_amount, f"{name}, flat", number)
-    if tier.unit_amount is not None:
-        yield _units(quantity, tier.unit_amount, name, number)
-
-
-def _range(floor: Decimal, up_to: Decimal | None) -> str:
-    if up_to is None:
-        return f"over {plain(floor)}" if floor else "any quantity"
-    return f"over {plain(floor)} up to {plain(up_to)}" if floor else f"up to {plain(up_to)}"
-
-
-def packages(quantity: Decimal, package_size: Decimal) -> Decimal:
-    """Return how many packages hold a quantity: a started package is a whole package."""
-    whole, rest = EXACT.divmod(quantity, package_size)
-    return (EXACT.add(whole, Decimal(1)) if rest else whole).to_integral_value(ROUND_CEILING)
-
-
-def _packages(price: PackagePrice, quantity: Decimal) -> Step:
-    count = packages(quantity, price.package_size)
-    amount = EXACT.multiply(count, price.amount)
-    sizes = f"{plain(quantity)} in packages of {plain(price.package_size)}"
-    return Step(
-        text=f"{sizes}: {plain(count)} × {plain(price.amount)} = {plain(amount)}",
-        amount=plain(amount),
-        quantity=plain(count),
-        unit_amount=plain(price.amount),
-    )

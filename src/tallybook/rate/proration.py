@@ -1,4 +1,4 @@
-"""What a fixed fee costs in a partial period.
+"""What a fixed fee, or a minimum, comes to in a partial period.
 
 Source: docs/algorithms/proration.md
 """
@@ -6,12 +6,56 @@ Source: docs/algorithms/proration.md
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from tallybook.catalog.plan import Proration
 from tallybook.kernel.decimals import EXACT, divide, plain
 from tallybook.kernel.period import Period, days_between
-from tallybook.rate.charge import Rated, Step
+from tallybook.rate.step import Rated, Step
 
 ONE = Decimal(1)
+
+
+class Portion(msgspec.Struct, frozen=True):
+    """How much of a whole period counts.
+
+    Attributes:
+        taken: of `full`, both in `unit`.
+    """
+
+    taken: int = 1
+    full: int = 1
+    unit: str = "periods"
+
+    def whole(self) -> bool:
+        """Whether all of it counts."""
+        return self.taken == self.full
+
+    def of_amount(self, amount: Decimal) -> Decimal:
+        """Return the portion's part of an amount, a quotient with 80 digits."""
+        if self.whole():
+            return amount
+        return EXACT.divide(EXACT.multiply(amount, Decimal(self.taken)), Decimal(self.full))
+
+
+WHOLE = Portion()
+
+
+def portion(proration: Proration, part: Period, whole: Period, tz: ZoneInfo) -> Portion:
+    """Return how much of a whole period a part of it is.
+
+    Args:
+        proration: by days of the zone, by exact time, or not at all.
+        part: what counts, within `whole`.
+        whole: the period as it would be without the subscription's start and end.
+        tz: the customer's zone, in which days are counted.
+    """
+    if proration == "day":
+        taken = days_between(part.start_us, part.end_us, tz)
+        return Portion(taken, days_between(whole.start_us, whole.end_us, tz), "days")
+    if proration == "second":
+        return Portion(part.end_us - part.start_us, whole.end_us - whole.start_us, "microseconds")
+    return WHOLE
 
 
 def rate_fee(
@@ -29,22 +73,12 @@ def rate_fee(
     Returns:
         The exact amount, a quotient with 80 digits; quantity is 1.
     """
-    taken, of, unit = _share(proration, part, whole, tz)
-    if taken == of:
+    found = portion(proration, part, whole, tz)
+    exact = found.of_amount(amount)
+    if found.whole():
         step = Step(text=f"fixed fee: {plain(amount)}", amount=plain(amount))
-        return Rated(quantity=ONE, amount=amount, steps=(step,))
-    product = EXACT.multiply(amount, Decimal(taken))
-    exact = EXACT.divide(product, Decimal(of))
-    shown = plain(divide(product, Decimal(of)))
-    text = f"fixed fee: {plain(amount)} × {taken} of {of} {unit} = {shown}"
-    return Rated(quantity=ONE, amount=exact, steps=(Step(text=text, amount=shown),))
-
-
-def _share(proration: Proration, part: Period, whole: Period, tz: ZoneInfo) -> tuple[int, int, str]:
-    """Return how much of how much, and of what."""
-    if proration == "day":
-        taken = days_between(part.start_us, part.end_us, tz)
-        return taken, days_between(whole.start_us, whole.end_us, tz), "days"
-    if proration == "second":
-        return part.end_us - part.start_us, whole.end_us - whole.start_us, "microseconds"
-    return 1, 1, "periods"
+        return Rated(quantity=ONE, amount=exact, steps=(step,))
+    shown = plain(divide(EXACT.multiply(amount, Decimal(found.taken)), Decimal(found.full)))
+    sum_text = f"{plain(amount)} × {found.taken} of {found.full} {found.unit} = {shown}"
+    step = Step(text=f"fixed fee: {sum_text}", amount=shown)
+    return Rated(quantity=ONE, amount=exact, steps=(step,))

@@ -35,9 +35,10 @@ def test_the_five_shapes_of_the_wire() -> None:
 @pytest.mark.parametrize(
     ("raw", "field"),
     [
-        ('{"type":"lump","amount":"1"}', "price"),
-        ('{"type":"unit"}', "price"),
-        ('{"type":"unit","unit_amount":"1","extra":1}', "price"),
+        ('{"type":"lump","amount":"1"}', "price.type"),
+        ('{"type":"unit"}', "price.unit_amount"),
+        ('{"type":"unit","unit_amount":"1","extra":1}', "price.extra"),
+        ("[]", "price"),
         ("nonsense", "price"),
         ('{"type":"unit","unit_amount":"-1"}', "price.unit_amount"),
         ('{"type":"unit","unit_amount":"NaN"}', "price.unit_amount"),
@@ -50,7 +51,7 @@ def test_the_five_shapes_of_the_wire() -> None:
         ('{"type":"volume","tiers":[{"up_to":"0","unit_amount":"1"},{"unit_amount":"1"}]}',
          "price.tiers[0].up_to"),
         ('{"type":"graduated","tiers":[{"unit_amount":"1"},{"unit_amount":"1"}]}',
-         "price.tiers[1].up_to"),
+         "price.tiers[0].up_to"),
         (('{"type":"graduated","tiers":[{"up_to":"5","unit_amount":"1"},'
          '{"up_to":"5","unit_amount":"1"},{"unit_amount":"1"}]}'), "price.tiers[1].up_to"),
     ],

@@ -14,7 +14,8 @@ from tallybook.catalog.price import (
     check_price,
 )
 from tallybook.kernel.decimals import EXACT
-from tallybook.rate.charge import packages, rate
+from tallybook.rate.charge import rate
+from tallybook.rate.tiers import packages
 
 AMOUNTS = st.decimals(min_value=0, max_value=10**6, places=6)
 QUANTITIES = st.decimals(min_value=0, max_value=10**19, places=12)

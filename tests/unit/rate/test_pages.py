@@ -1,6 +1,7 @@
-"""Every row of docs/algorithms/prices.md and proration.md is recomputed."""
+"""Every row of the pages about prices and proration in docs/algorithms is recomputed."""
 
 import json
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -12,31 +13,116 @@ from tallybook.catalog.price import parse_price
 from tallybook.kernel.decimals import divide, plain
 from tallybook.kernel.money import money_text, to_minor
 from tallybook.kernel.period import Period, parse_moment, zone
+from tallybook.meter.each import Bands, EachEvent, count_each
 from tallybook.rate.charge import rate
-from tallybook.rate.proration import rate_fee
+from tallybook.rate.metered import PricedEvent, metered_events
+from tallybook.rate.proration import Portion, rate_fee
+from tallybook.rate.step import Rated
 
 PAGES = Path(__file__).resolve().parents[3] / "docs" / "algorithms"
 
 
-def table(page: str, first: str) -> Iterator[list[str]]:
-    """Yield the cells of each row of every table whose first column has this heading."""
+def table(page: str, first: str, second: str = "") -> Iterator[list[str]]:
+    """Yield the cells of each row of every table whose first columns have these headings."""
     inside = False
     for line in (PAGES / page).read_text(encoding="utf-8").splitlines():
-        cells = [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        cells = [cell.strip().strip("`") for cell in line[1:-1].split("|")]
         if not line.startswith("|"):
             inside = False
-        elif cells[0] == first:
+        elif cells[0] == first and second in {"", cells[1]}:
             inside = True
         elif inside and not cells[0].startswith("---"):
             yield cells
 
 
-@pytest.mark.parametrize("row", list(table("prices.md", "price")), ids=str)
-def test_prices(row: list[str]) -> None:
+QUANTITIES = [
+    row
+    for page in ("prices.md", "modifiers.md", "percentages.md")
+    for row in table(page, "price", "quantity")
+    if len(row) == 3
+]
+
+
+@pytest.mark.parametrize("row", QUANTITIES, ids=str)
+def test_quantities(row: list[str]) -> None:
     price, quantity, amount = row
-    rated = rate(parse_price(json.loads(price)), Decimal(quantity))
+    assert_costs(rate(parse_price(json.loads(price)), Decimal(quantity)), amount)
+
+
+def assert_costs(rated: Rated, amount: str) -> None:
+    """The amount, and that the steps in the currency add up to it."""
     assert rated.amount == Decimal(amount)
-    assert exact_sum(Decimal(step.amount) for step in rated.steps) == Decimal(amount)
+    steps = [Decimal(step.amount) for step in rated.steps if step.unit is None]
+    assert exact_sum(steps) == Decimal(amount)
+
+
+PORTIONS = [row for row in table("modifiers.md", "price", "quantity") if len(row) == 4]
+
+
+@pytest.mark.parametrize("row", PORTIONS, ids=str)
+def test_portions(row: list[str]) -> None:
+    price, quantity, part, amount = row
+    portion = None
+    if part != "not over":
+        taken, full = part.split(" of ")
+        portion = Portion(int(taken), int(full), "days")
+    rated = rate(parse_price(json.loads(price)), Decimal(quantity), portion)
+    assert_costs(rated, amount)
+
+
+def numbers(text: str) -> list[Decimal]:
+    """Return the numbers of a cell."""
+    return [Decimal(number) for number in text.replace(",", " ").split()]
+
+
+@pytest.mark.parametrize("row", list(table("percentages.md", "price", "events")), ids=str)
+def test_single_events(row: list[str]) -> None:
+    price, events, amount = row
+    parsed = parse_price(json.loads(price))
+    priced = [PricedEvent(quantity=number) for number in numbers(events)]
+    assert_costs(rate(parsed, metered_events(parsed, priced)), amount)
+
+
+@pytest.mark.parametrize("row", list(table("percentages.md", "events")), ids=str)
+def test_bands(row: list[str]) -> None:
+    events, free_events, free_amount, low, high, *counts, charged = row
+    terms = EachEvent(
+        free_events=int(free_events) if free_events else None,
+        free_amount=Decimal(free_amount) if free_amount else None,
+        low=Decimal(low) if low else None,
+        high=Decimal(high) if high else None,
+    )
+    free, lower, middle, higher = (int(count) for count in counts)
+    assert count_each(terms, numbers(events)) == Bands(
+        free=free, low=lower, middle=middle, high=higher, charged=Decimal(charged)
+    )
+
+
+def matrices() -> dict[str, str]:
+    """Return the prices of the matrix page by the letter they have there."""
+    text = (PAGES / "matrix.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^Price \*(\w)\*[^{]*`({.*})`$", text, re.MULTILINE))
+
+
+def dimensioned(text: str) -> PricedEvent:
+    """Return an event written as '10 region=eu tier=gold'."""
+    quantity, *pairs = text.split()
+    return PricedEvent(
+        quantity=Decimal(quantity), dimensions=dict(pair.split("=") for pair in pairs)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [(name, row) for name in "MF" for row in table("matrix.md", f"events of {name}")],
+    ids=str,
+)
+def test_matrix(name: str, row: list[str]) -> None:
+    events, amount = row
+    price = parse_price(matrices()[name])
+    priced = [dimensioned(text) for text in events.split(",")]
+    for order in (priced, priced[::-1]):
+        assert_costs(rate(price, metered_events(price, order)), amount)
 
 
 @pytest.mark.parametrize("row", list(table("proration.md", "amount")), ids=str)

@@ -19,7 +19,7 @@ from tallybook.kernel.decimals import divide, plain
 from tallybook.kernel.money import exponent
 from tallybook.kernel.period import zone
 from tallybook.kernel.timestamps import from_us, parse_rfc3339
-from tallybook.rate.charge import Step
+from tallybook.rate.step import Step
 
 Words = dict[str, object]
 """What the template prints; every leaf is text, but for the heights of bars."""
