@@ -37,7 +37,7 @@ def next_merge(files: Sequence[LakeFile]) -> list[LakeFile]:
     """
     best: list[_Part] = []
     run: list[_Part] = []
-    for part in _parts(files):
+    for part in map(_part, sharing_commits(files)):
         large = part.rows >= FILE_ROWS_MAX // 2 or part.bytes >= FILE_BYTES_MAX // 2
         grows = run and part.rows * FANOUT < max(p.rows for p in run)
         if large or grows or not _fits([*run, part]):
@@ -48,15 +48,20 @@ def next_merge(files: Sequence[LakeFile]) -> list[LakeFile]:
     return [file for part in _longer(best, run) for file in part.files]
 
 
-def _parts(files: Sequence[LakeFile]) -> Iterator[_Part]:
+def sharing_commits(files: Sequence[LakeFile]) -> Iterator[list[LakeFile]]:
+    """Yield the files in groups of which no two share a commit.
+
+    Args:
+        files: by commit.
+    """
     sharing: list[LakeFile] = []
     for file in files:
         if sharing and file.seq_min > max(f.seq_max for f in sharing):
-            yield _part(sharing)
+            yield sharing
             sharing = []
         sharing.append(file)
     if sharing:
-        yield _part(sharing)
+        yield sharing
 
 
 def _part(files: Sequence[LakeFile]) -> _Part:

@@ -12,14 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from tallybook.kernel.errors import Conflict, Unavailable
+from tallybook.kernel.errors import Conflict, Corrupt, Unavailable
 from tallybook.meter.usage import Counters
+from tallybook.store.compact import sharing_commits
 from tallybook.store.dedupe import I64
 from tallybook.store.ports import Commit, LakeFile, LogPosition
 from tallybook.store.schema import FIXED, typed_names
@@ -161,20 +162,21 @@ class DeltaEventTable:
             )
 
     def keys_after(self, seq: int) -> Iterator[tuple[int, Keys, I64]]:
-        """Yield the identities of every commit after `seq`, in order."""
-        self.refresh()
+        """Yield the identities of every commit after `seq`, in order.
+
+        Cost: every row is read once; memory holds the files that share commits.
+        """
         head = self.head()
-        pending: list[pa.Table] = []
         done = seq
-        for file in [f for f in self.files() if f.seq_max > seq]:
-            columns = ["commit_seq", "id_hi", "id_lo", "row_hash"]
-            table = pq.read_table(file.path, columns=columns, partitioning=None)
-            pending.append(table.filter(pc.field("commit_seq") > seq))
-        rows = pa.concat_tables(pending) if pending else None
-        while done < head:
-            done += 1
-            part = rows.filter(pc.field("commit_seq") == done) if rows is not None else None
-            yield done, *_keys(part)
+        for files in sharing_commits([f for f in self.files() if f.seq_max > seq]):
+            last = max(f.seq_max for f in files)
+            with _translated(self.path):
+                rows = _key_rows([f.path for f in files], done)
+            for commit in range(done + 1, last + 1):
+                yield commit, *_keys(rows, commit)
+            done = last
+        for commit in range(done + 1, head + 1):
+            yield commit, *_keys(_key_rows([], 0), commit)
 
     def _fsync_version(self, version: int) -> None:
         entry = self.path / "_delta_log" / f"{version:020d}.json"
@@ -185,14 +187,20 @@ class DeltaEventTable:
             _fsync(path)
 
 
-def _keys(table: pa.Table | None) -> "tuple[Keys, I64]":
-    import numpy as np
+def _key_rows(paths: Sequence[str], after: int) -> I64:
+    """Return commit, both halves of the identity and the row hash, shape (4, n), by commit."""
+    names = ["commit_seq", "id_hi", "id_lo", "row_hash"]
+    tables = [pq.read_table(path, columns=names, partitioning=None) for path in paths]
+    parts = [np.stack([table[name].to_numpy() for name in names]) for table in tables]
+    rows: I64 = np.concatenate(parts, axis=1) if parts else np.empty((4, 0), dtype=np.int64)
+    rows = rows[:, rows[0] > after]
+    return rows[:, np.argsort(rows[0], kind="stable")]
 
-    if table is None:
-        return np.empty((0, 2), dtype=np.uint64), np.empty(0, dtype=np.int64)
-    hi = table["id_hi"].to_numpy().view(np.uint64)
-    lo = table["id_lo"].to_numpy().view(np.uint64)
-    return np.column_stack([hi, lo]), table["row_hash"].to_numpy()
+
+def _keys(rows: I64, commit: int) -> "tuple[Keys, I64]":
+    first, last = np.searchsorted(rows[0], [commit, commit + 1])
+    mine = rows[:, first:last]
+    return np.ascontiguousarray(mine[1:3].T).view(np.uint64), np.ascontiguousarray(mine[3])
 
 
 def _is_count(name: str) -> bool:
@@ -232,3 +240,5 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except (DeltaError, OSError) as error:
         raise Unavailable(f"lake {path}: {error}") from error
+    except pa.ArrowInvalid as error:
+        raise Corrupt(f"lake {path}: {error}") from error

@@ -7,7 +7,7 @@ halves, low halves, row hashes and Bloom words, one after the other, and is mapp
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -67,7 +67,8 @@ class RunIndex:
         if sum(map(len, self._memory)) >= FLUSH_KEYS:
             self.flush()
         elif len(self._memory) > MEMORY_RUNS_MAX:
-            self._memory = [merge_runs(self._memory)]
+            tail = _newest_of_a_size(self._memory)
+            self._memory = [*self._memory[: -len(tail)], merge_runs(tail)]
 
     def flush(self) -> None:
         """Write what is in memory to a file and merge files of a size."""
@@ -76,20 +77,11 @@ class RunIndex:
         run = self._write(merge_runs(self._memory))
         self._memory = []
         self._files.append(run)
-        while len(tail := self._mergeable()) >= FANOUT:
+        while len(tail := _newest_of_a_size(self._files)) >= FANOUT:
             merged = self._write(merge_runs(tail))
             self._files = [*self._files[: -len(tail)], merged]
             for old in tail:
                 self._path(old).unlink(missing_ok=True)
-
-    def _mergeable(self) -> list[Run]:
-        """Return the newest runs that are of one size class, or smaller."""
-        tail: list[Run] = []
-        for run in reversed(self._files):
-            if tail and len(run) > FANOUT * max(map(len, tail)) // 2:
-                break
-            tail.insert(0, run)
-        return tail
 
     def _path(self, run: Run) -> Path:
         return self._folder / f"{run.first_seq:020d}-{run.last_seq:020d}.run"
@@ -121,6 +113,16 @@ class RunIndex:
             elif runs and last <= runs[-1].last_seq:
                 path.unlink()  # merged before the crash, not yet removed
         return runs
+
+
+def _newest_of_a_size(runs: Sequence[Run]) -> list[Run]:
+    """Return the newest runs that are of one size class, or smaller; at least one."""
+    tail: list[Run] = []
+    for run in reversed(runs):
+        if tail and len(run) > FANOUT * max(map(len, tail)) // 2:
+            break
+        tail.insert(0, run)
+    return tail
 
 
 def _widest_first(folder: Path) -> Iterator[Path]:
