@@ -1,0 +1,147 @@
+"""The lake's table: one commit is one fact, and it survives merges, checkpoints and clean-up."""
+
+import pyarrow as pa
+import pytest
+
+from tallybook.adapters.delta.event_table import DeltaEventTable
+from tallybook.kernel.errors import Conflict, Corrupt, Unavailable
+from tallybook.meter.usage import Counters
+from tallybook.store.commit import all_columns
+from tallybook.store.compact import clustered
+from tallybook.store.ports import Commit, LogPosition
+from tallybook.store.schema import FIXED, typed_field
+
+AT = LogPosition("epoch", 0)
+
+
+def rows(seq, ids, *, time_us=5, columns=()):
+    count = len(ids)
+    values = {
+        "tenant": ["t"] * count, "source": ["/s"] * count, "id": ids, "type": ["t"] * count,
+        "subject": [None] * count, "time_us": [time_us] * count, "received_us": [6] * count,
+        "ext": [None] * count, "data": ['{"a":1}'] * count, "problem": [None] * count,
+        "flags": [0] * count, "id_hi": [-int(i) for i in ids], "id_lo": [int(i) for i in ids],
+        "row_hash": [int(i) * 7 for i in ids], "commit_seq": [seq] * count,
+        "partition": [0] * count, "log_epoch": ["epoch"] * count, "log_offset": [seq] * count,
+    }  # fmt: skip
+    table = pa.table({name: values[name] for name in FIXED.names}, schema=FIXED)
+    for name in columns:
+        field = typed_field(name)
+        table = table.append_column(field, pa.nulls(count, field.type))
+    return table
+
+
+def commit(table, seq, ids, **more):
+    counters = {"t": Counters(received=seq * 10, accepted=seq)}
+    made = Commit(seq=seq, offsets={AT: seq * 100}, counters=counters)
+    table.append(rows(seq, ids, **more), made)
+
+
+@pytest.fixture
+def table(tmp_path):
+    return DeltaEventTable(tmp_path / "events")
+
+
+def known(table, after=0):
+    return [(seq, keys[:, 1].tolist(), h.tolist()) for seq, keys, h in table.keys_after(after)]
+
+
+def test_an_empty_lake(table):
+    assert (table.head(), table.offset(AT), table.files()) == (0, 0, [])
+    assert table.counters("t") == Counters()
+    assert known(table) == []
+
+
+def test_a_commit_is_rows_offsets_and_counters_at_once(table):
+    commit(table, 1, ["1", "2"])
+    other = DeltaEventTable(table.path)
+    assert (other.head(), other.offset(AT)) == (1, 100)
+    assert other.counters("t") == Counters(received=10, accepted=1)
+    assert other.counters("someone else") == Counters()
+    (file,) = other.files()
+    assert (file.rows, file.seq_min, file.seq_max, file.time_min, file.time_max) == (2, 1, 1, 5, 5)
+
+
+def test_a_commit_of_duplicates_alone_moves_the_head(table):
+    commit(table, 1, ["1"])
+    commit(table, 2, [])
+    commit(table, 3, ["3"])
+    assert (table.head(), table.offset(AT)) == (3, 300)
+    assert [f.seq_min for f in table.files()] == [1, 3]
+    assert known(table) == [(1, [1], [7]), (2, [], []), (3, [3], [21])]
+
+
+def test_a_second_pump_is_refused(table):
+    commit(table, 1, ["1"])
+    other = DeltaEventTable(table.path)
+    commit(other, 2, ["2"])
+    for seq in (1, 2, 4):
+        with pytest.raises(Conflict, match="second pump"):
+            commit(table, seq, ["9"])
+    assert [f.rows for f in table.files()] == [1, 1]
+
+
+def test_keys_are_read_back_by_commit_whatever_was_merged(table):
+    for seq in range(1, 7):
+        commit(table, seq, [str(seq), str(seq + 50)] if seq != 4 else [])
+    before = known(table)
+    merged = clustered([rows(s, [str(s), str(s + 50)]) for s in (2, 3)], all_columns([], []))
+    table.replace(2, 3, merged)
+    assert known(table) == before
+    assert known(table, after=2) == before[2:]
+    assert known(table, after=6) == []
+
+
+def test_a_merge_keeps_every_row_and_all_that_was_committed(table):
+    for seq in (1, 2, 3):
+        commit(table, seq, [str(seq)])
+    table.replace(1, 2, clustered([rows(1, ["1"]), rows(2, ["2"])], all_columns([], [])))
+    assert [(f.seq_min, f.seq_max, f.rows) for f in table.files()] == [(1, 2, 2), (3, 3, 1)]
+    for _ in range(2):
+        assert (table.head(), table.offset(AT)) == (3, 300)
+        assert table.counters("t") == Counters(received=30, accepted=3)
+        assert len(table.tidy(0)) in {0, 2}
+        table = DeltaEventTable(table.path)
+    commit(table, 4, ["4"])
+    assert table.head() == 4
+
+
+def test_typed_columns_come_and_stay(table):
+    commit(table, 1, ["1"])
+    commit(table, 2, ["2"], columns=["n_b", "t_a"])
+    assert table.typed_columns() == ["n_b", "t_a"]
+    commit(table, 3, ["3"], columns=["t_a"])
+    assert DeltaEventTable(table.path).typed_columns() == ["n_b", "t_a"]
+
+
+def test_clean_up_keeps_what_a_reader_may_still_use(table):
+    for seq in (1, 2):
+        commit(table, seq, [str(seq)])
+    table.replace(1, 2, rows(1, ["1", "2"]))
+    assert table.tidy(1) == []
+    assert len(table.tidy(0)) == 2
+
+
+def test_checkpoints_keep_the_head(table):
+    for seq in range(1, 60):
+        commit(table, seq, [str(seq)])
+    assert list((table.path / "_delta_log").glob("*.checkpoint.parquet"))
+    other = DeltaEventTable(table.path)
+    assert (other.head(), other.offset(AT), len(other.files())) == (59, 5900, 59)
+
+
+def test_a_damaged_data_file_is_named(table):
+    commit(table, 1, ["1"])
+    (data,) = table.path.glob("*.parquet")
+    data.write_bytes(b"PAR1 no parquet PAR1")
+    with pytest.raises(Corrupt, match="events"):
+        known(table)
+    data.unlink()
+    with pytest.raises(Unavailable):
+        known(table)
+
+
+def test_a_folder_that_cannot_be_used_is_unavailable(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unavailable):
+        DeltaEventTable(tmp_path / "file")
