@@ -4,13 +4,16 @@ A terminal gets text, anything else JSON. Keys, requests' bodies and headers are
 """
 
 import logging
+import os
 import sys
+import threading
 
 import structlog
 
 
 def configure() -> None:
     """Set up structlog for this process."""
+    lines = Lines(sys.stderr.fileno())
     terminal = sys.stderr.isatty()
     plain = structlog.dev.ConsoleRenderer(
         colors=terminal, exception_formatter=structlog.dev.plain_traceback
@@ -23,9 +26,37 @@ def configure() -> None:
             *shown,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
+
+
+class Lines:
+    """A structlog logger that writes whole lines; a full disk under it stops no work.
+
+    Lines that cannot be written are counted, and the count comes before the first that can be.
+
+    Args:
+        descriptor: where to, usually standard error.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lost = 0
+        self._lock = threading.Lock()
+
+    def msg(self, text: str) -> None:
+        """Write a line, or count it as lost."""
+        with self._lock:
+            told = f"({self._lost} log lines could not be written)\n" if self._lost else ""
+            try:
+                os.write(self._descriptor, f"{told}{text}\n".encode(errors="replace"))
+            except OSError:
+                self._lost += 1
+            else:
+                self._lost = 0
+
+    debug = info = warning = error = critical = exception = fatal = log = msg
 
 
 def _json() -> structlog.processors.JSONRenderer:

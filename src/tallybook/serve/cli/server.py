@@ -52,7 +52,8 @@ def serve(
 
 
 def _say(text: str) -> None:
-    click.echo(f"tallybook: {text}", err=True)
+    with contextlib.suppress(OSError):  # a full disk under the output must not end the server
+        click.echo(f"tallybook: {text}", err=True)
 
 
 def _show_first_key(server: Opened, data: Path) -> None:
