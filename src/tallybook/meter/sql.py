@@ -6,11 +6,14 @@ Every statement reads a relation `src` of raw rows with the columns of `store.sc
 """
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import msgspec
 
 from tallybook.catalog.meter import Meter
+from tallybook.kernel.decimals import plain
 from tallybook.kernel.jsonpath import column_name
+from tallybook.meter.each import EachEvent
 from tallybook.meter.partial import FRACTION, value_columns
 from tallybook.meter.usage import UsageQuery
 from tallybook.meter.window import GRID_US
@@ -193,3 +196,48 @@ def integral(query: UsageQuery, scoped: Sql, last_us: int) -> Sql:
         f" CAST(sum(f * d) AS HUGEINT) AS fraction FROM parts GROUP BY {keys}"
     )
     return Sql(text, scoped.params)
+
+
+def banded(query: UsageQuery, window: str, scoped: Sql) -> Sql:
+    """Return the bands of single values by window and group, as `meter.each` counts them.
+
+    Reads `scoped`: raw partials with at_us, source, id, v and, where owners are asked, owner.
+    """
+    terms = query.each
+    assert terms is not None, "only a query with terms has bands"
+    keys = ", ".join(final_keys(query))
+    within, part = _charged(terms)
+    free = (
+        f"{within} AND total <= {_number(terms.free_amount)}"
+        if terms.free_amount is not None
+        else within
+    )
+    low = f" WHEN c < {_number(terms.low)} THEN 1" if terms.low is not None else ""
+    high = f" WHEN c > {_number(terms.high)} THEN 3" if terms.high is not None else ""
+    text = (
+        f"WITH valued AS (SELECT *, {window} AS w FROM ({scoped.text}) WHERE v IS NOT NULL),"
+        f" ranked AS (SELECT *, row_number() OVER o AS k, sum(v) OVER o AS total FROM valued"
+        f" WINDOW o AS (PARTITION BY {keys} ORDER BY at_us, source, id"
+        f" ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)),"
+        f" charged AS (SELECT {keys}, {free} AS free, {part} AS c FROM ranked),"
+        f" counted AS (SELECT *, CASE WHEN free THEN 0{low}{high} ELSE 2 END AS band FROM charged)"
+        f" SELECT {keys}, {', '.join(f'count(*) FILTER (WHERE band = {i})' for i in range(4))},"
+        f" coalesce(sum(c) FILTER (WHERE band IN (0, 2)), 0) FROM counted GROUP BY {keys}"
+    )
+    return Sql(text, scoped.params)
+
+
+def _charged(terms: EachEvent) -> tuple[str, str]:
+    """Return whether a value is within the allowance, and what of it is charged."""
+    if terms.free_events is None and terms.free_amount is None:
+        return "FALSE", "v"
+    within = "TRUE" if terms.free_events is None else f"k <= {int(terms.free_events)}"
+    part = "0"
+    if terms.free_amount is not None:
+        free = _number(terms.free_amount)
+        part = f"greatest(total - {free}, 0) - greatest(total - v - {free}, 0)"
+    return within, f"CASE WHEN {within} THEN {part} ELSE v END"
+
+
+def _number(value: Decimal) -> str:
+    return f"CAST('{plain(value)}' AS DECIMAL(38,12))"

@@ -8,6 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from tallybook.catalog.meter import Meter
+from tallybook.meter.each import Bands, EachEvent
 
 
 class Ownership(msgspec.Struct, frozen=True):
@@ -41,6 +42,8 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
             aggregate is over the union of an owner's events (DECISIONS 19).
         subjects: only these subjects, where given.
         where: dimension name -> allowed texts (None is a missing value), where given.
+        each: terms under which single values are counted besides, within each row of the answer;
+            for meters whose value is a number.
     """
 
     tenant: str
@@ -52,6 +55,7 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
     owners: tuple[Ownership, ...] | None = None
     subjects: tuple[str, ...] | None = None
     where: dict[str, tuple[str | None, ...]] = {}
+    each: EachEvent | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +71,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         events: events in scope, whether or not their value was usable.
         problems: events in scope whose value the meter left out (DECISIONS 7).
         digest: sum of the row hashes of the events in scope; equal sets have equal digests.
+        bands: the single values under the terms asked for; None where none were.
     """
 
     start_us: int
@@ -78,6 +83,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None = None
     subject: str | None = None
     group: tuple[str | None, ...] = ()
+    bands: Bands | None = None
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):

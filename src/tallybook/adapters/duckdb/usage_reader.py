@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import TypeVar
 
 import duckdb
+import msgspec
 import pyarrow as pa
 
 from tallybook.adapters.duckdb.lake_files import LakeFiles, VersionedTable, of_commits, of_times
 from tallybook.adapters.duckdb.rollups import Rollup, Rollups
-from tallybook.adapters.duckdb.source import LakeSource, Replaced, run
+from tallybook.adapters.duckdb.source import LakeSource, Replaced, execute, run
 from tallybook.kernel.errors import Invalid
+from tallybook.meter.each import Bands
 from tallybook.meter.partial import Merged, finish, rolls_up, value_columns
 from tallybook.meter.sql import (
     Param,
     Sql,
     answer,
+    banded,
     bucket,
     final_keys,
     integral,
@@ -79,6 +82,8 @@ class LakeUsageReader:
                 rows = self._integrated(cursor, query)
             else:
                 rows = self._merged(cursor, query, query.bounds)
+            if query.each is not None:
+                rows = self._with_bands(cursor, query, rows)
         finally:
             cursor.close()
         return sorted(rows, key=_order)
@@ -86,6 +91,15 @@ class LakeUsageReader:
     def events(self, query: UsageQuery, after_cut: int = 0) -> Iterator[StoredEvent]:
         """Yield the events a query counts, with commit_seq > `after_cut`, by (time, source, id)."""
         _check(query)
+        cursor = _again(lambda: self._events_of(query, after_cut))
+        try:
+            while rows := cursor.fetchmany(10_000):
+                yield from map(_stored, rows)
+        finally:
+            cursor.close()
+
+    def _events_of(self, query: UsageQuery, after_cut: int) -> duckdb.DuckDBPyConnection:
+        """Return a cursor with the events as its result; the caller closes it."""
         cursor = self.source.cursor()
         try:
             self._register(cursor, query)
@@ -100,11 +114,11 @@ class LakeUsageReader:
             text = (
                 f"SELECT {names} FROM ({inner.text}) p {owned} ORDER BY p.time_us, p.source, p.id"
             )
-            result = cursor.execute(text, inner.params)
-            while rows := result.fetchmany(10_000):
-                yield from map(_stored, rows)
-        finally:
+            execute(cursor, Sql(text, inner.params))
+        except BaseException:
             cursor.close()
+            raise
+        return cursor
 
     def subjects(self, tenant: str, event_type: str, cut: int) -> list[tuple[str, int]]:
         """Return every subject of a type with the time of its first event, by subject."""
@@ -309,6 +323,30 @@ class LakeUsageReader:
             )  # fmt: skip
         return list(counted.values())
 
+    def _with_bands(
+        self, cursor: duckdb.DuckDBPyConnection, query: UsageQuery, rows: list[Usage]
+    ) -> list[Usage]:
+        """Return rows with their single values counted, from raw rows."""
+        first, last = query.bounds[0], query.bounds[-1]
+        _, files = self._files.now()
+        wanted = of_times(of_commits(files, 0, query.cut), first, last)
+        src = self._source(cursor, query, wanted, "each")
+        column = query.meter.value_column()
+        value = f'"{column}" AS v' if column else "CAST(1 AS DECIMAL(38,12)) AS v"
+        select = f"time_us AS at_us, subject, source, id, {value}, {of_events(query.meter)}"
+        scoped = self._scoped(query, src, select, 0, first, last)
+        if query.owners is not None:
+            scoped = Sql(f"SELECT p.*, own.owner FROM ({scoped.text}) p {_JOIN}", scoped.params)
+        keys = len(final_keys(query))
+        found = {
+            tuple(row[:keys]): _bands(row[keys:])
+            for row in run(cursor, banded(query, _window(query.bounds), scoped))
+        }
+        return [
+            msgspec.structs.replace(row, bands=found.get(_keys(query, row), Bands()))
+            for row in rows
+        ]
+
     @staticmethod
     def _usage(query: UsageQuery, row: Sequence[object], *, integrated: bool = False) -> Usage:
         keys = final_keys(query)
@@ -413,6 +451,20 @@ def _merged_row(query: UsageQuery, rest: Sequence[object], *, integrated: bool) 
         latest=_decimal(latest["v"]) if isinstance(latest, dict) else None,
         uniques=int(str(rest[3])) if unique else None,
     )
+
+
+def _keys(query: UsageQuery, row: Usage) -> tuple[object, ...]:
+    """Return the values of `final_keys` that an answer row has."""
+    owner = (row.owner,) if query.owners is not None else ()
+    subject = (row.subject,) if query.by_subject else ()
+    return (row.start_us, *owner, *subject, *row.group)
+
+
+def _bands(counts: Sequence[object]) -> Bands:
+    free, low, middle, high = (int(str(count)) for count in counts[:4])
+    charged = _decimal(counts[4])
+    assert charged is not None, "a sum of decimals is one"
+    return Bands(free=free, low=low, middle=middle, high=high, charged=charged)
 
 
 def _decimal(value: object) -> Decimal | None:

@@ -22,6 +22,7 @@ from tallybook.catalog.meter import Meter
 from tallybook.kernel.decimals import EXACT, divide, measure
 from tallybook.kernel.jsonpath import steps
 from tallybook.kernel.timestamps import HOUR_US
+from tallybook.meter.each import Bands, EachEvent, count_each
 from tallybook.meter.usage import Counters, Ownership, StoredEvent, Usage, UsageQuery
 
 FAR_US = 1 << 62
@@ -120,7 +121,7 @@ class MemoryUsageReader:
             row
             for key, events in by_key.items()
             for start, end in zip(query.bounds, query.bounds[1:], strict=False)
-            if (row := _row(query.meter, key, events, start, end)) is not None
+            if (row := _row(query, key, events, start, end)) is not None
         ]
         return sorted(rows, key=usage_order)
 
@@ -212,7 +213,8 @@ def _owner(owners: tuple[Ownership, ...] | None, event: StoredEvent) -> Ownershi
     return None
 
 
-def _row(meter: Meter, key: Key, events: list[Counted], start: int, end: int) -> Usage | None:
+def _row(query: UsageQuery, key: Key, events: list[Counted], start: int, end: int) -> Usage | None:
+    meter = query.meter
     inside = [c for c in events if start <= c.event.time_us < end]
     if meter.aggregation == "TIME_WEIGHTED":
         value = _time_weighted(events, start, end)
@@ -233,7 +235,14 @@ def _row(meter: Meter, key: Key, events: list[Counted], start: int, end: int) ->
         events=len(inside),
         problems=sum(_unusable(meter, counted) for counted in inside),
         digest=sum(counted.event.row_hash for counted in inside),
+        bands=None if query.each is None else _bands(query.each, meter, inside),
     )
+
+
+def _bands(terms: EachEvent, meter: Meter, inside: list[Counted]) -> Bands:
+    if meter.aggregation == "COUNT":
+        return count_each(terms, [Decimal(1)] * len(inside))
+    return count_each(terms, [c.number for c in inside if c.number is not None])
 
 
 def _unusable(meter: Meter, counted: Counted) -> bool:
