@@ -5,7 +5,8 @@ that fills them at accept, so a meter created later is exact over history (DECIS
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -13,13 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tallybook.adapters.duckdb.lake_files import LakeFiles
-from tallybook.kernel.errors import Unavailable
+from tallybook.kernel.errors import Corrupt, Unavailable
 from tallybook.meter.sql import Param, Sql
 from tallybook.store.commit import all_columns, fill
 from tallybook.store.ports import LakeFile
 from tallybook.store.schema import FIXED, typed_field
 
 _READ_ROWS = 100_000
+_SCHEMAS_MAX = 10_000
 
 
 class LakeSource:
@@ -85,12 +87,10 @@ class LakeSource:
     def _typed(self, path: str) -> frozenset[str]:
         known = self._schemas.get(path)
         if known is None:
-            try:
+            with _readable(path):
                 names = pq.read_schema(path).names
-            except FileNotFoundError as error:
-                raise Replaced(f"lake file {path} is gone") from error
-            except (OSError, pa.ArrowInvalid) as error:
-                raise Unavailable(f"lake file {path}: {error}") from error
+            if len(self._schemas) >= _SCHEMAS_MAX:
+                self._schemas.clear()  # most are of files that were replaced long ago
             known = self._schemas[path] = frozenset(names)
         return known
 
@@ -101,11 +101,12 @@ class LakeSource:
             schema = schema.append(typed_field(column))
         parts = [schema.empty_table()]
         for file in files:
-            batches = pq.ParquetFile(Path(file.path)).iter_batches(batch_size=_READ_ROWS)
-            parts += [
-                fill(pa.table(batch), columns).select(schema.names).cast(schema)
-                for batch in batches
-            ]
+            with _readable(file.path):
+                batches = pq.ParquetFile(Path(file.path)).iter_batches(batch_size=_READ_ROWS)
+                parts += [
+                    fill(pa.table(batch), columns).select(schema.names).cast(schema)
+                    for batch in batches
+                ]
         return pa.concat_tables(parts)
 
 
@@ -115,10 +116,28 @@ class Replaced(Unavailable):
     code = "lake-changed"
 
 
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Replaced(f"lake file {path} is gone") from error
+    except OSError as error:
+        raise Unavailable(f"lake file {path}: {error}") from error
+    except pa.ArrowInvalid as error:
+        raise Corrupt(f"lake file {path}: {error}") from error
+
+
 def run(cursor: duckdb.DuckDBPyConnection, sql: Sql) -> list[tuple[object, ...]]:
     """Return the rows of a statement; engine failures become Unavailable."""
+    execute(cursor, sql)
+    return cursor.fetchall()
+
+
+def execute(cursor: duckdb.DuckDBPyConnection, sql: Sql) -> None:
+    """Run a statement; its rows are then fetched from the cursor."""
     try:
-        return cursor.execute(sql.text, sql.params).fetchall()
+        cursor.execute(sql.text, sql.params)
     except duckdb.IOException as error:
         raise Replaced(f"lake: {error}") from error
     except duckdb.Error as error:
