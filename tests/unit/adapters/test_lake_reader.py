@@ -1,0 +1,94 @@
+"""Reading beside upkeep: a file that goes away while it is read costs a second look, no answer."""
+
+import pytest
+
+from tallybook.adapters.delta.event_table import DeltaEventTable
+from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
+from tallybook.catalog.meter import MeterSpec, check_meter
+from tallybook.kernel.errors import Corrupt, Invalid, Unavailable
+from tallybook.meter.usage import UsageQuery
+from tallybook.serve.worker.maintain import LakeKeeper
+from tallybook.settings import Settings
+from tests.sim.road import NOW_US, Road, event
+
+SUM = check_meter(MeterSpec(key="m", event_type="t", aggregation="SUM", value="$.v"))
+ASKED = UsageQuery(tenant="default", meter=SUM, bounds=(0, NOW_US * 2), cut=1 << 60)
+
+
+class Stale(DeltaEventTable):
+    """A table whose list of files is out of date for the next few looks."""
+
+    old = ()
+    looks = 0
+    stale = False
+
+    def head(self):
+        self.stale, self.looks = self.looks > 0, self.looks - 1
+        return super().head()
+
+    def files(self):
+        return self.old if self.stale else super().files()
+
+    def version(self):
+        return -2 - self.looks if self.stale else super().version()
+
+
+@pytest.fixture(params=["typed", "from the envelope"])
+def stale(request, tmp_path, monkeypatch):
+    """Return a reader whose files were merged and deleted since it looked."""
+    merge = "tallybook.serve.worker.maintain.next_merge"
+    monkeypatch.setattr(merge, lambda files: list(files) if len(files) > 1 else [])
+    road = Road(tmp_path)
+    road.meters = [SUM] if request.param == "typed" else []
+    for i in range(3):
+        road.send([event(str(i), "2026-01-01T00:00:00Z", "a", {"v": i})])
+        road.pump()
+    table = Stale(road.table.path)
+    table.old = table.files()
+    reader = LakeUsageReader(table, tmp_path / "rollups", threads=1)
+    assert reader.usage(ASKED)[0].value == 3  # the schemas are known now
+    keeper = LakeKeeper(Settings(data_dir=tmp_path))
+    keeper.compact()
+    keeper.tidy(0)
+    yield table, reader
+    road.close()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda reader: reader.usage(ASKED)[0].value,
+        lambda reader: sum(int(e.id) for e in reader.events(ASKED)),
+        lambda reader: reader.stored("default", 9).accepted,
+        lambda reader: len(reader.recent("default", limit=9)),
+    ],
+    ids=["usage", "events", "stored", "recent"],
+)
+def test_a_deleted_file_costs_a_second_look(stale, ask):
+    table, reader = stale
+    table.looks = 1
+    assert ask(reader) == 3
+    table.looks = 10**6
+    with pytest.raises(Unavailable) as caught:
+        ask(reader)
+    assert caught.value.code == "lake-changed"
+
+
+def test_a_damaged_file_is_corrupt(tmp_path):
+    road = Road(tmp_path)
+    road.send([event("1", "2026-01-01T00:00:00Z", "a", {"v": 1})])
+    road.pump()
+    (data,) = road.table.path.glob("*.parquet")
+    data.write_bytes(b"PAR1 noise PAR1")
+    with pytest.raises(Corrupt, match="lake file"):
+        road.reader.usage(ASKED)
+    road.close()
+
+
+def test_a_dimension_the_meter_has_not_is_named(tmp_path):
+    road = Road(tmp_path)
+    asked = UsageQuery(tenant="default", meter=SUM, bounds=(0, 1), cut=9, group_by=("colour",))
+    for ask in (road.reader.usage, lambda q: list(road.reader.events(q))):
+        with pytest.raises(Invalid, match="colour"):
+            ask(asked)
+    road.close()
