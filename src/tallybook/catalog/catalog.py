@@ -15,6 +15,7 @@ import msgspec
 from tallybook.catalog.customer import FAR_US, Customer, Seller, SubjectSpan
 from tallybook.catalog.meter import Meter
 from tallybook.catalog.plan import Charge, Plan
+from tallybook.catalog.price import needs_sum, price_dimensions
 from tallybook.catalog.rule import CustomerRule
 from tallybook.catalog.subscription import Subscription
 from tallybook.kernel.errors import Conflict, Missing
@@ -228,8 +229,13 @@ def _check_charge(catalog: Catalog, plan: Plan, charge: Charge) -> None:
         return
     who = f"plan {plan.key}, charge {charge.key}"
     _need(catalog, who, "meter", charge.meter)
-    dimensions = catalog.meter(charge.meter).group_by
-    for name in (*charge.split_by, *charge.where):
+    meter = catalog.meter(charge.meter)
+    why = needs_sum(charge.price)
+    if why and meter.aggregation != "SUM":
+        message = f"{who}: meter {meter.key} is {meter.aggregation}, but {why}: use a SUM meter"
+        raise Conflict(message, field="meter")
+    dimensions = meter.group_by
+    for name in (*charge.split_by, *charge.where, *price_dimensions(charge.price)):
         if name not in dimensions:
             known = ", ".join(sorted(dimensions)) or "none"
             message = f"{who}: meter {charge.meter} has no dimension '{name}' (it has {known})"

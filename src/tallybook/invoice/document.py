@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from tallybook.catalog.catalog import Catalog
-from tallybook.invoice.line import Drafted, Fact, Line, draft_lines, numbered
+from tallybook.invoice.line import Drafted, Line, draft_lines, numbered
 from tallybook.invoice.manifest import (
     Group,
     Item,
@@ -18,6 +18,7 @@ from tallybook.invoice.manifest import (
     canonical,
     invoice_id,
 )
+from tallybook.invoice.rating import Fact
 from tallybook.kernel.errors import Corrupt, Invalid
 from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import format_us

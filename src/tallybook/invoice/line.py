@@ -10,30 +10,15 @@ import msgspec
 
 from tallybook.catalog.meter import Meter
 from tallybook.catalog.plan import Charge, Plan
-from tallybook.catalog.price import FlatPrice, Price
+from tallybook.catalog.price import Price
 from tallybook.invoice.manifest import Billed, Group, Item
+from tallybook.invoice.rating import NOTHING, Fact, rated_item
 from tallybook.invoice.rounding import round_line
 from tallybook.kernel.decimals import EXACT, divide, plain
 from tallybook.kernel.ids import derived_id
 from tallybook.kernel.money import money_text
-from tallybook.kernel.period import Period, zone
 from tallybook.kernel.timestamps import format_us
-from tallybook.rate.charge import rate
-from tallybook.rate.proration import rate_fee
 from tallybook.rate.step import Rated, Step
-
-ZERO = Decimal(0)
-
-
-class Fact(msgspec.Struct, frozen=True):
-    """What the meter says of an item: the value, and the events it is made of."""
-
-    value: Decimal
-    events: int
-    digest: int
-
-
-NOTHING = Fact(ZERO, 0, 0)
 
 
 class Total(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +121,7 @@ def draft_lines(
     groups = set(facts) | set(before) | (set() if charge.split_by else {()})
     for group in sorted(groups, key=_group_order):
         fact = facts.get(group, NOTHING)
-        rated = _rated(item, charge, fact, zone_name)
+        rated = rated_item(item, charge, fact, zone_name)
         value = rated.quantity if meter is None else fact.value
         drafted = _drafted(
             item, plan, charge, meter, _Rating(group, fact, rated, value, before.get(group), cut)
@@ -158,22 +143,6 @@ class _Rating(msgspec.Struct, frozen=True):
 
 def _group_order(group: Group) -> tuple[tuple[bool, str], ...]:
     return tuple((text is not None, text or "") for text in group)
-
-
-def _rated(item: Item, charge: Charge, fact: Fact, zone_name: str) -> Rated:
-    if charge.meter is not None:
-        return rate(charge.price, fact.value)
-    assert isinstance(charge.price, FlatPrice), "a fixed fee has a flat price"
-    if item.end_us <= item.position.start_us:
-        step = Step(text="ended before it began", amount="0")
-        return Rated(quantity=ZERO, amount=ZERO, steps=(step,))
-    return rate_fee(
-        charge.price.amount,
-        charge.proration,
-        Period(item.position.start_us, item.end_us),
-        Period(item.full_start_us, item.full_end_us),
-        zone(zone_name),
-    )
 
 
 def _drafted(item: Item, plan: Plan, charge: Charge, meter: Meter | None, r: _Rating) -> Drafted:

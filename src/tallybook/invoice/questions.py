@@ -1,7 +1,7 @@
 """Questions to the usage reader: many customers' items in as few queries as possible.
 
-Items with the same meter version, window and split ask together, split by owner; so 1,753
-customers of one plan are one query a charge.
+Items with the same meter version, window, split and needs of the price ask together, split by
+owner; so 1,753 customers of one plan are one query a charge.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,11 +10,16 @@ import msgspec
 
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.customer import Customer
+from tallybook.catalog.price import price_dimensions
 from tallybook.invoice.document import Facts
-from tallybook.invoice.line import ZERO, Fact
 from tallybook.invoice.manifest import Group, Item, Position
+from tallybook.invoice.rating import NOTHING, Fact
+from tallybook.kernel.decimals import EXACT
+from tallybook.meter.each import EachEvent
 from tallybook.meter.usage import Ownership, Usage, UsageQuery
+from tallybook.rate.percentage import event_terms
 from tallybook.rate.ports import UsageReader
+from tallybook.rate.step import ZERO
 
 OWNERS_MAX = 20_000
 """Most subjects that one query carries."""
@@ -36,6 +41,8 @@ class _Group(msgspec.Struct, frozen=True):
     until_us: int
     split_by: tuple[str, ...]
     where: tuple[tuple[str, tuple[str | None, ...]], ...]
+    cells: tuple[str, ...]
+    each: EachEvent | None
 
 
 def ownerships(customer: Customer) -> tuple[Ownership, ...]:
@@ -80,10 +87,27 @@ def ask(
         for customer, position in members:
             positions.setdefault(customer.key, []).append(position)
         for row in _rows(reader, tenant, group, catalog, cut, [c for c, _ in members]):
-            fact = Fact(ZERO if row.value is None else row.value, row.events, row.digest)
             for position in positions[row.owner or ""]:
-                found[row.owner or ""][position][row.group] = fact
+                _add(found[row.owner or ""][position], group, row)
     return dict(found)
+
+
+def _add(facts: dict[Group, Fact], group: _Group, row: Usage) -> None:
+    """Add a row to the fact of its dimension value; a matrix price has many rows of one."""
+    value = ZERO if row.value is None else row.value
+    split = row.group[: len(group.split_by)]
+    before = facts.get(split, NOTHING)
+    cells = before.cells
+    if group.cells:
+        named = dict(zip(_dimensions(group), row.group, strict=True))
+        cells = (*cells, (tuple(named[name] for name in group.cells), value))
+    facts[split] = Fact(
+        EXACT.add(before.value, value),
+        before.events + row.events,
+        before.digest + row.digest,
+        cells,
+        row.bands,
+    )
 
 
 def _group(item: Item, catalog: Catalog) -> _Group:
@@ -97,7 +121,14 @@ def _group(item: Item, catalog: Catalog) -> _Group:
         item.until_us,
         charge.split_by,
         tuple(charge.where.items()),
+        price_dimensions(charge.price),
+        event_terms(charge.price),
     )
+
+
+def _dimensions(group: _Group) -> tuple[str, ...]:
+    """Return the dimensions to ask by: what the charge is split by, then the price's own."""
+    return (*group.split_by, *(name for name in group.cells if name not in group.split_by))
 
 
 def _query(
@@ -108,9 +139,10 @@ def _query(
         meter=catalog.meter(group.meter, group.version),
         bounds=(group.start_us, group.until_us),
         cut=cut,
-        group_by=group.split_by,
+        group_by=_dimensions(group),
         owners=owners,
         where=dict(group.where),
+        each=group.each,
     )
 
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import msgspec
 
-from tallybook.catalog.price import PercentagePrice, Price, price_dimensions
+from tallybook.catalog.price import Price, price_dimensions
 from tallybook.meter.each import Bands, count_each
 from tallybook.rate.matrix import Values
 from tallybook.rate.percentage import event_terms
@@ -46,9 +46,8 @@ def metered_events(price: Price, events: Sequence[PricedEvent]) -> Metered:
         events: in the order of their time.
     """
     values = [event.quantity for event in events]
-    bands = None
-    if isinstance(price, PercentagePrice) and (terms := event_terms(price)) is not None:
-        bands = count_each(terms, values)
+    terms = event_terms(price)
+    bands = None if terms is None else count_each(terms, values)
     return Metered(
         quantity=added(values), cells=_cells(price_dimensions(price), events), bands=bands
     )

@@ -8,15 +8,20 @@ from decimal import Decimal
 from fractions import Fraction
 from math import ceil, floor
 
-from tallybook.catalog.price import PercentagePrice, free_amount_measured, measured_per_unit
+from tallybook.catalog.price import (
+    PercentagePrice,
+    Price,
+    free_amount_measured,
+    measured_per_unit,
+)
 from tallybook.kernel.decimals import EXACT, MEASURE_MAX, SCALE, plain
 from tallybook.meter.each import Bands, EachEvent
 from tallybook.rate.step import ZERO, Part, note, share, shown, times
 
 
-def event_terms(price: PercentagePrice) -> EachEvent | None:
+def event_terms(price: Price) -> EachEvent | None:
     """Return what billing must ask of the single events; None where their total is enough."""
-    if not price.of_events():
+    if not isinstance(price, PercentagePrice) or not price.of_events():
         return None
     return EachEvent(
         free_events=price.free_events,

@@ -9,7 +9,7 @@ import msgspec
 
 from tallybook.invoice.audit.verify import line_item
 from tallybook.invoice.document import Invoice
-from tallybook.invoice.line import ZERO, Line
+from tallybook.invoice.line import Line
 from tallybook.invoice.manifest import Position
 from tallybook.invoice.ports import Billing
 from tallybook.invoice.questions import item_query
@@ -17,6 +17,7 @@ from tallybook.kernel.decimals import plain
 from tallybook.kernel.timestamps import format_us
 from tallybook.meter.usage import UsageQuery
 from tallybook.meter.window import WindowSize, bounds
+from tallybook.rate.step import ZERO
 
 CHARTS_MAX = 2
 SIZES: tuple[WindowSize, ...] = ("DAY", "HOUR", "MINUTE")
@@ -66,7 +67,7 @@ def _chart(billing: Billing, invoice: Invoice, line: Line) -> UsageChart:
     manifest = invoice.manifest
     item = line_item(invoice, line)
     query = item_query(billing.tenant, item, catalog, manifest.cut, manifest.customer)
-    query = msgspec.structs.replace(query, group_by=())
+    query = msgspec.structs.replace(query, group_by=(), each=None)
     for size in SIZES:
         query = _in_windows(query, size, invoice.zone)
         values = _values(billing, query)

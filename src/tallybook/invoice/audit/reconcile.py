@@ -15,7 +15,6 @@ import msgspec
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.meter import Meter
 from tallybook.invoice.audit.claims import Claim, Label, Segment, segments
-from tallybook.invoice.line import ZERO
 from tallybook.invoice.manifest import Item, Position
 from tallybook.invoice.ports import Billing, Books
 from tallybook.invoice.questions import OWNERS_MAX, Asked, ask
@@ -23,6 +22,7 @@ from tallybook.kernel.decimals import EXACT, plain
 from tallybook.kernel.timestamps import format_us
 from tallybook.meter.usage import Counters, Ownership, Usage, UsageQuery
 from tallybook.rate.ports import EventAccounts
+from tallybook.rate.step import ZERO
 
 EARLIEST_US = -62_135_596_800_000_000
 LATEST_US = 253_402_300_800_000_000

@@ -1,0 +1,86 @@
+"""An item of an invoice, rated: the price applied to what the meter says.
+
+Source: docs/algorithms/modifiers.md, docs/algorithms/proration.md
+"""
+
+from decimal import Decimal
+
+import msgspec
+
+from tallybook.catalog.plan import Charge
+from tallybook.catalog.price import FlatPrice
+from tallybook.invoice.manifest import Group, Item
+from tallybook.kernel.period import Period, zone
+from tallybook.meter.each import Bands
+from tallybook.rate.charge import rate
+from tallybook.rate.metered import Metered
+from tallybook.rate.percentage import event_terms
+from tallybook.rate.proration import Portion, portion, rate_fee
+from tallybook.rate.step import ZERO, Rated, Step
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """What the meter says of an item: the value, and the events it is made of.
+
+    Attributes:
+        cells: the value of each combination of a matrix price's dimensions.
+        bands: the single events under the terms of a percentage price.
+    """
+
+    value: Decimal
+    events: int
+    digest: int
+    cells: tuple[tuple[Group, Decimal], ...] = ()
+    bands: Bands | None = None
+
+
+NOTHING = Fact(ZERO, 0, 0)
+
+
+def rated_item(item: Item, charge: Charge, fact: Fact, zone_name: str) -> Rated:
+    """Return what an item costs so far.
+
+    Args:
+        item: what to rate.
+        charge: of the plan version that the item names.
+        fact: cumulated usage of the item's dimension value.
+        zone_name: the customer's zone, for days.
+
+    Raises:
+        Invalid: a matrix price has no amount for some usage.
+    """
+    if charge.meter is not None:
+        return rate(charge.price, _metered(charge, fact), _minimum(item, charge, zone_name))
+    assert isinstance(charge.price, FlatPrice), "a fixed fee has a flat price"
+    if item.end_us <= item.position.start_us:
+        step = Step(text="ended before it began", amount="0")
+        return Rated(quantity=ZERO, amount=ZERO, steps=(step,))
+    return rate_fee(
+        charge.price.amount,
+        charge.proration,
+        Period(item.position.start_us, item.end_us),
+        Period(item.full_start_us, item.full_end_us),
+        zone(zone_name),
+    )
+
+
+def _metered(charge: Charge, fact: Fact) -> Metered:
+    bands = fact.bands
+    if bands is None and event_terms(charge.price) is not None:
+        bands = Bands()
+    return Metered(quantity=fact.value, cells=fact.cells, bands=bands)
+
+
+def _minimum(item: Item, charge: Charge, zone_name: str) -> Portion | None:
+    """Return the part of its period that a minimum amount is for; None while it is not over."""
+    start_us = item.position.start_us
+    if item.until_us < item.end_us:
+        return None
+    if item.end_us <= start_us:
+        return Portion(0)
+    return portion(
+        charge.proration,
+        Period(start_us, item.end_us),
+        Period(item.full_start_us, item.full_end_us),
+        zone(zone_name),
+    )
