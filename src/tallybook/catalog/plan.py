@@ -13,6 +13,7 @@ from tallybook.catalog.price import FlatPrice, Price, check_price, parse_price
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.limits import ATTRIBUTE_CHARS_MAX
 from tallybook.kernel.money import Rounding, exponent
+from tallybook.kernel.plainjson import plain_builtins
 
 CHARGES_MAX = 200
 SPLIT_MAX = 4
@@ -140,7 +141,7 @@ def plan_spec(plan: Plan) -> PlanSpec:
 def _charge_spec(charge: Charge) -> ChargeSpec:
     return ChargeSpec(
         key=charge.key,
-        price=msgspec.to_builtins(charge.price),
+        price=plain_builtins(charge.price),
         name=charge.name,
         meter=charge.meter,
         timing=charge.timing,

@@ -7,6 +7,7 @@ import msgspec
 
 from tallybook.catalog.customer import Customer, Seller
 from tallybook.kernel.ids import derived_id
+from tallybook.kernel.plainjson import encode_plain
 
 RULES_VERSION = 1
 """Grows when rating, rounding or the canonical JSON change their meaning."""
@@ -110,7 +111,7 @@ def canonical(value: msgspec.Struct) -> bytes:
 
     Equal values have equal bytes, on every machine.
     """
-    return msgspec.json.encode(value, order="sorted")
+    return encode_plain(value, order="sorted")
 
 
 def invoice_id(manifest: Manifest) -> str:
