@@ -18,7 +18,7 @@ from tallybook.kernel.limits import ATTRIBUTE_CHARS_MAX
 from tallybook.serve.api.group_commit import WAITING_EVENTS_MAX, GroupCommit, merged
 from tallybook.serve.api.ingest import IngestApp
 from tallybook.serve.api.partition import take, take_lowest
-from tallybook.serve.worker.pipeline import trim_mark
+from tallybook.serve.worker.pipeline import mark_text, trim_mark
 from tallybook.transport.accept import AcceptLimits, accept
 from tallybook.transport.codec import decode
 from tallybook.transport.columns import ColumnSet
@@ -499,6 +499,21 @@ def test_close_flushes_and_then_refuses(tmp_path):
         commit.submit(rows, 9)
     made.close()
     assert len(SqliteEventLog(made.log.path).read(0, 100)) >= 1
+
+
+def test_a_mark_of_another_epoch_trims_nothing(server, tmp_path):
+    """The log of a worker that found its own damaged starts at offset 1 again."""
+    rows, _ = accept("acme", as_json([event()]), 0, COLUMNS, LIMITS)
+    mark = tmp_path / "mark"
+    commit = GroupCommit(server.log, lambda *_: None, mark)
+    commit.submit(rows, "token")
+    commit.close()
+    mark.write_text(mark_text("of-the-damaged-log", 5000))
+    commit._trim()
+    assert [row.offset for row in server.log.read(0, 10)] == [1]
+    mark.write_text(mark_text(server.log.epoch, 1))
+    commit._trim()
+    assert server.log.read(0, 10) == []
 
 
 def test_too_much_waiting_is_told_to_come_back(server):

@@ -64,6 +64,15 @@ def drain(pump):
         pump.note(pumped)
 
 
+def marked(settings, number):
+    """Return up to where the pump lets the log of today be trimmed."""
+    log = SqliteEventLog(settings.log_dir / f"p{number}.db", readonly=True)
+    try:
+        return read_trim_mark(trim_mark(settings.log_dir, number), log.epoch)
+    finally:
+        log.close()
+
+
 def counted(pump):
     return LakeKeeper(pump._settings).reader.counters("default")
 
@@ -97,7 +106,7 @@ def test_a_damaged_partition_is_left_out_and_the_others_go_on(settings, pump, mo
     assert 0 in pump._retry
     assert counted(pump).accepted >= 2
     pump.say_what_may_go()
-    assert read_trim_mark(trim_mark(settings.log_dir, 1)) == 1
+    assert marked(settings, 1) == 1
     assert lag(settings)[1].events_behind == 0
 
     path.write_bytes(sound)  # restored from a copy
@@ -157,10 +166,10 @@ def test_nothing_is_trimmed_before_it_is_in_the_lake_and_old_enough(tmp_path):
     pump = Pump(settings)
     write(settings, 0, ["a"])
     pump.say_what_may_go()
-    assert read_trim_mark(trim_mark(settings.log_dir, 0)) == 0
+    assert marked(settings, 0) == 0
     drain(pump)
     pump.say_what_may_go()
-    assert read_trim_mark(trim_mark(settings.log_dir, 0)) == 0, "younger than an hour"
+    assert marked(settings, 0) == 0, "younger than an hour"
     pump.close()
 
 
@@ -217,7 +226,27 @@ def test_a_full_disk_stops_nothing_for_good(settings, pump, monkeypatch):
     assert counted(pump) == Counters(received=2, accepted=1, quarantined=1)
 
 
+def test_a_mark_of_a_damaged_log_trims_nothing_of_the_one_in_its_place(settings, pump):
+    for i in range(5):
+        write(settings, 0, [f"old-{i}"])
+    drain(pump)
+    pump.say_what_may_go()
+    assert marked(settings, 0) == 5
+    put_aside(settings.log_dir / "p0.db", Corrupt("malformed"))
+    write(settings, 0, ["new"])
+    assert marked(settings, 0) == 0, "offset 1 of the new log is not in the lake yet"
+    maintain_lake(settings)
+    pump.say_what_may_go()
+    drain(pump)
+    assert counted(pump).accepted == 6
+    pump.say_what_may_go()
+    assert marked(settings, 0) == 1
+
+
 def test_trim_marks_that_say_nothing(tmp_path):
-    assert read_trim_mark(tmp_path / "absent") == 0
-    (tmp_path / "odd").write_text("soon")
-    assert read_trim_mark(tmp_path / "odd") == 0
+    assert read_trim_mark(tmp_path / "absent", "e1") == 0
+    for text in ("soon", "7", "e1", "e1 ", "e1 soon", "e1 -7", "e2 7", "e1 \u00b2"):
+        (tmp_path / "odd").write_text(text)
+        assert read_trim_mark(tmp_path / "odd", "e1") == 0, text
+    (tmp_path / "odd").write_text("e1 7")
+    assert read_trim_mark(tmp_path / "odd", "e1") == 7

@@ -107,9 +107,10 @@ class GroupCommit:
         self._notify([token for _, token in taken], failure)
 
     def _trim(self) -> None:
-        upto = read_trim_mark(self._trim_mark)
         try:
-            if upto >= self._log.state().first_offset:
+            state = self._log.state()
+            upto = read_trim_mark(self._trim_mark, state.epoch)
+            if upto >= state.first_offset:
                 self._log.trim(upto)
         except TallybookError as error:
             structlog.get_logger("log").warning("log.trim_failed", error=str(error))

@@ -92,10 +92,11 @@ class LakeKeeper:
     def trim_orphans(self) -> None:
         """Trim partitions that no worker writes now (fewer workers than before)."""
         for number in partition_numbers(self._settings.log_dir):
-            upto = read_trim_mark(trim_mark(self._settings.log_dir, number))
+            mark = trim_mark(self._settings.log_dir, number)
             partition = take(self._settings.log_dir, number)
             if partition is not None:
                 try:
+                    upto = read_trim_mark(mark, partition.log.epoch)
                     partition.log.trim(upto)
                 finally:
                     partition.close()

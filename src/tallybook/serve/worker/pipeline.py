@@ -85,13 +85,22 @@ def trim_mark(log_dir: Path, number: int) -> Path:
     return log_dir / f"p{number}.trim"
 
 
-def read_trim_mark(path: Path) -> int:
-    """Return the offset up to which a partition may be trimmed, 0 where nothing was said."""
+def mark_text(epoch: str, upto: int) -> str:
+    """Return what a trim mark says: offsets mean nothing without the epoch of their log."""
+    return f"{epoch} {upto}"
+
+
+def read_trim_mark(path: Path, epoch: str) -> int:
+    """Return the offset up to which a log may be trimmed, 0 where nothing was said of this epoch.
+
+    A log that took a damaged one's place starts at offset 1 again: the old log's mark would trim
+    what the lake has never seen.
+    """
     try:
-        text = path.read_text()
+        said, _, upto = path.read_text().partition(" ")
     except FileNotFoundError:
         return 0
-    return int(text) if text.isdigit() else 0
+    return int(upto) if said == epoch and upto.isdecimal() and upto.isascii() else 0
 
 
 def await_contained(settings: Settings, seconds: float) -> None:

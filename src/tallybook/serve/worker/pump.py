@@ -14,7 +14,7 @@ from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database, sqlite_url
 from tallybook.adapters.sqlite.event_log import SqliteEventLog
 from tallybook.kernel.errors import Corrupt, TallybookError, Unavailable
-from tallybook.serve.worker.pipeline import events_dir, partition_numbers, trim_mark
+from tallybook.serve.worker.pipeline import events_dir, mark_text, partition_numbers, trim_mark
 from tallybook.settings import Settings
 from tallybook.store.flow import Pumped, catch_up, next_columns, pump_once
 from tallybook.store.ports import LogPosition
@@ -131,7 +131,7 @@ class Pump:
                 self._leave_out(position, error)
                 continue
             path = trim_mark(self._settings.log_dir, position.partition)
-            _replace(path, str(upto).encode())
+            _replace(path, mark_text(position.epoch, upto).encode())
 
     def _close_replaced(self) -> None:
         """Close logs whose file was put aside, so that the one in its place is opened."""
