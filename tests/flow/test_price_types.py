@@ -1,4 +1,4 @@
-"""Stories of billing with prices that need more than a total: by dimension, by event, at the end."""
+"""Stories of prices that need more than a total: by dimension, by event, at the end."""
 
 import pytest
 

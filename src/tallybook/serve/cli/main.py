@@ -19,6 +19,7 @@ COMMANDS = {
     "edge": ("edge:edge", "Run the agent that collects usage."),
     "ingest": ("ingest:ingest", "Send a file of events or log lines."),
     "apply": ("catalog:apply", "Apply catalog.toml: meters, customers, plans, subscriptions."),
+    "price": ("price:price", "Calculate what a quantity or events cost under a price."),
     "usage": ("usage:usage", "Show what a meter measured."),
     "bill": ("billing:bill", "Make invoices for a month, or for what is open until now."),
     "invoice": ("billing:invoice", "List, show, explain and verify invoices."),

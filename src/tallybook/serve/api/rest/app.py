@@ -17,13 +17,23 @@ from tallybook.kernel.errors import TallybookError
 from tallybook.serve.api.common.access import grant_of, guard
 from tallybook.serve.api.common.problem import answer_bug, answer_http, answer_tallybook
 from tallybook.serve.api.gate import Gate
-from tallybook.serve.api.rest import catalog, events, invoices, quarantine, runs, system, usage
+from tallybook.serve.api.rest import (
+    catalog,
+    events,
+    invoices,
+    prices,
+    quarantine,
+    runs,
+    system,
+    usage,
+)
 from tallybook.serve.api.rest.quarantine import Accepts
 
 BASE = "/api/v1"
 
 API_ROUTES: list[ControllerRouterHandler] = [
     *catalog.ROUTES,
+    prices.calculate_price,
     usage.query_meter,
     events.list_events,
     quarantine.Quarantine,

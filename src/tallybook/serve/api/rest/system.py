@@ -17,6 +17,7 @@ from tallybook.serve.api.common.access import ADMIN, OPEN, READ
 from tallybook.serve.api.gate import SCOPES, Grant
 from tallybook.serve.api.rest.ingest_doc import with_ingest
 from tallybook.serve.api.rest.metrics import exposition
+from tallybook.serve.api.rest.prices import with_question
 from tallybook.serve.supervisor.folder import KEY_PREFIX, ServerInfo, read_info
 from tallybook.serve.worker.pipeline import Lag, lag
 
@@ -169,6 +170,5 @@ def metrics(world: World) -> Response[bytes]:
 def openapi(request: "Request[Any, Any, Any]") -> Response[bytes]:
     """Describe this API: OpenAPI 3.1."""
     found: OpenAPI = request.app.openapi_schema
-    return Response(
-        msgspec.json.encode(with_ingest(found.to_schema())), media_type="application/json"
-    )
+    described = with_question(with_ingest(found.to_schema()))
+    return Response(msgspec.json.encode(described), media_type="application/json")
