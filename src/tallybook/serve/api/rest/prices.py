@@ -23,7 +23,7 @@ def with_question(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the API's description with the calculator's body, every type of price spelled out."""
     shapes, parts = msgspec.json.schema_components(
         (PriceQuestion, Price),
-        schema_hook=lambda _: {},  # the price itself is put in below
+        schema_hook=lambda _: {"type": "object"},  # the price itself is put in below
         ref_template="#/components/schemas/{name}",
     )
     properties = parts["PriceQuestion"]["properties"]
