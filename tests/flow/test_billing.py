@@ -12,7 +12,7 @@ from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.invoice.audit.verify import explain, verify, verify_all
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import preview
-from tallybook.kernel.errors import Invalid
+from tallybook.kernel.errors import Conflict, Invalid
 from tests.support.billing_world import TENANT, World, at
 
 CATALOG = """
@@ -306,6 +306,31 @@ def test_months_are_those_of_the_customers_zone(world: World) -> None:
     world.bill("2026-06")
     assert [line[:2] for line in figures(world)] == [("1", "1.00"), ("1", "1.00")]
     assert world.invoices()[1].lines[0].period_start == "2026-05-31T18:30:00Z"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (('customer = "acme"', 'customer = "beta"'), "acme's for good"),
+        (('"USD"', '"EUR"'), "pays in USD for good"),
+    ],
+)
+def test_what_one_paid_is_never_given_back_to_another(
+    world: World, change: tuple[str, str], why: str
+) -> None:
+    """Billed periods stay their customer's, in the currency they were billed in."""
+    other = '[[customers]]\nkey = "beta"\ncurrency = "USD"\nsubjects = ["b"]\n'
+    world.apply(CATALOG + other)
+    use(world, 5, "2026-05-15")
+    world.bill("2026-05")
+    with pytest.raises(Conflict, match=why):
+        world.apply((CATALOG + other).replace('key = "web"', 'key = "web2"').replace(*change))
+    use(world, 1, "2026-05-16")
+    world.bill("2026-06")
+    assert [(i.customer_key, i.currency, i.total) for i in world.invoices()] == [
+        ("acme", "USD", "5.00"),
+        ("acme", "USD", "1.00"),
+    ]
 
 
 def test_verify_names_what_differs(world: World) -> None:

@@ -180,8 +180,28 @@ def _joined(versions: tuple[_Versioned, ...], entry: _Versioned) -> tuple[_Versi
     return tuple(joined)
 
 
-def check_versions(catalog: Catalog, entries: Iterable[Entry]) -> None:
-    """Refuse to give a stored version of a meter or plan another meaning; raises Conflict."""
+def check_stored(catalog: Catalog, entries: Iterable[Entry]) -> None:
+    """Refuse to give what is stored another meaning, by which it was billed; raises Conflict.
+
+    A subscription's billed periods are its customer's, in the customer's currency: under another
+    customer, or in another currency, a late event would correct what somebody else paid.
+    """
+    for entry in entries:
+        if isinstance(entry, Subscription):
+            known = catalog.subscriptions.get(entry.key)
+            if known is not None and known.customer != entry.customer:
+                message = f"subscription {entry.key} is customer {known.customer}'s for good"
+                raise Conflict(f"{message}; end it and make another one", field="customer")
+        if isinstance(entry, Customer):
+            payer = catalog.customers.get(entry.key)
+            if payer is not None and payer.currency != entry.currency:
+                message = f"customer {entry.key} pays in {payer.currency} for good"
+                raise Conflict(f"{message}; make another customer", field="currency")
+    _check_versions(catalog, entries)
+
+
+def _check_versions(catalog: Catalog, entries: Iterable[Entry]) -> None:
+    """Refuse to give a stored version of a meter or plan another meaning."""
     for entry in entries:
         if isinstance(entry, Meter):
             changed = any(

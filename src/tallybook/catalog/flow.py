@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tallybook.catalog.catalog import Entry, check_references, with_entries
+from tallybook.catalog.catalog import Entry, check_references, check_stored, with_entries
 from tallybook.catalog.change import Change, change_of, difference
 from tallybook.catalog.document import CatalogDocument
 from tallybook.catalog.ports import CatalogStore
@@ -54,6 +54,7 @@ def put(store: CatalogStore, tenant: str, entries: Sequence[Entry]) -> list[Chan
     catalog = store.load(tenant)
     changes = [c for entry in entries if (c := change_of(catalog, entry)) is not None]
     written = [change.entry for change in changes]
+    check_stored(catalog, written)
     check_references(with_entries(catalog, written))
     if written:
         store.write(tenant, written, catalog.version)
@@ -65,5 +66,7 @@ def _decided(
 ) -> tuple[list[Change], int]:
     catalog = store.load(tenant)
     changes = difference(catalog, document, prune=prune)
-    check_references(with_entries(catalog, (change.entry for change in changes)))
+    written = [change.entry for change in changes]
+    check_stored(catalog, written)
+    check_references(with_entries(catalog, written))
     return changes, catalog.version

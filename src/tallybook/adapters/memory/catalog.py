@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tallybook.catalog.catalog import Catalog, Entry, check_versions, with_entries
+from tallybook.catalog.catalog import Catalog, Entry, check_stored, with_entries
 from tallybook.kernel.errors import Conflict
 
 
@@ -30,7 +30,7 @@ class MemoryCatalog:
         if expected not in {None, self._version}:
             raise Conflict("the catalog was changed meanwhile; load it and decide again")
         catalog = self.load(tenant)
-        check_versions(catalog, entries)
+        check_stored(catalog, entries)
         self._tenants[tenant] = with_entries(catalog, entries)
         self._version += 1
         return self._version

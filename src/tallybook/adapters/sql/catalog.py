@@ -40,7 +40,7 @@ from tallybook.catalog.catalog import (
     Catalog,
     Entry,
     Kind,
-    check_versions,
+    check_stored,
     entry_key,
     entry_kind,
     with_entries,
@@ -124,7 +124,7 @@ class SqlCatalog:
             known = self._loaded.get(tenant)
             fresh = known is not None and known.version == version
             stored = known if known and fresh else _load(connection, tenant, version)
-            check_versions(stored, entries)
+            check_stored(stored, entries)
             _store(connection, tenant, stored, entries)
             moved = version + 1
             connection.execute(_VERSION.update().values(version=moved))
