@@ -175,7 +175,7 @@ def test_a_key_does_what_its_scopes_say(server: Server, billed: str) -> None:
 
 def test_an_idempotency_key_gives_the_first_answer_again(server: Server) -> None:
     headers = {**AUTH, "Idempotency-Key": "one"}
-    url, body = server.url + "/api/v1/keys", {"name": "once", "scopes": ["read"]}
+    url, body = server.url + "/api/v1/customers", {"key": "once", "currency": "USD"}
     first = httpx2.post(url, json=body, headers=headers)
     assert first.status_code == 201
     again = httpx2.post(url, json=body, headers=headers)

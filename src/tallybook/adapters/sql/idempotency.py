@@ -29,7 +29,7 @@ ANSWERS = Table(
     Column("body", LargeBinary),
     Column("created_us", BigInteger, nullable=False, index=True),
 )
-"""Remembered answers. digest: SHA-256 of method, path and body. status, content_type, body: the
+"""Remembered answers. digest: SHA-256 of API key, path and body. status, content_type, body: the
 first answer, NULL while it is being made. created_us: microseconds UTC."""
 
 STALE_US = 60 * 1_000_000

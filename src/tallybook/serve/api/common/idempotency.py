@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+import msgspec
 from anyio.to_thread import run_sync
 
 from tallybook.adapters.sql.idempotency import Remembered
@@ -24,6 +25,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEADER = b"idempotency-key"
+KEYS_PATH = "/api/v1/keys"
+"""Its answers carry a secret, which is never stored (DECISIONS 32)."""
 KEY_CHARS_MAX = 255
 
 
@@ -63,7 +66,7 @@ class Idempotent:
         authorization = headers.get(b"authorization", b"").decode("latin-1")
         grant = self._gate.check(authorization, "read")
         body = await read_body(receive, self._world.settings.server.body_bytes_max)
-        digest = _digest(scope, body)
+        digest = _digest(scope, body, grant.key_id)
         tenant, now = grant.tenant, self._world.clock.now_us()
         known = await run_sync(self._world.answers.begin, tenant, key, digest, now)
         if known is not None:
@@ -76,7 +79,8 @@ class Idempotent:
             if answer is None or answer.status >= 400:
                 await run_sync(self._world.answers.release, tenant, key)
         if answer.status < 400:
-            await run_sync(self._world.answers.finish, tenant, key, answer)
+            kept = _without_secret(answer) if scope["path"].startswith(KEYS_PATH) else answer
+            await run_sync(self._world.answers.finish, tenant, key, kept)
 
     async def _capture(self, scope: Scope, body: bytes, send: Send) -> Remembered:
         """Run the application on a body already read; keep a copy of what it answers."""
@@ -102,9 +106,17 @@ class Idempotent:
         return Remembered(int(start["status"]), kind.decode("latin-1"), b"".join(parts))
 
 
-def _digest(scope: Scope, body: bytes) -> str:
+def _without_secret(answer: Remembered) -> Remembered:
+    """Return the answer that made a key, without the key's text."""
+    said = msgspec.json.decode(answer.body, type=dict[str, msgspec.Raw])
+    said.pop("key", None)
+    return msgspec.structs.replace(answer, body=msgspec.json.encode(said))
+
+
+def _digest(scope: Scope, body: bytes, key_id: str) -> str:
+    """Return the hash of a request; one API key never hears the answer that another was given."""
     digest = hashlib.sha256()
-    for part in (scope["path"].encode(), scope.get("query_string", b""), body):
+    for part in (key_id.encode(), scope["path"].encode(), scope.get("query_string", b""), body):
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
 
