@@ -106,6 +106,16 @@ def test_a_session_lives_as_long_as_cookie_and_key(keys: SqlKeys) -> None:
     assert read_cookie(SECRET, gate, cookie, 1) is None
 
 
+def test_signatures_beyond_ascii_are_no_bug(keys: SqlKeys) -> None:
+    gate = Gate(keys, SECRET)
+    cookie = new_cookie(SECRET, gate.check("Bearer tb_boss", "read"), 0)
+    assert read_cookie(SECRET, gate, cookie.partition(".")[0] + ".\xe9", 0) is None
+    session = read_cookie(SECRET, gate, cookie, 0)
+    assert session is not None
+    with pytest.raises(Forbidden):
+        check_form(session, "\xe9")
+
+
 @pytest.mark.parametrize("origin", [None, "http://host:80", "https://host:80"])
 def test_forms_of_this_server_pass(origin: str | None) -> None:
     check_origin(origin, "host:80")

@@ -36,6 +36,11 @@ def _sign(secret: bytes, purpose: bytes, text: str) -> str:
     return hmac.digest(secret, purpose + text.encode(), "sha256").hex()
 
 
+def _same(ours: str, sent: str) -> bool:
+    """Compare in constant time whatever was sent; `compare_digest` fails on texts beyond ASCII."""
+    return hmac.compare_digest(ours.encode(), sent.encode("utf-8", "surrogatepass"))
+
+
 def new_cookie(secret: bytes, grant: Grant, now_us: int) -> str:
     """Return the cookie of a session that starts now."""
     place = msgspec.json.encode([grant.key_id, now_us // 1_000_000 + LIFE_SECONDS])
@@ -46,7 +51,7 @@ def new_cookie(secret: bytes, grant: Grant, now_us: int) -> str:
 def read_cookie(secret: bytes, gate: Gate, cookie: str | None, now_us: int) -> Session | None:
     """Return the session of a cookie; None where it is forged, over, or its key revoked."""
     text, _, signature = (cookie or "").partition(".")
-    if not hmac.compare_digest(_sign(secret, _PURPOSE, text), signature):
+    if not _same(_sign(secret, _PURPOSE, text), signature):
         return None
     try:
         decoded = base64.urlsafe_b64decode(text)
@@ -59,7 +64,7 @@ def read_cookie(secret: bytes, gate: Gate, cookie: str | None, now_us: int) -> S
 
 def check_form(session: Session, token: str) -> None:
     """Refuse a form that did not come from a page of this session; raises Forbidden."""
-    if not hmac.compare_digest(session.form_token, token):
+    if not _same(session.form_token, token):
         raise Forbidden("this form is too old; load the page again", code="stale-form")
 
 
