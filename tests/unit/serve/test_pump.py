@@ -5,8 +5,11 @@ import shutil
 
 import pytest
 
+from tallybook.adapters.duckdb.source import arrow
 from tallybook.adapters.sqlite.event_log import SqliteEventLog
+from tallybook.catalog.meter import MeterSpec, check_meter
 from tallybook.kernel.errors import Corrupt, Unavailable
+from tallybook.meter.sql import Sql
 from tallybook.meter.usage import Counters
 from tallybook.serve.api.partition import put_aside, take
 from tallybook.serve.worker import pump as pumping
@@ -241,6 +244,28 @@ def test_a_mark_of_a_damaged_log_trims_nothing_of_the_one_in_its_place(settings,
     assert counted(pump).accepted == 6
     pump.say_what_may_go()
     assert marked(settings, 0) == 1
+
+
+def test_a_meter_that_cannot_be_rolled_up_holds_up_nothing_else(settings, pump, monkeypatch):
+    """A sum past 38 digits, which any sender can make, must not end the keeper of the lake."""
+    keeper = LakeKeeper(settings)
+    meters = [
+        check_meter(MeterSpec(key=key, event_type="t", aggregation="SUM", value="$.v"))
+        for key in ("bad", "good")
+    ]
+    monkeypatch.setattr(keeper._catalog, "all_meters", lambda: [("default", m) for m in meters])
+    tried = []
+
+    def build(tenant, meter):
+        tried.append(meter.key)
+        if meter.key == "bad":
+            past = "SELECT sum(CAST('9e25' AS DECIMAL(38,12))) FROM range(2)"
+            arrow(keeper.reader.source.cursor(), Sql(past))
+        return False
+
+    monkeypatch.setattr(keeper.reader.rollups, "build", build)
+    keeper.round()
+    assert tried == ["bad", "good"]
 
 
 def test_trim_marks_that_say_nothing(tmp_path):

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tallybook.adapters.duckdb.lake_files import of_commits
-from tallybook.adapters.duckdb.source import LakeSource
+from tallybook.adapters.duckdb.source import LakeSource, arrow
 from tallybook.catalog.meter import Meter
 from tallybook.kernel.errors import Unavailable
 from tallybook.kernel.ids import derived_id
-from tallybook.meter.sql import rollup_of_events, rollup_of_rollups
+from tallybook.meter.sql import Sql, rollup_of_events, rollup_of_rollups
 
 FANOUT = 8
 COMMITS_MAX = 2_000
@@ -83,7 +83,7 @@ class Rollups:
             raw = self._source.relation(cursor, wanted, meter.columns(), "rolling")
             sql = rollup_of_events(meter, tenant, first, last)
             text = sql.text.replace("WITH p AS", f"WITH src AS ({raw.text}), p AS", 1)
-            table = cursor.sql(text, params=[*raw.params, *sql.params]).to_arrow_table()
+            table = arrow(cursor, Sql(text, [*raw.params, *sql.params]))
         finally:
             cursor.close()
         self._write(tenant, meter, first, last, table)
@@ -102,7 +102,7 @@ class Rollups:
         try:
             parts = [pq.read_table(r.path, partitioning=None) for r in tail]
             cursor.register("rolled", pa.concat_tables(parts))
-            table = cursor.sql(rollup_of_rollups(meter).text).to_arrow_table()
+            table = arrow(cursor, rollup_of_rollups(meter))
         finally:
             cursor.close()
         self._write(tenant, meter, tail[0].first, tail[-1].last, table)

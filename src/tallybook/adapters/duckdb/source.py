@@ -134,6 +134,17 @@ def run(cursor: duckdb.DuckDBPyConnection, sql: Sql) -> list[tuple[object, ...]]
     return cursor.fetchall()
 
 
+def arrow(cursor: duckdb.DuckDBPyConnection, sql: Sql) -> pa.Table:
+    """Return the rows of a statement as a table; engine failures become Unavailable."""
+    try:
+        found: pa.Table = cursor.sql(sql.text, params=sql.params).to_arrow_table()
+    except duckdb.IOException as error:
+        raise Replaced(f"lake: {error}") from error
+    except duckdb.Error as error:
+        raise Unavailable(f"query engine: {error}") from error
+    return found
+
+
 def execute(cursor: duckdb.DuckDBPyConnection, sql: Sql) -> None:
     """Run a statement; its rows are then fetched from the cursor."""
     try:

@@ -13,7 +13,8 @@ from tallybook.adapters.delta.event_table import DeltaEventTable
 from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database, sqlite_url
-from tallybook.kernel.errors import Corrupt
+from tallybook.catalog.meter import Meter
+from tallybook.kernel.errors import Corrupt, Unavailable
 from tallybook.serve.api.partition import take
 from tallybook.serve.worker.pipeline import (
     events_dir,
@@ -58,11 +59,22 @@ class LakeKeeper:
             self.tidy(self._settings.retention.vacuum_hours)
 
     def roll_up(self) -> None:
-        """Bring the roll-ups of every meter version nearer to the lake's head."""
+        """Bring the roll-ups of every meter version nearer to the lake's head.
+
+        One that cannot be rolled up (values whose sum has more than 38 digits, too little memory)
+        is told, and holds up neither the others nor the rest of the round.
+        """
         for tenant, meter in self._catalog.all_meters():
-            for _ in range(STEPS_MAX):
-                if not self.reader.rollups.build(tenant, meter):
-                    break
+            try:
+                self._roll_up(tenant, meter)
+            except Unavailable as error:
+                log = structlog.get_logger("lake").bind(tenant=tenant, meter=meter.key)
+                log.warning("lake.roll_up_put_off", version=meter.version, error=error.message)
+
+    def _roll_up(self, tenant: str, meter: Meter) -> None:
+        for _ in range(STEPS_MAX):
+            if not self.reader.rollups.build(tenant, meter):
+                break
 
     def compact(self) -> bool:
         """Merge one run of small files; whether there was one."""
