@@ -21,6 +21,11 @@ def cases(system: str, *areas: str) -> list[Case]:
     return [case for case in found if case["area"] in areas]
 
 
+def identity(case: Case) -> str:
+    """Return the name of a case, for test ids."""
+    return str(case["id"])
+
+
 def require() -> None:
     """Skip with a reason where the cases are absent; in CI that is a failure."""
     if not FOLDER.exists():

@@ -1,0 +1,45 @@
+"""Every case of a price is replayed, or stands with its reason on the list of differences."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.golden import test_prices_killbill as killbill
+from tests.golden import test_prices_lago as lago
+from tests.golden import test_prices_openmeter as openmeter
+from tests.golden.vectors import cases, require
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "algorithms" / "differences.md"
+AREAS = {
+    "openmeter": openmeter.AREAS,
+    "lago": (
+        *(f"charge_model.{name}" for name in (
+            "standard", "standard.pricing_unit", "graduated", "graduated_percentage", "volume",
+            "package", "percentage", "percentage.min_max", "percentage.instant",
+            "percentage.sequence", "dynamic", "dynamic.sequence", "dynamic.aggregation",
+        )),
+        "aggregation.rounding", "aggregation.sum.rounding",
+        "spending_minimum", "spending_minimum.termination", "spending_minimum.filters",
+        "filter.most_specific_wins",
+        "pay_in_advance.count.standard", "pay_in_advance.sum.package",
+    ),
+    "killbill": (
+        "usage.consumable.ALL_TIERS", "usage.consumable.TOP_TIER", "usage.consumable.multi_unit",
+        "usage.consumable.incremental", "usage.rounding", "usage.capacity",
+        "usage.capacity.scenario", "usage.zero", "usage.scenario",
+    ),
+}  # fmt: skip
+MODULES = {"openmeter": openmeter, "lago": lago, "killbill": killbill}
+
+
+@pytest.mark.parametrize("system", AREAS)
+def test_every_case_of_a_price_is_replayed_or_listed(system: str) -> None:
+    require()
+    page = PAGE.read_text(encoding="utf-8")
+    replayed = MODULES[system].REPLAYED - set(getattr(MODULES[system], "DIFFERENT", {}))
+    known = {case["id"] for case in cases(system, *AREAS[system])}
+    assert len(known) > 15
+    missing = [name for name in sorted(known - replayed) if f"`{name}`" not in page]
+    assert missing == []
+    listed = [name for name in sorted(known & replayed) if f"`{name}`" in page]
+    assert listed == [], "these are equal; the list is of differences"
