@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from tallybook.transport.columns import ROUNDED, ColumnSet, typed_arrays
-from tallybook.transport.identity import hashes_array, identities, keys_array, row_hashes
+from tallybook.transport.identity import UNSENT, Keys, identities, keys_array, row_hashes
 from tallybook.transport.shape import Cell
 
 _FIELDS: "list[pa.Field[Any]]" = [
@@ -82,7 +82,8 @@ class Rows:
         flags = np.zeros(len(self), dtype=np.int32)
         flags[list(rounded)] = ROUNDED
         digests = self._identities()
-        keys = keys_array(digests).view(np.int64)
+        identified = keys_array(digests)
+        keys = identified.view(np.int64)
         arrays: list[pa.Array[Any]] = [
             pa.array(self.tenants, pa.string()),
             pa.array(self.sources, pa.string()),
@@ -97,7 +98,7 @@ class Rows:
             pa.array(flags),
             pa.array(np.ascontiguousarray(keys[:, 0])),
             pa.array(np.ascontiguousarray(keys[:, 1])),
-            pa.array(self._row_hashes(digests)),
+            pa.array(self._row_hashes(identified)),
         ]
         return pa.RecordBatch.from_arrays(arrays + typed, schema=batch_schema(self.columns))
 
@@ -105,17 +106,15 @@ class Rows:
         bad = [problem is not None for problem in self.problems]
         return identities(self.tenants, self.sources, self.ids, bad)
 
-    def _row_hashes(self, digests: Sequence[bytes]) -> "np.typing.NDArray[np.int64]":
-        sent: Sequence[int | None] = self.times
+    def _row_hashes(self, keys: Keys) -> "np.typing.NDArray[np.int64]":
+        sent = np.array(self.times, dtype=np.int64)
         if any(self.stamped):
-            stamps = zip(self.times, self.stamped, strict=True)
-            sent = [None if stamped else time for time, stamped in stamps]
-        rest: Sequence[bytes] = self.datas
+            sent[np.array(self.stamped)] = UNSENT
+        rests: Sequence[bytes] = self.datas
         if any(self.exts):
             both = zip(self.exts, self.datas, strict=True)
-            rest = [data if ext is None else ext.encode() + data for ext, data in both]
-        contents = zip(digests, self.types, self.subjects, sent, rest, strict=True)
-        return hashes_array(row_hashes(contents))
+            rests = [data if ext is None else ext.encode() + data for ext, data in both]
+        return row_hashes(keys, self.types, self.subjects, sent, rests)
 
 
 def batch_schema(columns: ColumnSet) -> pa.Schema:

@@ -15,7 +15,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import DeltaError
 
 from tallybook.kernel.errors import Conflict, Corrupt, Unavailable
@@ -28,7 +35,14 @@ from tallybook.transport.identity import Keys
 
 _SEQ = "tallybook/commit_seq"
 _COUNTS = ("received", "accepted", "duplicate", "quarantined", "id_conflict")
-_WRITER = WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=200_000)
+_UNIQUE = ("id", "data", "time_us", "id_hi", "id_lo", "row_hash")
+"""Columns whose values hardly repeat: a dictionary of them costs time and space."""
+_WRITER = WriterProperties(
+    compression="ZSTD",
+    compression_level=1,
+    max_row_group_size=200_000,
+    column_properties={name: ColumnProperties(dictionary_enabled=False) for name in _UNIQUE},
+)
 _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 1 days",
     "delta.deletedFileRetentionDuration": "interval 1 hours",

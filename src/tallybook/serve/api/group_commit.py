@@ -19,6 +19,9 @@ from tallybook.transport.rows import Rows
 
 ROW_EVENTS_MAX = 20_000
 """Most events of one log row, but for a single request that has more."""
+ALONE_EVENTS_MIN = 200
+"""A request with so many events becomes a log row of its own, encoded where it was read: its objects
+are in that processor's cache, and they never cross to another thread."""
 WAITING_EVENTS_MAX = 400_000
 """With more than this waiting, new requests are told to come back: memory stays bounded."""
 TRIM_SECONDS = 2.0
@@ -44,7 +47,7 @@ class GroupCommit:
         self._log = log
         self._notify = notify
         self._trim_mark = trim_mark
-        self._waiting: list[tuple[Rows, object]] = []
+        self._waiting: list[tuple[Rows | Batch, object]] = []
         self._events = 0
         self._closing = False
         self._wake = threading.Condition()
@@ -57,12 +60,14 @@ class GroupCommit:
         Raises:
             Unavailable: too much is waiting already, or the process is stopping.
         """
+        alone = len(rows) >= ALONE_EVENTS_MIN
+        work = Batch(len(rows), encode(rows)) if alone else rows
         with self._wake:
             if self._closing or self._events + len(rows) > max(WAITING_EVENTS_MAX, len(rows)):
                 raise Unavailable(
                     "the log is busy; send the same events again", retry_after_seconds=1
                 )
-            self._waiting.append((rows, token))
+            self._waiting.append((work, token))
             self._events += len(rows)
             self._wake.notify()
 
@@ -93,12 +98,10 @@ class GroupCommit:
             if self._closing and not self._waiting:
                 return
 
-    def _flush(self, taken: list[tuple[Rows, object]]) -> None:
+    def _flush(self, taken: list[tuple[Rows | Batch, object]]) -> None:
         failure: TallybookError | None = None
         try:
-            self._log.append(
-                [Batch(len(rows), encode(rows)) for rows in merged(r for r, _ in taken)]
-            )
+            self._log.append(batches(work for work, _ in taken))
         except TallybookError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  (whoever waits must hear of it; then it is fatal)
@@ -114,6 +117,18 @@ class GroupCommit:
                 self._log.trim(upto)
         except TallybookError as error:
             structlog.get_logger("log").warning("log.trim_failed", error=str(error))
+
+
+def batches(works: Iterable[Rows | Batch]) -> list[Batch]:
+    """Return the log rows of many requests: large ones as they are, small ones together."""
+    whole: list[Batch] = []
+    small: list[Rows] = []
+    for work in works:
+        if isinstance(work, Batch):
+            whole.append(work)
+        else:
+            small.append(work)
+    return whole + [Batch(len(rows), encode(rows)) for rows in merged(small)]
 
 
 def merged(parts: Iterable[Rows]) -> list[Rows]:
