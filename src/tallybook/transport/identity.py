@@ -64,14 +64,16 @@ def row_hashes(
 
     Cost: one hash call an event; everything else is vectorised.
     """
-    pairs = list(zip(kinds, subjects, strict=True))
-    heads = {pair: xxhash.xxh3_64_intdigest(_head(*pair)) for pair in set(pairs)}
-    count = len(pairs)
+    digest = xxhash.xxh3_64_intdigest
+    by_kind = {kind: digest(kind.encode()) for kind in set(kinds)}
+    whose = (NOBODY if subject is None else digest(subject.encode()) for subject in subjects)
+    count = len(kinds)
     mixed = _mix(keys[:, 0] ^ _mix(keys[:, 1]))
     for part in (
-        np.fromiter(map(heads.__getitem__, pairs), np.uint64, count),
+        np.fromiter(map(by_kind.__getitem__, kinds), np.uint64, count),
+        np.fromiter(whose, np.uint64, count),
         sent.view(np.uint64),
-        np.fromiter(map(xxhash.xxh3_64_intdigest, rests), np.uint64, count),
+        np.fromiter(map(digest, rests), np.uint64, count),
     ):
         mixed = _mix(mixed + part)
     return (mixed >> np.uint64(1)).astype(np.int64)
@@ -79,11 +81,8 @@ def row_hashes(
 
 UNSENT = -(1 << 63)
 """Stands for the time of an event that was sent without one."""
-
-
-def _head(kind: str, subject: str | None) -> bytes:
-    who = "" if subject is None else f"{len(subject)}:{subject}"
-    return f"{len(kind)}:{kind}|{who}".encode()
+NOBODY = 1
+"""Stands for the subject of an event that has none."""
 
 
 def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

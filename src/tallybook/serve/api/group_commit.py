@@ -20,8 +20,8 @@ from tallybook.transport.rows import Rows
 ROW_EVENTS_MAX = 20_000
 """Most events of one log row, but for a single request that has more."""
 ALONE_EVENTS_MIN = 200
-"""A request with so many events becomes a log row of its own, encoded where it was read: its objects
-are in that processor's cache, and they never cross to another thread."""
+"""A request with so many events becomes a log row of its own, encoded where it was read: its
+objects are in that processor's cache, and they never cross to another thread."""
 WAITING_EVENTS_MAX = 400_000
 """With more than this waiting, new requests are told to come back: memory stays bounded."""
 TRIM_SECONDS = 2.0
