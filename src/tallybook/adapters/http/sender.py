@@ -5,6 +5,7 @@ never holds the others up.
 """
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
 import msgspec
 import zstandard
@@ -12,7 +13,7 @@ import zstandard
 from tallybook.adapters.http.client import Client, decoded
 from tallybook.collect.ports import Receipt
 from tallybook.collect.spool import joined, parted
-from tallybook.kernel.errors import Corrupt
+from tallybook.kernel.errors import Corrupt, Unavailable
 from tallybook.kernel.limits import REQUEST_BYTES_MAX
 
 EVENTS_PATH = "/api/v1/events"
@@ -69,11 +70,20 @@ class HttpEventSender:
         self._client = client
 
     def send(self, payload: bytes, events: int) -> Receipt:
-        """Send one batch; on return the server has it on stable storage."""
+        """Send one batch; on return the server has it on stable storage.
+
+        Raises:
+            Unavailable: also where a 2xx does not account for every event: a proxy or a sign-in
+                page answered, not the server, and the batch must stay in the spool.
+        """
         answer = self._client.raw(
             "POST", EVENTS_PATH, content=payload, headers=_HEADERS, params={"partial": "true"}
         )
-        if not answer.content:  # 204: everything was stored
+        if answer.status == HTTPStatus.NO_CONTENT:  # everything was stored
             return Receipt(stored=events)
         said = decoded(answer.content, _PartialAnswer)
-        return Receipt(stored=said.stored, quarantined=len(said.quarantined))
+        receipt = Receipt(stored=said.stored, quarantined=len(said.quarantined))
+        if receipt.stored + receipt.quarantined != events:
+            message = f"the answer accounts for {receipt.stored} + {receipt.quarantined} events"
+            raise Unavailable(f"{message} of {events}; is something else at this address?")
+        return receipt
