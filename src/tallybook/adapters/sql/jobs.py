@@ -123,6 +123,10 @@ class SqlJobs:
         self._set(job, now_us, values)
         return self.get(job.tenant, job.id)
 
+    def put_back(self, job: Job, now_us: int) -> None:
+        """Do not count this start: it was not ended by the job, it waits for disk or database."""
+        self._set(job, now_us, {"attempts": job.attempts - 1})
+
     def advance(self, job: Job, finished: int, total: int | None, now_us: int) -> None:
         """Record how far a job is."""
         self._set(job, now_us, {"finished": finished, "total": total})

@@ -72,6 +72,7 @@ def _run(world: World, job: Job, work: Mapping[str, Work]) -> None:
             raise Missing(f"no such kind of job: {job.kind}", code="unknown-job")
         result = work[job.kind](world, job, _advance(world, job))
     except Unavailable:
+        world.jobs.put_back(job, world.clock.now_us())
         raise
     except TallybookError as error:
         log.warning("jobs.failed", code=error.code, error=error.message)
