@@ -22,6 +22,8 @@ from tallybook.transport.ports import EventLog, LogRow
 
 READ_ROWS_MAX = 64
 COMMIT_EVENTS_MAX = 400_000
+COMMIT_BYTES_MAX = 256 * 1024 * 1024
+"""Of unpacked columns; a step needs a small multiple of it as memory, however large events are."""
 
 
 class Pumped(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,22 +127,24 @@ def _read(
     tables: list[pa.Table] = []
     offsets: dict[LogPosition, int] = {}
     more = False
-    share = max(1, COMMIT_EVENTS_MAX // max(1, len(partitions)))
+    parts = max(1, len(partitions))
     for position, read in partitions.items():
-        events, at = 0, table.offset(position)
-        while events < share:
+        events, size, full, at = 0, 0, False, table.offset(position)
+        while not full:
             rows = read(at)
             for row in rows:
                 if row.payload is None and park is not None:
                     park(position, row)
                 tables.append(read_row(row, position, columns))
+                at = offsets[position] = row.offset
                 events += row.events
-            if rows:
-                at = offsets[position] = rows[-1].offset
+                size += tables[-1].nbytes
+                full = events * parts >= COMMIT_EVENTS_MAX or size * parts >= COMMIT_BYTES_MAX
+                if full:
+                    break
             if len(rows) < READ_ROWS_MAX:
                 break
-        else:
-            more = True
+        more = more or full
     return tables, offsets, more
 
 

@@ -23,6 +23,7 @@ from tallybook.serve.worker.pipeline import (
 )
 from tallybook.serve.worker.pump import Pump
 from tallybook.settings import RetentionSettings, Settings
+from tallybook.store import flow
 from tallybook.transport.accept import AcceptLimits, accept
 from tallybook.transport.codec import encode
 from tallybook.transport.columns import ColumnSet
@@ -266,6 +267,18 @@ def test_a_meter_that_cannot_be_rolled_up_holds_up_nothing_else(settings, pump, 
     monkeypatch.setattr(keeper.reader.rollups, "build", build)
     keeper.round()
     assert tried == ["bad", "good"]
+
+
+def test_a_step_is_bounded_by_bytes_however_few_the_events(settings, pump, monkeypatch):
+    monkeypatch.setattr(flow, "COMMIT_BYTES_MAX", 10_000)
+    for number in (0, 1):
+        for i in range(5):
+            write(settings, number, [f"{number}-{i}-{j}" for j in range(20)])
+    steps = []
+    while (pumped := pump.step()) is not None:
+        steps.append((pumped.received, pumped.more))
+    assert steps == [(40, True)] * 5, "a row of each partition, then the next"
+    assert counted(pump) == Counters(received=200, accepted=200)
 
 
 def test_trim_marks_that_say_nothing(tmp_path):
