@@ -73,7 +73,7 @@ def parse_question(body: bytes | str) -> PriceQuestion:
     except msgspec.ValidationError as error:
         raise misread("", error) from error
     except msgspec.DecodeError as error:
-        raise Invalid(f"the question is not a JSON object: {error}", field="price") from error
+        raise Invalid(f"the question is not JSON: {error}", field="body") from error
 
 
 def calculate(question: PriceQuestion) -> PriceAnswer:

@@ -20,14 +20,11 @@ def graduated(tiers: Sequence[Tier | RateTier], quantity: Decimal) -> Iterator[P
 
 
 def volume(tiers: Sequence[Tier], quantity: Decimal) -> Iterator[Part]:
-    """Yield what the whole quantity costs in the tier it reaches."""
-    floor = ZERO
-    for number, tier in enumerate(tiers, 1):
-        if tier.up_to is None or quantity <= tier.up_to:
-            yield from _tier(tier, number, f"all units, {_range(floor, tier.up_to)}", quantity)
-            return
-        floor = tier.up_to
-    raise AssertionError("the last tier is open")
+    """Yield what the whole quantity costs in the tier it reaches; the last tier is open."""
+    number, floor = 1, ZERO
+    while (bound := tiers[number - 1].up_to) is not None and quantity > bound:
+        number, floor = number + 1, bound
+    yield from _tier(tiers[number - 1], number, f"all units, {_range(floor, bound)}", quantity)
 
 
 def _tier(tier: Tier | RateTier, number: int, where: str, quantity: Decimal) -> Iterator[Part]:

@@ -9,7 +9,6 @@ from typing import TypeVar, assert_never
 
 import msgspec
 
-from tallybook.catalog.meter import name_ok
 from tallybook.catalog.price.fields import (
     DECIMALS_MAX,
     amount,
@@ -44,6 +43,7 @@ TIERS_MAX = 100
 CELLS_MAX = 1000
 DIMENSIONS_MAX = 4
 FREE_EVENTS_MAX = 10**9
+UNIT_CHARS_MAX = 20
 
 _Tier = TypeVar("_Tier", Tier, RateTier)
 _Usage = TypeVar("_Usage", bound=Modified)
@@ -107,7 +107,9 @@ def _pricing_unit(raw: PricingUnit | None) -> PricingUnit | None:
         return None
     field = "price.pricing_unit"
     rate = positive(f"{field}.conversion_rate", raw.conversion_rate)
-    return PricingUnit(name=name_ok(f"{field}.name", raw.name), conversion_rate=rate)
+    if not raw.name.isalnum() or len(raw.name) > UNIT_CHARS_MAX:
+        raise refused(f"{field}.name", f"needs 1 to {UNIT_CHARS_MAX} letters or digits")
+    return PricingUnit(name=raw.name, conversion_rate=rate)
 
 
 def _tiers(tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:

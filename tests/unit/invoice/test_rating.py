@@ -1,0 +1,50 @@
+"""An item is rated with what its charge needs, for the part of the period that counts."""
+
+from decimal import Decimal
+
+from tallybook.catalog.plan import Charge
+from tallybook.catalog.price import parse_price
+from tallybook.invoice.manifest import Item, Position
+from tallybook.invoice.rating import NOTHING, Fact, rated_item
+from tallybook.kernel.timestamps import DAY_US
+
+MINIMUM = Charge(
+    key="c",
+    name="c",
+    meter="m",
+    price=parse_price({"type": "unit", "unit_amount": "1", "minimum_amount": "30"}),
+)
+FEE = Charge(key="c", name="c", price=parse_price({"type": "flat", "amount": "30"}))
+
+
+def item(end_day: int, until_day: int) -> Item:
+    """Return an item of a period of 30 days that starts on day 0."""
+    return Item(
+        position=Position("s", "c", 0), plan="p", plan_version=1, end_us=end_day * DAY_US,
+        full_start_us=0, full_end_us=30 * DAY_US, until_us=until_day * DAY_US,
+        meter=None, meter_version=None, adjustment=False,
+    )  # fmt: skip
+
+
+def amount(charge: Charge, end_day: int, until_day: int, used: int = 0) -> Decimal:
+    fact = Fact(Decimal(used), used, used) if used else NOTHING
+    return rated_item(item(end_day, until_day), charge, fact, "UTC").amount
+
+
+def test_a_minimum_is_of_the_part_of_a_period_that_is_over() -> None:
+    assert amount(MINIMUM, 30, 29, used=7) == 7
+    assert amount(MINIMUM, 30, 30, used=7) == 30
+    assert amount(MINIMUM, 10, 10, used=7) == 10
+    assert amount(MINIMUM, 10, 10, used=11) == 11
+
+
+def test_what_ended_before_it_began_costs_nothing() -> None:
+    assert amount(MINIMUM, 0, 0) == 0
+    assert amount(FEE, 0, 0) == 0
+    assert amount(FEE, 10, 10) == 10
+
+
+def test_a_price_of_events_without_events_costs_nothing() -> None:
+    raw = {"type": "percentage", "rate": "1", "fixed_amount": "2"}
+    charge = Charge(key="c", name="c", meter="m", price=parse_price(raw))
+    assert amount(charge, 30, 30) == 0
