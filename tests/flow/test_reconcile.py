@@ -137,3 +137,21 @@ def test_a_stored_period_is_plain_data() -> None:
     world.bill("2026-05")
     for period in world.billing.invoices.books(TENANT).periods["acme"]:
         assert msgspec.json.decode(msgspec.json.encode(period), type=StoredPeriod) == period
+
+
+def test_a_late_level_before_a_closed_period_is_adjusted_and_then_adds_up() -> None:
+    """It changes how much was held within the period, but none of the period's own events."""
+    world = World()
+    price = 'price = { type = "unit", unit_amount = 1 }\n'
+    plan = '[[plans]]\nkey = "web"\ncurrency = "USD"\n[[plans.charges]]\nkey = "held"\n'
+    meter = '[[meters]]\nkey = "held"\nevent_type = "t"\naggregation = "TIME_WEIGHTED"\n'
+    customer = CATALOG[CATALOG.index("[[customers]]") :]
+    world.apply(f'{meter}value = "$.v"\n{plan}meter = "held"\n{price}{customer}')
+    world.event("2026-04-30T23:00:00Z", data='{"v":1}')
+    world.event("2026-05-01T01:00:00Z", data='{"v":0}')
+    world.bill("2026-05")
+    world.event("2026-04-30T23:30:00Z", data='{"v":5}')
+    assert not done(world).ok
+    world.bill("2026-06")
+    assert [invoice.total for invoice in world.invoices()] == ["1.00", "4.00"]
+    assert done(world).differences == ()

@@ -19,6 +19,7 @@ from tallybook.invoice.newcomers import register_newcomers
 from tallybook.invoice.ports import Billing, BillingRun, Books, Last, Parked, Progress
 from tallybook.invoice.questions import Asked, ask
 from tallybook.invoice.record import finalized
+from tallybook.kernel.decimals import plain
 from tallybook.kernel.errors import Conflict, Corrupt, Refused
 from tallybook.kernel.timestamps import DAY_US
 
@@ -267,9 +268,12 @@ def _recounted(books: Books, work: _Work, facts: Facts, cut: int) -> Iterator[St
 
 
 def _differs(item: Item, facts: Facts) -> bool:
-    now = {group: str(fact.digest) for group, fact in facts[item.position].items()}
-    before = {billed.group: billed.digest for billed in item.before}
-    return any(now.get(g, "0") != before.get(g, "0") for g in now.keys() | before.keys())
+    """Whether events or value differ: a late level before the period changes the value alone."""
+    found = facts[item.position].items()
+    now = {group: (str(fact.digest), plain(fact.value)) for group, fact in found}
+    before = {billed.group: (billed.digest, billed.quantity) for billed in item.before}
+    none = ("0", "0")
+    return any(now.get(g, none) != before.get(g, none) for g in now.keys() | before.keys())
 
 
 def _manifest(
