@@ -130,7 +130,7 @@ def test_a_percentage_of_each_event_follows_their_time() -> None:
     (line,) = made.invoices()[0].lines
     assert [step.text for step in line.steps] == [
         "1 event free",
-        "1 event: 1 % of 50 = 0.5",
+        "1 % of 1 event: 50 × 1 % = 0.5",
         "fixed amount of 1 event: 1 × 1 = 1",
         "at most, for 1 event: 1 × 4 = 4",
     ]

@@ -85,13 +85,14 @@ def _rated(quantity: Decimal, parts: Sequence[Part], last: Part | None = None) -
 
 
 def _in_credits(part: Part, unit: PricingUnit) -> Part:
-    return Part(part.exact, msgspec.structs.replace(part.step, unit=unit.name))
+    told = part.step.text if part.step.amount == "0" else f"{part.step.text} ({unit.name})"
+    return Part(part.exact, msgspec.structs.replace(part.step, text=told, unit=unit.name))
 
 
 def _converted(amount: Decimal, unit: PricingUnit) -> Part:
     money = EXACT.multiply(amount, unit.conversion_rate)
     rate_text = plain(unit.conversion_rate)
-    text = f"{shown(amount)} {unit.name} × {rate_text} = {shown(money)}"
+    text = f"{unit.name} at {rate_text}: {shown(amount)} × {rate_text} = {shown(money)}"
     step = Step(text=text, amount=shown(money), quantity=shown(amount), unit_amount=rate_text)
     return Part(money, step)
 

@@ -73,8 +73,8 @@ def _discount(price: Modified, amount: Decimal) -> Iterator[Part]:
     if price.discount_percent is None or not amount:
         return
     off = percent_of(amount, price.discount_percent)
-    text = f"{plain(price.discount_percent)} % of {shown(amount)} = {shown(off)}"
-    yield _less(off, f"discount: {text}")
+    percent = f"{plain(price.discount_percent)} %"
+    yield _less(off, f"discount of {percent}: {shown(amount)} × {percent} = {shown(off)}")
 
 
 def _maximum(price: Modified, amount: Decimal) -> Iterator[Part]:

@@ -102,9 +102,9 @@ def times(quantity: Decimal, unit_amount: Decimal, name: str, tier: int | None =
 def share(quantity: Decimal, rate: Decimal, name: str, tier: int | None = None) -> Part:
     """Return a percentage of an amount that events carry."""
     amount = percent_of(quantity, rate)
-    sum_text = f"{plain(rate)} % of {shown(quantity)} = {shown(amount)}"
+    label = f"{plain(rate)} % of {name}" if name else f"{plain(rate)} %"
     step = Step(
-        text=f"{name}: {sum_text}" if name else sum_text,
+        text=f"{label}: {shown(quantity)} × {plain(rate)} % = {shown(amount)}",
         amount=shown(amount),
         quantity=shown(quantity),
         tier=tier,

@@ -56,17 +56,17 @@ def test_every_stage_is_a_step() -> None:
     assert [step.text for step in ask(price=price, currency="USD", quantity="4200").steps] == [
         "4200 ÷ 1000 = 4.2, rounded up to 5",
         "1 of 1 free units used, 4 to pay",
-        "tier 1, up to 1: 1 × 10 = 10",
-        "tier 2, over 1: 3 × 5 = 15",
-        "discount: 10 % of 25 = 2.5",
-        "maximum of 20: 22.5 is 2.5 over it",
-        "20 CRD × 2 = 40",
+        "tier 1, up to 1: 1 × 10 = 10 (CRD)",
+        "tier 2, over 1: 3 × 5 = 15 (CRD)",
+        "discount of 10 %: 25 × 10 % = 2.5 (CRD)",
+        "maximum of 20: 22.5 is 2.5 over it (CRD)",
+        "CRD at 2: 20 × 2 = 40",
     ]
     few = ask(price=price, currency="USD", quantity="1001")
     assert [step.text for step in few.steps][-3:] == [
-        "discount: 10 % of 10 = 1",
-        "minimum of 15: 9 is 6 short of it",
-        "15 CRD × 2 = 30",
+        "discount of 10 %: 10 × 10 % = 1 (CRD)",
+        "minimum of 15: 9 is 6 short of it (CRD)",
+        "CRD at 2: 15 × 2 = 30",
     ]
 
 

@@ -43,7 +43,7 @@ def test_json_from_standard_input(
     assert (answer["amount"], answer["rounded"]) == ("6", "6.00")
     assert [step.get("unit") for step in answer["steps"]] == ["CRD", None]
     assert run(["price", price, "--quantity", "3"]) == 0
-    assert capsys.readouterr().out == "3 × 1 = 3 (CRD)\n3 CRD × 2 = 6\n6.00 USD\n"
+    assert capsys.readouterr().out == "3 × 1 = 3 (CRD)\nCRD at 2: 3 × 2 = 6\n6.00 USD\n"
 
 
 @pytest.mark.parametrize(

@@ -187,14 +187,30 @@ def _notes(line: Line, only: Step | None, say: Wording, *, many: bool) -> Iterat
 
 
 def _label(step: Step, say: Wording) -> str:
-    """Return what a step says besides its sum, such as 'Tier 2, over 10'."""
+    """Return what a step says besides its sum, such as 'Tier 2, over 10'; all of a mere note."""
+    if _is_note(step):
+        return _capital(say.numbers_in(step.text))
     label, colon, rest = step.text.partition(": ")
     text = say.numbers_in(label if colon else "")
     if text == "fixed fee":
         text = ""
     if "days" in rest or "microseconds" in rest:
         text = say.numbers_in(step.text.partition(" = ")[0])
+    return _capital(text)
+
+
+def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _is_note(step: Step) -> bool:
+    """Whether a step only says what is done to the quantity."""
+    return step.amount == "0" and step.quantity is None and step.tier is None
+
+
+def _price(text: str, step: Step, say: Wording) -> str:
+    """Return an amount of a step in what it is in: the currency, or credits."""
+    return say.price(text) if step.unit is None else f"{say.number(text)} {step.unit}"
 
 
 def _steps(line: Line, say: Wording) -> Iterator[Words]:
@@ -203,8 +219,8 @@ def _steps(line: Line, say: Wording) -> Iterator[Words]:
         yield _step(
             _label(step, say) or "Used so far",
             say.number(step.quantity) if step.quantity else "",
-            say.price(step.unit_amount) if step.unit_amount else "",
-            say.price(step.amount),
+            _price(step.unit_amount, step, say) if step.unit_amount else "",
+            "" if _is_note(step) else _price(step.amount, step, say),
         )
     if len(line.steps) > STEPS_MAX:
         yield _step(f"and {len(line.steps) - STEPS_MAX} more steps", "", "", "")

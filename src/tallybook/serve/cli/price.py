@@ -86,7 +86,7 @@ def _number(field: str, text: str) -> Decimal:
 
 def _described(answer: PriceAnswer, currency: str) -> str:
     """Return the steps, one a line, and the amount below."""
-    lines = [step.text + (f" ({step.unit})" if step.unit else "") for step in answer.steps]
+    lines = [step.text for step in answer.steps]
     exact = (
         "" if Decimal(answer.amount) == Decimal(answer.rounded) else f", exactly {answer.amount}"
     )
