@@ -1,0 +1,60 @@
+"""What customers may use: entitlements, grants, wallets, and the calendar they follow.
+
+Source: docs/algorithms/entitlements.md, grants.md and wallets.md beside it
+"""
+
+from tallybook.catalog.entitlement.entitlement import (
+    INCLUDED,
+    Access,
+    Boolean,
+    Entitlement,
+    EntitlementSpec,
+    Metered,
+    Static,
+    check_entitlement,
+)
+from tallybook.catalog.entitlement.grant import Grant, GrantSpec, Rollover, check_grant, void
+from tallybook.catalog.entitlement.recurrence import (
+    Interval,
+    Recurrence,
+    parse_interval,
+    parse_step,
+    plus,
+)
+from tallybook.catalog.entitlement.wallet import (
+    Overdraft,
+    Recharge,
+    TopUp,
+    Wallet,
+    WalletSpec,
+    check_recharge,
+    check_wallet,
+)
+
+__all__ = [
+    "INCLUDED",
+    "Access",
+    "Boolean",
+    "Entitlement",
+    "EntitlementSpec",
+    "Grant",
+    "GrantSpec",
+    "Interval",
+    "Metered",
+    "Overdraft",
+    "Recharge",
+    "Recurrence",
+    "Rollover",
+    "Static",
+    "TopUp",
+    "Wallet",
+    "WalletSpec",
+    "check_entitlement",
+    "check_grant",
+    "check_recharge",
+    "check_wallet",
+    "parse_interval",
+    "parse_step",
+    "plus",
+    "void",
+]
