@@ -83,7 +83,7 @@ def test_every_stage_is_told_in_what_it_is_in() -> None:
         "Minimum of 30",
         "1.110 ÷ 1.000 = 1,11, rounded up to 2",
         "3 CRD",
-        "5 CRD",
+        "2 CRD",
         "CRD at 0,5",
         "2,5 %",
     ):
