@@ -5,6 +5,7 @@ Source: docs/algorithms/entitlements.md
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from typing import assert_never
 
 import msgspec
 
@@ -150,6 +151,8 @@ def value(
             return Value(access=there, config=config if there else "")
         case Metered() as metered:
             return _metered_value(metered, state, wanted, period, there=there)
+        case _ as never:
+            assert_never(never)
 
 
 def _metered_value(

@@ -135,7 +135,8 @@ class _Course:
         for change in now:
             if change.reset is not None:
                 self._reset(change.reset)
-            elif change.grant is not None:
+            else:
+                assert change.grant is not None, "a change is of a grant or a reset"
                 self._change_grant(change, change.grant)
         self.opened = self._opened()
         self._burn()

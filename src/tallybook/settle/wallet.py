@@ -93,7 +93,8 @@ def wallet_at(
     for _, _, top_up, draw in _in_order(course.order, draws, at_us):
         if top_up is not None:
             course.turn(top_up)
-        elif draw is not None:
+        else:
+            assert draw is not None, "a step is of a top-up or a draw"
             course.draw(draw)
     return WalletState(
         at_us=at_us,
