@@ -10,10 +10,10 @@ import msgspec
 
 from tallybook.catalog.meter import name_ok
 from tallybook.catalog.price import FlatPrice, Price, check_price, parse_price
+from tallybook.kernel.decimals import plain_builtins
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.limits import ATTRIBUTE_CHARS_MAX
 from tallybook.kernel.money import Rounding, exponent
-from tallybook.kernel.plainjson import plain_builtins
 
 CHARGES_MAX = 200
 SPLIT_MAX = 4

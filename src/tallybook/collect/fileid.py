@@ -20,6 +20,15 @@ _DIGEST_CHARS = 16
 _PREFIX_CHARS = 16
 
 
+def log_source(host: str) -> str:
+    """Return the default source of an agent's log lines: `log:` and the host.
+
+    Two hosts whose logs start with the same line (a health check in the same second) must not
+    share identities, so the host is part of them; a single file is ingested under its fingerprint.
+    """
+    return f"log:{host}"
+
+
 class Origin(msgspec.Struct, frozen=True):
     """Where lines come from.
 

@@ -191,7 +191,8 @@ def _moved(period: StoredPeriod, seen: Horizon, cut: int) -> StoredPeriod:
     """Return an open period as the run leaves it: billed up to where, and whether closed."""
     if not _bills(period, seen):
         return period
-    until = max(min(period.end_us, seen.until_us), period.until_us)
+    # Never before what was billed, and never after an end that was moved forward meanwhile.
+    until = min(max(seen.until_us, period.until_us), period.end_us)
     closed = period.end_us <= seen.until_us
     return msgspec.structs.replace(period, until_us=until, closed=closed, cut=cut)
 

@@ -6,8 +6,8 @@ Source: DECISIONS 30; guarantee 5.
 import msgspec
 
 from tallybook.catalog.customer import Customer, Seller
+from tallybook.kernel.decimals import encode_plain
 from tallybook.kernel.ids import derived_id
-from tallybook.kernel.plainjson import encode_plain
 
 RULES_VERSION = 1
 """Grows when rating, rounding or the canonical JSON change their meaning."""

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallybook.kernel.plainjson import encode_plain
+from tallybook.kernel.decimals import encode_plain
 
 
 class Thing(msgspec.Struct):

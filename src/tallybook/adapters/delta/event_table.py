@@ -33,6 +33,8 @@ from tallybook.store.ports import Commit, LakeFile, LogPosition
 from tallybook.store.schema import FIXED, typed_names
 from tallybook.transport.identity import Keys
 
+ORPHAN_HOURS = 24
+"""How old a file must be that no commit names before it is deleted."""
 _SEQ = "tallybook/commit_seq"
 _COUNTS = ("received", "accepted", "duplicate", "quarantined", "id_conflict")
 _UNIQUE = ("id", "data", "time_us", "id_hi", "id_lo", "row_hash")
@@ -171,8 +173,15 @@ class DeltaEventTable:
             self._table.update_incremental()
             self._table.create_checkpoint()
             self._table.cleanup_metadata()
-            return self._table.vacuum(
+            deleted: list[str] = self._table.vacuum(
                 retention_hours=int(keep_hours), enforce_retention_duration=False, dry_run=False
+            )
+            # What a killed commit left was never part of the table; a day is longer than a commit.
+            return deleted + self._table.vacuum(
+                retention_hours=max(int(keep_hours), ORPHAN_HOURS),
+                dry_run=False,
+                full=True,
+                enforce_retention_duration=False,
             )
 
     def keys_after(self, seq: int) -> Iterator[tuple[int, Keys, I64]]:
@@ -191,6 +200,17 @@ class DeltaEventTable:
             done = last
         for commit in range(done + 1, head + 1):
             yield commit, *_keys(_key_rows([], 0), commit)
+
+    def make_durable(self) -> None:
+        """Bring the newest commit to stable storage, also where the commit itself failed to.
+
+        Raises:
+            Unavailable: the disk refuses.
+        """
+        with _translated(self.path):
+            self._table.update_incremental()
+            if (self.path / "_delta_log" / f"{self._table.version():020d}.json").exists():
+                self._fsync_version(self._table.version())
 
     def _fsync_version(self, version: int) -> None:
         entry = self.path / "_delta_log" / f"{version:020d}.json"

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tallybook.adapters.duckdb.lake_files import LakeFiles
-from tallybook.kernel.errors import Corrupt, Unavailable
+from tallybook.kernel.errors import Corrupt, Invalid, Unavailable
 from tallybook.meter.sql import Param, Sql
 from tallybook.store.commit import all_columns, fill
 from tallybook.store.ports import LakeFile
@@ -134,12 +134,19 @@ def run(cursor: duckdb.DuckDBPyConnection, sql: Sql) -> list[tuple[object, ...]]
     return cursor.fetchall()
 
 
+def _too_large(error: duckdb.Error) -> Invalid:
+    message = f"values are too large to be summed within 38 digits: {error}"
+    return Invalid(message, code="sum-out-of-range", field="value")
+
+
 def arrow(cursor: duckdb.DuckDBPyConnection, sql: Sql) -> pa.Table:
     """Return the rows of a statement as a table; engine failures become Unavailable."""
     try:
         found: pa.Table = cursor.sql(sql.text, params=sql.params).to_arrow_table()
     except duckdb.IOException as error:
         raise Replaced(f"lake: {error}") from error
+    except duckdb.OutOfRangeException as error:
+        raise _too_large(error) from error
     except duckdb.Error as error:
         raise Unavailable(f"query engine: {error}") from error
     return found
@@ -151,5 +158,7 @@ def execute(cursor: duckdb.DuckDBPyConnection, sql: Sql) -> None:
         cursor.execute(sql.text, sql.params)
     except duckdb.IOException as error:
         raise Replaced(f"lake: {error}") from error
+    except duckdb.OutOfRangeException as error:
+        raise _too_large(error) from error
     except duckdb.Error as error:
         raise Unavailable(f"query engine: {error}") from error

@@ -32,6 +32,11 @@ _BLOCK = Path("/sys/block")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+def machine_name() -> str:
+    """Return what this machine calls itself."""
+    return socket.gethostname() or "localhost"
+
+
 class PsutilHostReader:
     """`HostReader` of the machine this process runs on.
 
@@ -41,7 +46,7 @@ class PsutilHostReader:
 
     def __init__(self, name: str | None = None) -> None:
         """Find out what does not change while the process lives."""
-        self.name = name or socket.gethostname() or "localhost"
+        self.name = name or machine_name()
         self._boot_id = _boot_id()
         self._tick = _ticks_per_second()
 

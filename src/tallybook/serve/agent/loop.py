@@ -8,9 +8,10 @@ from threading import Event
 from typing import TypeVar
 
 from tallybook.adapters.files.tail import FileTail
-from tallybook.adapters.host.reader import PsutilHostReader
+from tallybook.adapters.host.reader import PsutilHostReader, machine_name
 from tallybook.adapters.http.client import Client
 from tallybook.adapters.http.sender import HttpEventSender, ZstdPacking
+from tallybook.collect.fileid import log_source
 from tallybook.collect.flow import read_lines, take_reading
 from tallybook.collect.formats.choice import LogFormat, log_format
 from tallybook.kernel.errors import TallybookError
@@ -57,6 +58,7 @@ class Agent:
         self._packing = ZstdPacking()
         self._logs = [FollowedLog(told) for told in settings.access_log]
         self._host = PsutilHostReader(settings.host_name) if settings.host else None
+        self._source = log_source(settings.host_name or machine_name())
         self._gap_us = int(max(settings.interval_seconds * GAP_INTERVALS, 5) * SECOND_US)
         self._started_us = time.time_ns() // 1000
 
@@ -109,7 +111,7 @@ class Agent:
     def _follow(self, log: FollowedLog, spool: SharedSpool, sender: Sender) -> None:
         """Read a log to its present end, or until the spool is full."""
         while True:
-            found = read_lines(log.tail, log.form, log.source, spool, self._packing)
+            found = read_lines(log.tail, log.form, log.source or self._source, spool, self._packing)
             for note in found.notes:
                 self._voice.say(f"{log.tail.name}: {note}")
             if found.lines == 0:

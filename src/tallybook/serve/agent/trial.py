@@ -7,9 +7,9 @@ from contextlib import ExitStack, closing
 import msgspec
 
 from tallybook.adapters.files.tail import FileTail
-from tallybook.adapters.host.reader import PsutilHostReader
+from tallybook.adapters.host.reader import PsutilHostReader, machine_name
 from tallybook.adapters.sqlite.event_log import SqliteEventLog
-from tallybook.collect.fileid import origin_of
+from tallybook.collect.fileid import log_source, origin_of
 from tallybook.collect.flow import CHUNK_BYTES_MAX, HOST_CURSOR, file_cursor
 from tallybook.collect.following import Followed
 from tallybook.collect.formats.choice import log_format, piece_of
@@ -33,9 +33,10 @@ def next_events(
     cursors = _cursors(settings)
     if settings.host:
         yield "host", _host_events(settings, cursors)[:limit]
+    source = log_source(settings.host_name or machine_name())
     for log in settings.access_log:
         tail = ends.enter_context(closing(FileTail(log.path)))
-        yield tail.name, _log_events(tail, log, cursors)[:limit]
+        yield tail.name, _log_events(tail, log, source, cursors)[:limit]
 
 
 def _cursors(settings: AgentSettings) -> dict[str, str]:
@@ -59,12 +60,14 @@ def _host_events(settings: AgentSettings, cursors: dict[str, str]) -> list[bytes
     return [encode_event(event) for event in found.events]
 
 
-def _log_events(tail: FileTail, log: AccessLog, cursors: dict[str, str]) -> list[bytes]:
+def _log_events(
+    tail: FileTail, log: AccessLog, source: str, cursors: dict[str, str]
+) -> list[bytes]:
     known = cursors.get(file_cursor(tail.name))
     followed = msgspec.json.decode(known, type=Followed) if known is not None else Followed()
     chunk = tail.read(followed, CHUNK_BYTES_MAX)
     if not chunk.lines:
         return []
-    origin = origin_of(chunk.fingerprint, log.source)
+    origin = origin_of(chunk.fingerprint, log.source or source)
     form = log_format(log.format)
     return [piece_of(line, origin, form) for line in chunk.lines]

@@ -23,7 +23,10 @@ ALONE_EVENTS_MIN = 200
 """A request with so many events becomes a log row of its own, encoded where it was read: its
 objects are in that processor's cache, and they never cross to another thread."""
 WAITING_EVENTS_MAX = 400_000
-"""With more than this waiting, new requests are told to come back: memory stays bounded."""
+WAITING_BYTES_MAX = 256 * 1024 * 1024
+"""With more events or data waiting, new requests are told to come back: memory stays bounded."""
+ROW_BYTES_MAX = 64 * 1024 * 1024
+"""Most data of one log row, but for a single request that has more."""
 TRIM_SECONDS = 2.0
 LINGER_SECONDS = 0.001
 """While requests come side by side, how long a flush waits for more of them."""
@@ -48,7 +51,7 @@ class GroupCommit:
         self._notify = notify
         self._trim_mark = trim_mark
         self._waiting: list[tuple[Rows | Batch, object]] = []
-        self._events = 0
+        self._events = self._bytes = 0
         self._closing = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
@@ -62,13 +65,17 @@ class GroupCommit:
         """
         alone = len(rows) >= ALONE_EVENTS_MIN
         work = Batch(len(rows), encode(rows)) if alone else rows
+        size = data_bytes(rows)
         with self._wake:
-            if self._closing or self._events + len(rows) > max(WAITING_EVENTS_MAX, len(rows)):
+            many = self._events + len(rows) > WAITING_EVENTS_MAX
+            full = many or self._bytes + size > WAITING_BYTES_MAX
+            if self._closing or (full and self._waiting):
                 raise Unavailable(
                     "the log is busy; send the same events again", retry_after_seconds=1
                 )
             self._waiting.append((work, token))
             self._events += len(rows)
+            self._bytes += size
             self._wake.notify()
 
     def close(self) -> None:
@@ -88,7 +95,8 @@ class GroupCommit:
             if side_by_side and self._events < LINGER_EVENTS_MAX:
                 time.sleep(LINGER_SECONDS)
             with self._wake:
-                taken, self._waiting, self._events = self._waiting, [], 0
+                taken, self._waiting = self._waiting, []
+                self._events = self._bytes = 0
             side_by_side = len(taken) > 1
             if taken:
                 self._flush(taken)
@@ -134,14 +142,22 @@ def batches(works: Iterable[Rows | Batch]) -> list[Batch]:
 def merged(parts: Iterable[Rows]) -> list[Rows]:
     """Return the rows of many requests in few log rows, in order."""
     found: list[Rows] = []
+    size = 0
     for rows in parts:
         last = found[-1] if found else None
         if (
             last is None
             or last.columns is not rows.columns
             or len(last) + len(rows) > ROW_EVENTS_MAX
+            or size + data_bytes(rows) > ROW_BYTES_MAX
         ):
-            last = Rows(rows.columns)
+            last, size = Rows(rows.columns), 0
             found.append(last)
         last.extend(rows)
+        size += data_bytes(rows)
     return found
+
+
+def data_bytes(rows: Rows) -> int:
+    """Return how many bytes of data these events carry."""
+    return sum(map(len, rows.datas))

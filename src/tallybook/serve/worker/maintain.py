@@ -14,7 +14,7 @@ from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database, sqlite_url
 from tallybook.catalog.meter import Meter
-from tallybook.kernel.errors import Corrupt, Unavailable
+from tallybook.kernel.errors import Corrupt, Refused, Unavailable
 from tallybook.serve.api.partition import take
 from tallybook.serve.worker.pipeline import (
     events_dir,
@@ -67,7 +67,7 @@ class LakeKeeper:
         for tenant, meter in self._catalog.all_meters():
             try:
                 self._roll_up(tenant, meter)
-            except Unavailable as error:
+            except (Refused, Unavailable) as error:
                 log = structlog.get_logger("lake").bind(tenant=tenant, meter=meter.key)
                 log.warning("lake.roll_up_put_off", version=meter.version, error=error.message)
 

@@ -48,6 +48,7 @@ class Pump:
         self._log = structlog.get_logger("pump")
         self._table = DeltaEventTable(events_dir(settings))
         self._index = RunIndex(settings.lake_dir / "index")
+        self._table.make_durable()
         caught = catch_up(self._index, self._table)
         self._log.info("pump.started", head=self._table.head(), index_commits_read=caught)
         self._catalog = SqlCatalog(open_database(sqlite_url(settings.control_db)))
@@ -81,6 +82,7 @@ class Pump:
     def recover(self) -> None:
         """After a failure, start from what is on disk."""
         self.reopen()
+        self._table.make_durable()
         catch_up(self._index, self._table)
 
     def partitions(self) -> Mapping[LogPosition, SqliteEventLog]:
