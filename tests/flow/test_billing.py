@@ -258,6 +258,19 @@ def test_until_never_goes_back(world: World) -> None:
     assert world.bill("2026-05-10").invoices == 0
 
 
+def test_an_end_moved_forward_gives_back_what_came_after_it(world: World) -> None:
+    world.apply(CATALOG)
+    use(world, 2, "2026-05-03")
+    use(world, 3, "2026-05-15")
+    world.clock.now = at("2026-05-20")
+    assert world.bill("2026-05-20").invoices == 1
+    world.apply(CATALOG.replace("start = 2026-05-01", "start = 2026-05-01\nend = 2026-05-05"))
+    use(world, 1, "2026-05-06")
+    run = world.bill("2026-05-20")
+    assert figures(world, run) == [("-3", "-3.00", "2026-05")]
+    assert all(found.ok for found in verify_all(world.billing, list(world.bodies())))
+
+
 def test_a_customer_that_fails_is_parked_and_the_rest_goes_on(world: World) -> None:
     big = CATALOG.replace('aggregation = "COUNT"', 'aggregation = "SUM"\nvalue = "$.v"')
     more = big.split("[[customers]]")[1].replace("acme", "ben").replace('"s"', '"b"')
