@@ -74,6 +74,7 @@ class _Course:
         self.history: list[Segment] = []
         ordered = sorted(facts.grants, key=burn_order)
         self.rollover = {grant.key: grant.rollover for grant in ordered}
+        assert len(self.rollover) == len(ordered), "grants have distinct keys"
         self.changes = self._changes(facts, until_us)
         self.usage: Sequence[Usage] = _net(facts.usage, state.at_us, until_us)
         self.next = 0

@@ -139,6 +139,7 @@ def test_the_first_voiding_counts():
     ("field", "said"),
     [
         ("key", {"key": "no good"}),
+        ("key", {"key": INCLUDED}),
         ("amount", {"amount": Decimal(0)}),
         ("amount", {"amount": Decimal(-1)}),
         ("amount", {"amount": Decimal("1e-13")}),

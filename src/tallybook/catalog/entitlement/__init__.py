@@ -4,7 +4,6 @@ Source: docs/algorithms/entitlements.md, grants.md and wallets.md beside it
 """
 
 from tallybook.catalog.entitlement.entitlement import (
-    INCLUDED,
     Access,
     Boolean,
     Entitlement,
@@ -13,7 +12,14 @@ from tallybook.catalog.entitlement.entitlement import (
     Static,
     check_entitlement,
 )
-from tallybook.catalog.entitlement.grant import Grant, GrantSpec, Rollover, check_grant, void
+from tallybook.catalog.entitlement.grant import (
+    INCLUDED,
+    Grant,
+    GrantSpec,
+    Rollover,
+    check_grant,
+    void,
+)
 from tallybook.catalog.entitlement.recurrence import (
     Interval,
     Recurrence,

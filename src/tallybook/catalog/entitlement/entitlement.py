@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import msgspec
 
-from tallybook.catalog.entitlement.grant import Grant, Rollover, check_priority
+from tallybook.catalog.entitlement.grant import INCLUDED, Grant, Rollover, check_priority
 from tallybook.catalog.entitlement.recurrence import Recurrence, parse_step
 from tallybook.catalog.meter import name_ok
 from tallybook.catalog.price.fields import amount, positive, refused
@@ -18,8 +18,6 @@ from tallybook.kernel.period import parse_moment, zone
 
 CONFIG_CHARS_MAX = 16_384
 DIMENSIONS_MAX = 16
-INCLUDED = "included"
-"""Key of the grant that comes with an entitlement; no other grant may have it."""
 
 
 class Boolean(msgspec.Struct, frozen=True, tag_field="type", tag="boolean"):

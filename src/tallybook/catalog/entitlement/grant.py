@@ -19,6 +19,8 @@ from tallybook.catalog.price.fields import amount, positive, refused
 from tallybook.kernel.decimals import SCALE
 from tallybook.kernel.period import parse_moment, zone
 
+INCLUDED = "included"
+"""Key of the grant that comes with an entitlement; no other grant may have it."""
 PRIORITY_MAX = 255
 
 
@@ -99,6 +101,8 @@ def check_grant(spec: GrantSpec, zone_name: str) -> Grant:
         Invalid: names the field, and what to write instead.
     """
     name_ok("key", spec.key)
+    if spec.key == INCLUDED:
+        raise refused("key", f"is not '{INCLUDED}': that grant comes with the entitlement")
     check_priority(spec.priority)
     effective = parse_moment(spec.effective, zone(zone_name), "effective")
     return Grant(
