@@ -139,9 +139,7 @@ class _Course:
             self.pots[top_up.key] = pot.lapse()
             return
         self.pots[top_up.key] = Pot(granted=top_up.amount)
-        if self.repays:
-            for key, owed in self.unpaid.items():
-                self.unpaid[key] = self._take(key, owed)
+        self._repay()
 
     def draw(self, draw: Draw) -> None:
         """Take an amount, or give it back."""
@@ -155,6 +153,13 @@ class _Course:
             self.unpaid[draw.key] = EXACT.subtract(self.unpaid.get(draw.key, NOTHING), owed)
             amount = EXACT.subtract(amount, owed)
         self._give_back(draw.key, amount)
+        self._repay()
+
+    def _repay(self) -> None:
+        """Pay open debt with what is there, the oldest first."""
+        if self.repays:
+            for key, owed in self.unpaid.items():
+                self.unpaid[key] = self._take(key, owed)
 
     def _take(self, key: str, amount: Decimal) -> Decimal:
         """Take as much as there is, in the order of the top-ups; return what is missing."""
