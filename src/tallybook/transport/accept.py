@@ -120,9 +120,10 @@ def _fast(
     rows.ids = [e.id for e in events]
     rows.sources = [e.source for e in events]
     rows.types = [e.type for e in events]
-    rows.subjects = [e.subject or None for e in events]
-    if any(e.subject == "" for e in events):
+    subjects = [e.subject for e in events]
+    if "" in subjects:
         return None
+    rows.subjects = [subject or None for subject in subjects]
     rows.datas = _datas(events)
     sent = [e.time for e in events]
     times = _times(sent, now_us)

@@ -5,6 +5,7 @@ a reason to refuse the event.
 """
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, cast
 
 import msgspec
@@ -149,8 +150,10 @@ def number_array(cells: Sequence[Cell]) -> "tuple[pa.Array[Any], list[int]]":
 
     Cost: one vectorised cast; one value at a time only for a batch with an unusual value.
     """
-    plain = _spelled(cells, _DIGITS)
-    texts = plain if plain is not None else _texts([_number_text(cell) for cell in cells])
+    if _firsts(cells) <= _DIGITS:
+        texts = _as_text(cells)
+    else:
+        texts = _texts([_number_text(cell) for cell in cells])
     if texts.null_count == len(texts):
         return pa.nulls(len(texts), NUMBER), []
     if not _castable(texts):
@@ -178,15 +181,17 @@ def _castable(texts: pa.StringArray) -> bool:
     return not pc.any(pc.match_substring(texts, "e", ignore_case=True)).as_py()
 
 
+_FIRST = itemgetter(0)
 _DIGITS = frozenset(b"-0123456789")
 _QUOTE = frozenset(b'"')
 
 
-def _spelled(cells: Sequence[Cell], first: frozenset[int]) -> pa.StringArray | None:
-    """Return the cells as text where every one of them starts with one of these bytes."""
-    firsts = {cell[0] for cell in cells if cell is not None}
-    if not firsts <= first:
-        return None
+def _firsts(cells: Sequence[Cell]) -> set[int]:
+    """Return the first bytes that occur: they tell numbers from strings."""
+    return set(map(_FIRST, filter(None, cells)))
+
+
+def _as_text(cells: Sequence[Cell]) -> pa.StringArray:
     return cast("pa.StringArray", pa.array(cells, pa.binary()).cast(TEXT))
 
 
@@ -195,12 +200,13 @@ def text_array(cells: Sequence[Cell]) -> "pa.Array[Any]":
 
     Cost: vectorised where all are numbers, or all plain strings.
     """
-    numbers = _spelled(cells, _DIGITS)
-    if numbers is not None:
-        return numbers
-    strings = _spelled(cells, _QUOTE)
-    if strings is not None and not pc.any(pc.match_substring(strings, "\\")).as_py():
-        return pc.utf8_slice_codeunits(strings, 1, -1)
+    firsts = _firsts(cells)
+    if firsts <= _DIGITS:
+        return _as_text(cells)
+    if firsts <= _QUOTE:
+        strings = _as_text(cells)
+        if not pc.any(pc.match_substring(strings, "\\")).as_py():
+            return pc.utf8_slice_codeunits(strings, 1, -1)
     return _texts([text_of(cell) for cell in cells])
 
 

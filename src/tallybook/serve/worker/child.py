@@ -1,9 +1,13 @@
 """The pump process and the jobs process of the tree."""
 
+import os
 import threading
 
 from tallybook.serve.supervisor.child import on_stop
 from tallybook.settings import Settings
+
+NICE = 5
+"""How much the job runner yields to accepting and pumping, which cannot wait."""
 
 
 def run_pump_child(settings: Settings) -> int:
@@ -20,6 +24,7 @@ def run_jobs_child(settings: Settings) -> int:
     """Run jobs and keep the lake until asked to stop."""
     from tallybook.serve.worker.jobs import run_jobs
 
+    os.nice(NICE)
     stop = threading.Event()
     on_stop(stop.set)
     run_jobs(settings, stop)
