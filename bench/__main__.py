@@ -7,6 +7,7 @@ stands beside its target of CONTRACTS §7 as it is, reached or not.
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -146,6 +147,39 @@ def batches(server: Server, seconds: float) -> list[Figure]:
             target="400,000 events/s",
             note="from the first request until the lake held all of them;"
             f" peak memory {memory_mb(server):,.0f} MiB",
+        ),
+    ]
+
+
+def accept_alone(server: Server, seconds: float) -> list[Figure]:
+    """Measure accepting with the processes behind the log paused, and then how they catch up."""
+    behind = [child["pid"] for child in server.children() if child["kind"] != "api"]
+    accepted, drained = [], []
+    for i in range(3):
+        for pid in behind:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            result = finished(generator(plan_for(server, f"a{i}", seconds=seconds / 3)))
+        finally:
+            for pid in behind:
+                os.kill(pid, signal.SIGCONT)
+        assert result.refused == 0, result
+        accepted.append(result.events / result.seconds)
+        started = time.perf_counter()
+        server.caught_up(600)
+        drained.append(result.events / (time.perf_counter() - started))
+    return [
+        Figure(
+            name="the accept path alone, 1,000 events a request",
+            value=f"{statistics.median(accepted):,.0f} events/s (best {max(accepted):,.0f})",
+            target="1,000,000 events/s",
+            note="durable in the log; pump and job runner paused, generator on the same cores",
+        ),
+        Figure(
+            name="log to lake alone, while nothing comes in",
+            value=f"{statistics.median(drained):,.0f} events/s",
+            target="400,000 events/s",
+            note="the backlog of the line above: read, judged for duplicates, committed",
         ),
     ]
 
@@ -319,6 +353,7 @@ def main() -> None:
             server.post("/api/v1/catalog/apply", CATALOG, kind="application/toml")
             time.sleep(2)  # until the last worker listens too, so that connections spread
             figures = batches(server, seconds)
+            figures += accept_alone(server, seconds)
             figures += [
                 singles(server, seconds / 3),
                 freshness(server),
