@@ -32,7 +32,7 @@ fmt: $(VENV)/.dev  ## format, and fix what can be fixed mechanically
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev  ## speed figures on this machine, into bench/REPORT.json
+bench: $(VENV)/.dev  ## speed figures on this machine, into bench/REPORT.md
 	$(BIN)/python -m bench $(ARGS)
 
 engines:  ## nothing to install yet: the embedded road needs Python packages alone
