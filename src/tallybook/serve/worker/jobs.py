@@ -27,10 +27,14 @@ Work = Callable[[World, Job, Advance], object]
 """Does a job; calls `advance(finished, total)`; returns the result, spelled as JSON."""
 
 
-def run_jobs(settings: Settings, stop: threading.Event) -> None:
-    """Take jobs and keep the lake until asked to stop."""
-    from tallybook.serve.worker.billing import WORK
+def run_jobs(settings: Settings, stop: threading.Event, work: Mapping[str, Work]) -> None:
+    """Take jobs and keep the lake until asked to stop.
 
+    Args:
+        settings: of the server.
+        stop: set from outside.
+        work: kind of job -> how it is done.
+    """
     world = World(settings)
     keeper = threading.Thread(target=_keep, args=(settings, stop), name="lake-keeper")
     keeper.start()
@@ -38,7 +42,7 @@ def run_jobs(settings: Settings, stop: threading.Event) -> None:
     while not stop.is_set():
         if not keeper.is_alive():  # a bug ended it: end the process too, so that it starts anew
             raise Corrupt("the lake keeper ended by itself; its reason is above", code="gave-up")
-        worked = step(world, WORK)
+        worked = step(world, work)
         if time.monotonic() - forgot > 60:
             forgot = time.monotonic()
             _forget(world)
