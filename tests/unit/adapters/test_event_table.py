@@ -1,5 +1,8 @@
 """The lake's table: one commit is one fact, and it survives merges, checkpoints and clean-up."""
 
+import subprocess
+import sys
+
 import pyarrow as pa
 import pytest
 
@@ -145,3 +148,23 @@ def test_a_folder_that_cannot_be_used_is_unavailable(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable):
         DeltaEventTable(tmp_path / "file")
+
+
+def test_many_processes_may_make_the_table_at_once(tmp_path):
+    """The first start of a server: every process that needs the lake finds or makes it."""
+    code = (
+        "import sys; from pathlib import Path;"
+        "from tallybook.adapters.delta.event_table import DeltaEventTable;"
+        "sys.stdin.readline(); print(DeltaEventTable(Path(sys.argv[1])).head())"
+    )
+    for attempt in range(3):
+        command = [sys.executable, "-c", code, str(tmp_path / f"t{attempt}")]
+        starting = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for _ in range(4)
+        ]
+        for process in starting:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        assert [process.communicate()[0].strip() for process in starting] == ["0"] * 4

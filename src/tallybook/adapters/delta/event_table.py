@@ -69,7 +69,7 @@ class DeltaEventTable:
         with _translated(path):
             path.mkdir(parents=True, exist_ok=True)
             if not DeltaTable.is_deltatable(str(path)):
-                DeltaTable.create(str(path), schema=FIXED, configuration=_CONFIGURATION)
+                _create(path)
             self._table = DeltaTable(str(path))
 
     def head(self) -> int:
@@ -266,6 +266,15 @@ def _fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _create(path: Path) -> None:
+    """Make an empty table, unless another process of the server makes it at the same moment."""
+    try:
+        DeltaTable.create(str(path), schema=FIXED, configuration=_CONFIGURATION)
+    except DeltaError:
+        if not DeltaTable.is_deltatable(str(path)):
+            raise
 
 
 @contextmanager
