@@ -13,7 +13,7 @@ from tallybook.meter.sql import Sql
 from tallybook.meter.usage import Counters
 from tallybook.serve.api.partition import put_aside, take
 from tallybook.serve.worker import pump as pumping
-from tallybook.serve.worker.maintain import LakeKeeper, maintain_lake
+from tallybook.serve.worker.maintain import LakeKeeper
 from tallybook.serve.worker.pipeline import (
     caught_up,
     lag,
@@ -181,7 +181,7 @@ def test_a_keeper_trims_what_no_worker_writes(settings, pump):
     write(settings, 0, ["a"])
     drain(pump)
     pump.say_what_may_go()
-    maintain_lake(settings)
+    LakeKeeper(settings).round()
     assert lag(settings)[0].stored_bytes == 0
     held = take(settings.log_dir, 0)
     assert held is not None, "the keeper gave the partition back"
@@ -239,7 +239,7 @@ def test_a_mark_of_a_damaged_log_trims_nothing_of_the_one_in_its_place(settings,
     put_aside(settings.log_dir / "p0.db", Corrupt("malformed"))
     write(settings, 0, ["new"])
     assert marked(settings, 0) == 0, "offset 1 of the new log is not in the lake yet"
-    maintain_lake(settings)
+    LakeKeeper(settings).round()
     pump.say_what_may_go()
     drain(pump)
     assert counted(pump).accepted == 6

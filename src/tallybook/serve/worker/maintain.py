@@ -112,8 +112,3 @@ class LakeKeeper:
                     partition.log.trim(upto)
                 finally:
                     partition.close()
-
-
-def maintain_lake(settings: Settings) -> None:
-    """Do one round on a lake opened for it."""
-    LakeKeeper(settings).round()
