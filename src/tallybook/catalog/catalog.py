@@ -8,23 +8,51 @@ Source: DECISIONS 18, 19, 21, 25.
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Literal, TypeVar, assert_never
+from typing import Literal, TypeVar, get_args
 
 import msgspec
 
+from tallybook.catalog.coupon import Coupon
 from tallybook.catalog.customer import FAR_US, Customer, Seller, SubjectSpan
+from tallybook.catalog.entitlement import Entitlement, Wallet
 from tallybook.catalog.meter import Meter
 from tallybook.catalog.plan import Charge, Plan
 from tallybook.catalog.price import needs_sum, price_dimensions
 from tallybook.catalog.rule import CustomerRule
 from tallybook.catalog.subscription import Subscription
+from tallybook.catalog.tax import Tax
 from tallybook.kernel.errors import Conflict, Missing
 
 _Versioned = TypeVar("_Versioned", Meter, Plan)
 
-Kind = Literal["seller", "meter", "plan", "customer", "subscription", "rule"]
-KINDS: tuple[Kind, ...] = ("seller", "meter", "plan", "customer", "subscription", "rule")
+Kind = Literal[
+    "tax",
+    "seller",
+    "meter",
+    "plan",
+    "coupon",
+    "customer",
+    "subscription",
+    "entitlement",
+    "wallet",
+    "rule",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 """In the order in which they are applied: nothing refers to a later kind."""
+
+
+PLACES: dict[Kind, str] = {
+    "tax": "taxes",
+    "meter": "meters",
+    "plan": "plans",
+    "coupon": "coupons",
+    "customer": "customers",
+    "subscription": "subscriptions",
+    "entitlement": "entitlements",
+    "wallet": "wallets",
+    "rule": "rules",
+}
+"""Where a catalog keeps the things of a kind, by their keys."""
 
 
 class Archive(msgspec.Struct, frozen=True):
@@ -34,8 +62,34 @@ class Archive(msgspec.Struct, frozen=True):
     key: str
 
 
-Entry = Seller | Meter | Plan | Customer | Subscription | CustomerRule | Archive
+Entry = (
+    Tax
+    | Seller
+    | Meter
+    | Plan
+    | Coupon
+    | Customer
+    | Subscription
+    | Entitlement
+    | Wallet
+    | CustomerRule
+    | Archive
+)
 """What can be written: a thing as it shall be, or that it is archived."""
+
+
+KIND_OF: dict[type[object], Kind] = {
+    Tax: "tax",
+    Seller: "seller",
+    Meter: "meter",
+    Plan: "plan",
+    Coupon: "coupon",
+    Customer: "customer",
+    Subscription: "subscription",
+    Entitlement: "entitlement",
+    Wallet: "wallet",
+    CustomerRule: "rule",
+}
 
 
 class Catalog(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +109,10 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     customers: dict[str, Customer] = {}
     subscriptions: dict[str, Subscription] = {}
     rules: dict[str, CustomerRule] = {}
+    taxes: dict[str, Tax] = {}
+    coupons: dict[str, Coupon] = {}
+    entitlements: dict[str, Entitlement] = {}
+    wallets: dict[str, Wallet] = {}
     archived: frozenset[tuple[Kind, str]] = frozenset()
 
     def live(self, kind: Kind, key: str) -> bool:
@@ -63,21 +121,10 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
 
     def keys(self, kind: Kind) -> Mapping[str, object]:
         """Return everything of a kind by its key."""
-        match kind:
-            case "seller":
-                return {"seller": self.seller}
-            case "meter":
-                return self.meters
-            case "plan":
-                return self.plans
-            case "customer":
-                return self.customers
-            case "subscription":
-                return self.subscriptions
-            case "rule":
-                return self.rules
-            case _:
-                assert_never(kind)
+        if kind == "seller":
+            return {"seller": self.seller}
+        found: Mapping[str, object] = getattr(self, PLACES[kind])
+        return found
 
     def meter(self, key: str, version: int | None = None) -> Meter:
         """Return one version of a meter, the newest where none is named; raises Missing."""
@@ -110,23 +157,7 @@ def _named(key: str, version: int | None) -> str:
 
 def entry_kind(entry: Entry) -> Kind:
     """Return the kind of thing an entry is about."""
-    match entry:
-        case Archive():
-            return entry.kind
-        case Seller():
-            return "seller"
-        case Meter():
-            return "meter"
-        case Plan():
-            return "plan"
-        case Customer():
-            return "customer"
-        case Subscription():
-            return "subscription"
-        case CustomerRule():
-            return "rule"
-        case _:
-            assert_never(entry)
+    return entry.kind if isinstance(entry, Archive) else KIND_OF[type(entry)]
 
 
 def entry_key(entry: Entry) -> str:
@@ -137,39 +168,33 @@ def entry_key(entry: Entry) -> str:
 def with_entries(catalog: Catalog, entries: Iterable[Entry]) -> Catalog:
     """Return the catalog after the entries were written, in order. The version stays."""
     seller, archived = catalog.seller, set(catalog.archived)
-    meters, plans = dict(catalog.meters), dict(catalog.plans)
-    customers, rules = dict(catalog.customers), dict(catalog.rules)
-    subscriptions = dict(catalog.subscriptions)
+    places: dict[Kind, dict[str, object]] = {}
     for entry in entries:
-        place = (entry_kind(entry), entry_key(entry))
-        (archived.add if isinstance(entry, Archive) else archived.discard)(place)
-        match entry:
-            case Seller():
-                seller = entry
-            case Meter():
-                meters[entry.key] = _joined(meters.get(entry.key, ()), entry)
-            case Plan():
-                plans[entry.key] = _joined(plans.get(entry.key, ()), entry)
-            case Customer():
-                customers[entry.key] = entry
-            case Subscription():
-                subscriptions[entry.key] = entry
-            case CustomerRule():
-                rules[entry.key] = entry
-            case Archive():
-                pass
-            case _:
-                assert_never(entry)
-    return msgspec.structs.replace(
-        catalog,
-        seller=seller,
-        meters=meters,
-        plans=plans,
-        customers=customers,
-        subscriptions=subscriptions,
-        rules=rules,
-        archived=frozenset(archived),
-    )
+        kind, key = entry_kind(entry), entry_key(entry)
+        if isinstance(entry, Archive):
+            archived.add((kind, key))
+            continue
+        archived.discard((kind, key))
+        if isinstance(entry, Seller):
+            seller = entry
+            continue
+        place = places.setdefault(kind, dict(catalog.keys(kind)))
+        if isinstance(entry, Meter):
+            place[key] = _joined(_versions(place, key, Meter), entry)
+        elif isinstance(entry, Plan):
+            place[key] = _joined(_versions(place, key, Plan), entry)
+        else:
+            place[key] = entry
+    fields: dict[str, object] = {PLACES[kind]: place for kind, place in places.items()}
+    return msgspec.structs.replace(catalog, seller=seller, archived=frozenset(archived), **fields)
+
+
+def _versions(
+    place: Mapping[str, object], key: str, _type: type[_Versioned]
+) -> tuple[_Versioned, ...]:
+    found = place.get(key, ())
+    assert isinstance(found, tuple), "meters and plans are kept by version"
+    return found
 
 
 def _joined(versions: tuple[_Versioned, ...], entry: _Versioned) -> tuple[_Versioned, ...]:

@@ -10,11 +10,10 @@ from typing import Literal
 import msgspec
 
 from tallybook.catalog.catalog import KINDS, Archive, Catalog, Entry, Kind, entry_key, entry_kind
-from tallybook.catalog.customer import Customer, Seller
+from tallybook.catalog.customer import Seller
 from tallybook.catalog.document import CatalogDocument
 from tallybook.catalog.meter import Meter
 from tallybook.catalog.plan import Plan
-from tallybook.catalog.rule import CustomerRule
 from tallybook.catalog.subscription import Subscription, SubscriptionSpec, check_subscription
 from tallybook.kernel.errors import Conflict, Missing
 
@@ -114,21 +113,11 @@ def _archive(catalog: Catalog, entry: Archive) -> Change | None:
 
 
 def _stored(catalog: Catalog, entry: Entry) -> Entry | None:
-    match entry:
-        case Seller():
-            return catalog.seller
-        case Meter():
-            return catalog.meters.get(entry.key, (None,))[-1]
-        case Plan():
-            return catalog.plans.get(entry.key, (None,))[-1]
-        case Customer():
-            return catalog.customers.get(entry.key)
-        case Subscription():
-            return catalog.subscriptions.get(entry.key)
-        case CustomerRule():
-            return catalog.rules.get(entry.key)
-        case _:
-            raise AssertionError(entry)
+    if isinstance(entry, Seller):
+        return catalog.seller
+    found = catalog.keys(entry_kind(entry)).get(entry_key(entry))
+    stored: Entry | None = found[-1] if isinstance(found, tuple) else found  # type: ignore[assignment]
+    return stored
 
 
 def _placed(stored: Entry, entry: Entry) -> tuple[Action, Entry]:

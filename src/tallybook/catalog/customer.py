@@ -20,6 +20,11 @@ SUBJECTS_MAX = 10_000
 ADDRESS_LINES_MAX = 8
 FAR_US = 1 << 62
 _LOCALE = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?(_[A-Z]{2})?\Z")
+_COUNTRY = re.compile(r"[A-Z]{2}\Z")
+_ENDPOINT = re.compile(r"\d{4}:\S{1,64}\Z", re.ASCII)
+_LOGO = re.compile(r"data:image/(png|svg\+xml);base64,[A-Za-z0-9+/]+=*\Z")
+GRACE_DAYS_MAX = 90
+LOGO_CHARS_MAX = 262_144
 _SERIES = re.compile(r"[A-Z0-9][A-Z0-9-]{0,15}\Z")
 
 
@@ -52,6 +57,31 @@ def _end(span: SubjectSpan) -> int:
     return FAR_US if span.end_us is None else span.end_us
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an e-invoice needs to know of a party besides its address lines.
+
+    Attributes:
+        country: ISO 3166-1 alpha-2, such as DE.
+        endpoint: electronic address as scheme:identifier, such as 0088:5790000435975.
+        registration: legal registration identifier.
+    """
+
+    street: str = ""
+    city: str = ""
+    postal_code: str = ""
+    country: str = ""
+    endpoint: str = ""
+    registration: str = ""
+
+
+class Bank(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to pay."""
+
+    name: str = ""
+    iban: str = ""
+    bic: str = ""
+
+
 class Customer(msgspec.Struct, frozen=True, kw_only=True):
     """Who pays.
 
@@ -64,6 +94,11 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
         locale: how numbers and dates are written on documents, such as de_DE.
         subjects: whose events are the customer's, and when.
         rule: key of the customer rule that made it; '' for none.
+        parent: key of the customer that pays for this one; '' where it pays itself.
+        taxes: keys; None for those of the seller; () for none.
+        grace_days: how long its invoices stay drafts; None for the seller's.
+        place: for e-invoices.
+        reference: what the buyer wants to see on invoices, such as an order number.
     """
 
     key: str
@@ -76,6 +111,11 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
     locale: str = "en_US"
     subjects: tuple[SubjectSpan, ...] = ()
     rule: str = ""
+    parent: str = ""
+    taxes: tuple[str, ...] | None = None
+    grace_days: int | None = None
+    place: Place = Place()
+    reference: str = ""
 
 
 class Seller(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +126,14 @@ class Seller(msgspec.Struct, frozen=True, kw_only=True):
         address: lines below the name.
         series: the number series; numbers read INV-000001.
         payment_days: days from the invoice's date to the due date.
-        notes: lines at the foot, such as bank details.
+        notes: lines at the foot.
+        taxes: keys; of every line that nobody else says anything about.
+        grace_days: how long invoices stay drafts before they are finalized; 0 for not at all.
+        zone: of the seller's own dates.
+        place: for e-invoices.
+        bank: where to pay.
+        terms: of payment, a sentence.
+        logo: an SVG or PNG as a data URL; '' for none.
     """
 
     name: str = "Tallybook"
@@ -96,6 +143,13 @@ class Seller(msgspec.Struct, frozen=True, kw_only=True):
     series: str = "INV"
     payment_days: int = 14
     notes: tuple[str, ...] = ()
+    taxes: tuple[str, ...] = ()
+    grace_days: int = 0
+    zone: str = "UTC"
+    place: Place = Place()
+    bank: Bank = Bank()
+    terms: str = ""
+    logo: str = ""
 
 
 class SpanSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,6 +172,11 @@ class CustomerSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     zone: str = "UTC"
     locale: str = "en_US"
     subjects: list[str | SpanSpec] = []
+    parent: str = ""
+    taxes: list[str] | None = None
+    grace_days: int | None = None
+    place: Place = Place()
+    reference: str = ""
 
 
 class SellerSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,6 +189,13 @@ class SellerSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     series: str = "INV"
     payment_days: int = 14
     notes: list[str] = []
+    taxes: list[str] = []
+    grace_days: int = 0
+    zone: str = "UTC"
+    place: Place = Place()
+    bank: Bank = Bank()
+    terms: str = ""
+    logo: str = ""
 
 
 def check_customer(spec: CustomerSpec) -> Customer:
@@ -152,7 +218,39 @@ def check_customer(spec: CustomerSpec) -> Customer:
         zone=zone(spec.zone).key,
         locale=spec.locale,
         subjects=_spans(spec),
+        parent=spec.parent,
+        taxes=None if spec.taxes is None else tuple(spec.taxes),
+        grace_days=_grace(spec.grace_days),
+        place=check_place(spec.place),
+        reference=_line("reference", spec.reference),
     )
+
+
+def check_place(place: Place) -> Place:
+    """Return the place when it can be used; raises Invalid."""
+    if place.country and not _COUNTRY.match(place.country):
+        raise Invalid("place.country is two capitals such as DE", field="place.country")
+    if place.endpoint and not _ENDPOINT.match(place.endpoint):
+        message = "place.endpoint is scheme:identifier, such as 0088:5790000435975"
+        raise Invalid(message, field="place.endpoint")
+    for name, text in msgspec.structs.asdict(place).items():
+        _line(f"place.{name}", text)
+    return place
+
+
+def _grace(days: int | None) -> int | None:
+    if days is not None and not 0 <= days <= GRACE_DAYS_MAX:
+        raise Invalid(f"grace_days must be 0 to {GRACE_DAYS_MAX}", field="grace_days")
+    return days
+
+
+def _logo(text: str) -> str:
+    if text and not _LOGO.match(text):
+        message = "logo is data:image/png;base64,… or data:image/svg+xml;base64,…"
+        raise Invalid(message, field="logo")
+    if len(text) > LOGO_CHARS_MAX:
+        raise Invalid(f"logo has at most {LOGO_CHARS_MAX} characters", field="logo")
+    return text
 
 
 def customer_spec(customer: Customer) -> CustomerSpec:
@@ -167,6 +265,11 @@ def customer_spec(customer: Customer) -> CustomerSpec:
         zone=customer.zone,
         locale=customer.locale,
         subjects=[_span_spec(span) for span in customer.subjects],
+        parent=customer.parent,
+        taxes=None if customer.taxes is None else list(customer.taxes),
+        grace_days=customer.grace_days,
+        place=customer.place,
+        reference=customer.reference,
     )
 
 
@@ -185,6 +288,13 @@ def check_seller(spec: SellerSpec) -> Seller:
         series=spec.series,
         payment_days=spec.payment_days,
         notes=_lines("notes", spec.notes),
+        taxes=tuple(spec.taxes),
+        grace_days=_grace(spec.grace_days) or 0,
+        zone=zone(spec.zone).key,
+        place=check_place(spec.place),
+        bank=spec.bank,
+        terms=_line("terms", spec.terms),
+        logo=_logo(spec.logo),
     )
 
 

@@ -4,6 +4,7 @@ Source: CONTRACTS §5; DECISIONS 20, 21.
 """
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
@@ -21,6 +22,47 @@ Timing = Literal["arrears", "advance"]
 Proration = Literal["day", "second", "none"]
 
 
+class Share(msgspec.Struct, frozen=True):
+    """A part of a charge's amount that belongs to somebody else.
+
+    Attributes:
+        party: such as 'provider', 'consumer', or a partner's key.
+        percent: of the line's net amount; all shares of a charge are at most 100.
+    """
+
+    party: str
+    percent: Decimal
+
+
+class Minimum(msgspec.Struct, frozen=True, kw_only=True):
+    """A commitment: charges of a period come to this at least; a line of its own trues it up.
+
+    Attributes:
+        amount: for a whole period; prorated by day in a partial one.
+        charges: keys of the charges that count towards it; () for all.
+    """
+
+    amount: Decimal
+    name: str = "Minimum commitment"
+    charges: tuple[str, ...] = ()
+
+
+class Phase(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch at the beginning of a subscription with terms of its own: a trial, a ramp.
+
+    Attributes:
+        length: an ISO 8601 duration such as P14D or P3M; None for good, of the last one.
+        charges: keys of the charges that it charges; None for all.
+        prices: charge key -> price in place of the charge's own.
+    """
+
+    key: str
+    name: str
+    length: str | None = None
+    charges: tuple[str, ...] | None = None
+    prices: dict[str, Price] = {}
+
+
 class Charge(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that a plan charges for.
 
@@ -35,6 +77,12 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
             zone, exact time, or not at all.
         split_by: dimensions of the meter; rated and shown for each of their values.
         where: dimension -> texts that count; None is a missing value.
+        interval: how long its periods are, such as P1Y; '' for the plan's.
+        recurring: its usage is carried over into the next period instead of starting at zero, and
+            prorated by how long it was there.
+        quantity: units of a fixed fee, where the subscription names none.
+        taxes: keys; None for those of the plan; () for none.
+        shares: parts of its amount that belong to others.
     """
 
     key: str
@@ -45,6 +93,11 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     proration: Proration = "day"
     split_by: tuple[str, ...] = ()
     where: dict[str, tuple[str | None, ...]] = {}
+    interval: str = ""
+    recurring: bool = False
+    quantity: Decimal = Decimal(1)
+    taxes: tuple[str, ...] | None = None
+    shares: tuple[Share, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +108,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         version: 1 and up; any change makes a new one, from each subscription's next period on.
         currency: ISO 4217; the same in all versions.
         rounding: how a line is rounded to the minor unit, once.
+        kind: an add-on is subscribed to beside a subscription of a plan.
+        interval: how long periods are: an ISO 8601 duration such as P1M, P1W, P1Y.
+        effective_us: periods that start from then on may use this version; None for at once.
+        phases: in order from each subscription's start; () for none.
+        taxes: keys; None for those of the customer; () for none.
+        minimum: None for none.
+        currencies: other currency -> charge key -> price in it.
+        thresholds: rising amounts of open usage at which an invoice is made at once.
     """
 
     key: str
@@ -63,6 +124,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     charges: tuple[Charge, ...]
     rounding: Rounding = "half_up"
     version: int = 1
+    kind: Literal["plan", "add-on"] = "plan"
+    interval: str = "P1M"
+    effective_us: int | None = None
+    phases: tuple[Phase, ...] = ()
+    taxes: tuple[str, ...] | None = None
+    minimum: Minimum | None = None
+    currencies: dict[str, dict[str, Price]] = {}
+    thresholds: tuple[Decimal, ...] = ()
 
     def charge(self, key: str) -> Charge | None:
         """Return one charge, or None."""

@@ -8,10 +8,13 @@ Source: DECISIONS 21, 26; docs/algorithms/periods.md
 """
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 import msgspec
 
+from tallybook.catalog.amendment import Amendment
 from tallybook.catalog.meter import name_ok
+from tallybook.catalog.price import Price
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.period import Period, month_period, parse_moment, zone
 
@@ -29,6 +32,14 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
         end_us: first instant after it, or None for "for good".
         anchor_day: day of the month on which periods start, 1..31.
         rule: key of the customer rule that made it; '' for none.
+        anchor_us: an instant that is a start of a period, of every interval; None to align by
+            `anchor_day`: months on that day, years on that day of January, weeks on Monday.
+        base: key of the subscription that this add-on belongs to; it ends and pauses with it.
+        quantities: charge key -> units of a fixed fee from the start on.
+        prices: charge key -> this customer's own price from the start on.
+        minimum: commitment for a whole period in place of the plan's.
+        thresholds: in place of the plan's; None for the plan's.
+        amendments: in the order they were recorded.
     """
 
     key: str
@@ -39,6 +50,13 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     anchor_day: int = 1
     plan_version: int | None = None
     rule: str = ""
+    anchor_us: int | None = None
+    base: str = ""
+    quantities: dict[str, Decimal] = {}
+    prices: dict[str, Price] = {}
+    minimum: Decimal | None = None
+    thresholds: tuple[Decimal, ...] | None = None
+    amendments: tuple[Amendment, ...] = ()
 
 
 class StoredPeriod(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +72,10 @@ class StoredPeriod(msgspec.Struct, frozen=True, kw_only=True):
         until_us: usage before this was billed; `start_us` where nothing was.
         cut: snapshot of the newest billing.
         closed: billed past its end; its usage still counts, as adjustments.
+        interval: of which of the plan's intervals it is a period, such as P1M.
+        phase: key of the plan's phase; '' for none.
+        prices: this customer's own prices when it was opened.
+        credited: a fee in advance shrinks where an amendment shortens the period.
     """
 
     subscription: str
@@ -67,6 +89,10 @@ class StoredPeriod(msgspec.Struct, frozen=True, kw_only=True):
     cut: int = 0
     meters: dict[str, int] = {}
     closed: bool = False
+    interval: str = "P1M"
+    phase: str = ""
+    prices: dict[str, Price] = {}
+    credited: bool = True
 
 
 class SubscriptionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

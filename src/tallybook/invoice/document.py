@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import msgspec
 
 from tallybook.catalog.catalog import Catalog
+from tallybook.catalog.customer import Bank, Place
+from tallybook.invoice.funds import CouponUsed, CreditUsed, WalletUsed
 from tallybook.invoice.line import Drafted, Line, draft_lines, numbered
 from tallybook.invoice.manifest import (
     Group,
@@ -37,6 +39,28 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
     address: tuple[str, ...]
     email: str
     tax_id: str
+    place: Place = Place()
+
+
+class TaxTotal(msgspec.Struct, frozen=True, kw_only=True):
+    """One tax of an invoice: computed on the sum of its bases and rounded once.
+
+    Attributes:
+        rate: percent, plain decimal text.
+        base: net of the tax: what it is computed on, or what remains where prices contain it.
+        category: UNTDID 5305.
+    """
+
+    tax: str
+    name: str
+    rate: str
+    inclusive: bool
+    category: str
+    reason: str
+    base: str
+    base_minor: int
+    amount: str
+    amount_minor: int
 
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +73,16 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
         zone: whose dates a renderer writes.
         period_start: the earliest start of the lines' periods, adjustments aside.
         period_end: the latest end of usage billed.
-        total: sum of the lines.
+        subtotal: sum of the lines, before coupons.
+        discounts: what each coupon took off.
+        taxes: by rate.
+        total: subtotal less discounts plus the taxes that prices do not contain.
+        credits: what credits paid of it.
+        prepaid: what wallets paid of it.
+        carried: a total below zero, which becomes the customer's credit; 0 or more.
+        payable: what is left to pay: total less credits and prepaid, never below zero.
+        reference: to be named in the payment.
+        replaces: number of the voided invoice that it is issued in place of; '' for none.
     """
 
     id: str
@@ -70,6 +103,22 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     total_minor: int
     notes: tuple[str, ...]
     manifest: Manifest
+    subtotal: str = "0"
+    subtotal_minor: int = 0
+    discounts: tuple[CouponUsed, ...] = ()
+    discount_minor: int = 0
+    taxes: tuple[TaxTotal, ...] = ()
+    tax_minor: int = 0
+    credits: tuple[CreditUsed, ...] = ()
+    prepaid: tuple[WalletUsed, ...] = ()
+    carried: str = "0"
+    carried_minor: int = 0
+    payable: str = "0"
+    payable_minor: int = 0
+    reference: str = ""
+    replaces: str = ""
+    bank: Bank = Bank()
+    terms: str = ""
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +173,11 @@ def _invoice(manifest: Manifest, identity: str, lines: tuple[Line, ...]) -> Invo
         issued=format_us(manifest.issued_us),
         due=format_us(manifest.due_us),
         seller=Party(
-            name=seller.name, address=seller.address, email=seller.email, tax_id=seller.tax_id
+            name=seller.name,
+            address=seller.address,
+            email=seller.email,
+            tax_id=seller.tax_id,
+            place=seller.place,
         ),
         customer_key=customer.key,
         customer=Party(
@@ -132,6 +185,7 @@ def _invoice(manifest: Manifest, identity: str, lines: tuple[Line, ...]) -> Invo
             address=customer.address,
             email=customer.email,
             tax_id=customer.tax_id,
+            place=customer.place,
         ),
         locale=customer.locale,
         zone=customer.zone,
@@ -143,6 +197,16 @@ def _invoice(manifest: Manifest, identity: str, lines: tuple[Line, ...]) -> Invo
         total_minor=total,
         notes=seller.notes,
         manifest=manifest,
+        subtotal=money_text(total, manifest.currency),
+        subtotal_minor=total,
+        payable=money_text(max(total, 0), manifest.currency),
+        payable_minor=max(total, 0),
+        carried=money_text(max(-total, 0), manifest.currency),
+        carried_minor=max(-total, 0),
+        reference=customer.reference,
+        replaces=manifest.replaces,
+        bank=seller.bank,
+        terms=seller.terms,
     )
 
 

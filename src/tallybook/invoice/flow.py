@@ -288,7 +288,7 @@ def _manifest(
         sequence=last.sequence + 1,
         prior=last.invoice or None,
         customer=customer,
-        seller=catalog.seller,
+        seller=msgspec.structs.replace(catalog.seller, logo=""),
         currency=customer.currency,
         cut=run.cut,
         catalog_version=catalog.version,

@@ -5,6 +5,7 @@ Source: docs/algorithms/rerating.md; DECISIONS 20, 30.
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 
@@ -47,6 +48,26 @@ class MeterRef(msgspec.Struct, frozen=True, kw_only=True):
     aggregation: str
 
 
+LineKind = Literal["usage", "fee", "minimum", "one-off"]
+
+
+class LineTax(msgspec.Struct, frozen=True, kw_only=True):
+    """A line's part of a tax: parts add up to the invoice's tax of that rate."""
+
+    tax: str
+    amount: str
+    amount_minor: int
+
+
+class LineShare(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a line that belongs to somebody else; parts are split by largest remainder."""
+
+    party: str
+    percent: str
+    amount: str
+    amount_minor: int
+
+
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One line of an invoice; every number is a plain decimal text, every time RFC 3339.
 
@@ -62,6 +83,13 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         events: of this line alone.
         now: cumulated, this line included; what the steps explain.
         before: what earlier invoices billed of it.
+        kind: what sort of thing it charges for.
+        customer: key of the customer whose it is, where another one pays; '' for the payer.
+        phase: key of the plan's phase; '' for none.
+        discount_minor: what coupons take off it; 0 or more, 0 or less on a negative line.
+        net_minor: amount less discount.
+        taxes: its part of each of the invoice's taxes.
+        shares: parts of the net amount that belong to others.
     """
 
     id: str
@@ -87,6 +115,15 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     now: Total
     before: Total
+    kind: LineKind = "usage"
+    customer: str = ""
+    phase: str = ""
+    discount: str = "0"
+    discount_minor: int = 0
+    net: str = "0"
+    net_minor: int = 0
+    taxes: tuple[LineTax, ...] = ()
+    shares: tuple[LineShare, ...] = ()
 
 
 class Drafted(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +221,12 @@ def _drafted(item: Item, plan: Plan, charge: Charge, meter: Meter | None, r: _Ra
         steps=r.rated.steps,
         now=_total(billed, plan.currency, r.rated.amount),
         before=_total(earlier, plan.currency, None),
+        kind="fee" if meter is None else "usage",
+        customer=item.customer,
+        phase=item.phase,
+        discount=money_text(0, plan.currency),
+        net=money_text(difference, plan.currency),
+        net_minor=difference,
     )
     return Drafted(line=line, item=item, billed=billed)
 

@@ -3,13 +3,19 @@
 Source: DECISIONS 30; guarantee 5.
 """
 
+from decimal import Decimal
+
 import msgspec
 
 from tallybook.catalog.customer import Customer, Seller
+from tallybook.catalog.plan import Share
+from tallybook.catalog.price import Price
+from tallybook.catalog.tax import Tax
+from tallybook.invoice.funds import NOTHING, Funds
 from tallybook.kernel.decimals import encode_plain
 from tallybook.kernel.ids import derived_id
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Grows when rating, rounding or the canonical JSON change their meaning."""
 
 Group = tuple[str | None, ...]
@@ -57,6 +63,12 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
         meter: key of the meter priced; None for a fixed fee.
         adjustment: its period was closed before.
         before: by dimension value, in order.
+        customer: key of the customer whose it is, where another one pays; '' for the payer.
+        phase: key of the plan's phase; '' for none.
+        price: in place of the plan's own, for this subscription; None for the plan's.
+        quantities: units of a fixed fee, each from an instant on; () for 1.
+        minimum: of a commitment, for the whole period; None for a charge.
+        taxes: keys of the taxes of its lines.
     """
 
     position: Position
@@ -70,6 +82,35 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     meter_version: int | None
     adjustment: bool
     before: tuple[Billed, ...] = ()
+    customer: str = ""
+    phase: str = ""
+    price: Price | None = None
+    quantities: tuple[tuple[int, Decimal], ...] = ()
+    minimum: Decimal | None = None
+    taxes: tuple[str, ...] = ()
+
+
+class Extra(msgspec.Struct, frozen=True, kw_only=True):
+    """A one-off charge or credit, put on the customer's next invoice or on one of its own.
+
+    Attributes:
+        id: of its record; it is billed once.
+        amount: exact, in the invoice's currency, all units together; negative for a credit.
+        start_us: first instant of what it is for.
+        end_us: first instant after it.
+        taxes: keys; None for those of the customer.
+        shares: parts of its amount that belong to others.
+    """
+
+    id: str
+    name: str
+    amount: Decimal
+    start_us: int
+    end_us: int
+    quantity: Decimal = Decimal(1)
+    unit: str = ""
+    taxes: tuple[str, ...] | None = None
+    shares: tuple[Share, ...] = ()
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +127,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         issued_us: the invoice's date.
         due_us: when it is to be paid.
         tz: version of the time zone data.
-        items: those that have a line.
+        items: those that have a line, or that a line depends on.
+        members: customers that this one pays for, with the subjects whose usage counts.
+        extras: one-off charges.
+        funds: what reduces it.
+        taxes: every tax that its lines may have, by key.
+        replaces: number of the voided invoice that it is issued in place of; '' for none.
     """
 
     tenant: str
@@ -103,6 +149,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     due_us: int
     tz: str
     items: tuple[Item, ...]
+    members: tuple[Customer, ...] = ()
+    extras: tuple[Extra, ...] = ()
+    funds: Funds = NOTHING
+    taxes: tuple[Tax, ...] = ()
+    replaces: str = ""
     rules: int = RULES_VERSION
 
 

@@ -12,8 +12,11 @@ import msgspec
 
 from tallybook.catalog.ports import CatalogStore
 from tallybook.catalog.subscription import StoredPeriod
-from tallybook.invoice.manifest import Billed, Group, Position
+from tallybook.invoice.funds import NOTHING, CouponUsed, CreditUsed, Funds, WalletUsed
+from tallybook.invoice.manifest import Billed, Extra, Group, Position
 from tallybook.invoice.state import State
+from tallybook.kernel.book.entry import Entry
+from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.ports import Clock, Ids
 from tallybook.rate.ports import UsageReader
 
@@ -139,8 +142,76 @@ class BillingRun(msgspec.Struct, frozen=True, kw_only=True):
     parked: tuple[Parked, ...] = ()
 
 
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """What one invoice used of its customer's account.
+
+    Attributes:
+        version: of the funds that it was composed from.
+        at_us: microseconds UTC.
+        extras: ids of the one-off charges that are billed by it.
+        carried_minor: of a total below zero: what becomes the customer's credit; 0 or more.
+    """
+
+    customer: str
+    version: int
+    invoice: str
+    number: str
+    currency: str
+    at_us: int
+    coupons: tuple[CouponUsed, ...] = ()
+    credits: tuple[CreditUsed, ...] = ()
+    wallets: tuple[WalletUsed, ...] = ()
+    extras: tuple[str, ...] = ()
+    carried_minor: int = 0
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """What a customer has, and what is to be put on its next invoice."""
+
+    funds: Funds = NOTHING
+    extras: tuple[Extra, ...] = ()
+
+
+class Accounts(Protocol):
+    """Reads what customers have."""
+
+    def accounts(
+        self, tenant: str, customers: Sequence[str], currency: str, at_us: int
+    ) -> dict[str, Account]:
+        """Return every asked customer's account at an instant, as of one state of the store.
+
+        A customer that has nothing and never had has the account `Account()`.
+        """
+        ...
+
+
+class BookTransaction(Protocol):
+    """Writes of money, in the transaction of the invoices that they are about."""
+
+    def post(self, entries: Sequence[Entry]) -> None:
+        """Add entries to the ledger; raises Conflict where an id is there already."""
+        ...
+
+    def tell(self, facts: Sequence[Fact]) -> None:
+        """Add facts to be told outside; one whose id is there already is left out."""
+        ...
+
+    def spend(self, spent: Sequence[Spent]) -> None:
+        """Take what invoices used from the accounts, and move the accounts' versions on.
+
+        Raises:
+            Conflict: an account has another version than the invoice was composed from.
+        """
+        ...
+
+
 class InvoiceTransaction(Protocol):
     """Writes that happen together or not at all."""
+
+    @property
+    def books(self) -> BookTransaction:
+        """The ledger, the outbox and the customers' accounts, in this transaction."""
+        ...
 
     def take_numbers(self, series: str, count: int) -> int:
         """Return the first of `count` numbers that follow the series' last one.

@@ -13,9 +13,45 @@ from tallybook.invoice.ports import (
     Books,
     InvoiceHead,
     Last,
+    Spent,
     StoredInvoice,
 )
+from tallybook.kernel.book.entry import Entry
+from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Conflict, Missing
+
+
+class MemoryBooks(msgspec.Struct):
+    """`BookTransaction` in dicts, on a copy that becomes the state when the block ends."""
+
+    entries: dict[str, Entry] = {}
+    facts: dict[str, Fact] = {}
+    versions: dict[str, int] = {}
+
+    def copy(self) -> "MemoryBooks":
+        """Return books that can be changed and thrown away."""
+        return MemoryBooks(dict(self.entries), dict(self.facts), dict(self.versions))
+
+    def post(self, entries: Sequence[Entry]) -> None:
+        """Add entries."""
+        for entry in entries:
+            if entry.id in self.entries:
+                raise Conflict(f"ledger entry {entry.id} is there already")
+            self.entries[entry.id] = entry
+
+    def tell(self, facts: Sequence[Fact]) -> None:
+        """Add the facts that are not there yet."""
+        for fact in facts:
+            self.facts.setdefault(fact.id, fact)
+
+    def spend(self, spent: Sequence[Spent]) -> None:
+        """Move the accounts' versions on, where they are as expected."""
+        for one in spent:
+            version = self.versions.get(one.customer, 0)
+            if version != one.version:
+                message = f"the account of {one.customer} was changed meanwhile"
+                raise Conflict(message, code="account-moved")
+            self.versions[one.customer] = version + 1
 
 
 class _State(msgspec.Struct):
@@ -26,6 +62,7 @@ class _State(msgspec.Struct):
     periods: dict[tuple[str, int], StoredPeriod] = {}
     billed: dict[tuple[Position, Group], Billed] = {}
     runs: dict[str, BillingRun] = {}
+    books: MemoryBooks = msgspec.field(default_factory=MemoryBooks)
 
     def copy(self) -> "_State":
         """Return a state that can be changed and thrown away."""
@@ -35,6 +72,7 @@ class _State(msgspec.Struct):
             dict(self.periods),
             dict(self.billed),
             dict(self.runs),
+            self.books.copy(),
         )
 
 
@@ -110,6 +148,11 @@ class MemoryTransaction:
     def __init__(self, state: _State) -> None:
         """Write to this state."""
         self._state = state
+
+    @property
+    def books(self) -> MemoryBooks:
+        """Ledger, outbox and accounts, in this transaction."""
+        return self._state.books
 
     def take_numbers(self, series: str, count: int) -> int:
         """Return the first of the next numbers."""

@@ -14,8 +14,7 @@ body     text    no   JSON, sorted keys
 ======== ======= ==== =====================================================
 """
 
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from sqlalchemy import (
@@ -36,6 +35,7 @@ from sqlalchemy import (
 
 from tallybook.adapters.sql.database import metadata, read, write
 from tallybook.catalog.catalog import (
+    KIND_OF,
     Archive,
     Catalog,
     Entry,
@@ -45,15 +45,12 @@ from tallybook.catalog.catalog import (
     entry_kind,
     with_entries,
 )
-from tallybook.catalog.customer import Customer, Seller
+from tallybook.catalog.customer import Seller
 from tallybook.catalog.meter import Meter
 from tallybook.catalog.plan import Plan
-from tallybook.catalog.rule import CustomerRule
-from tallybook.catalog.subscription import Subscription
 from tallybook.kernel.errors import Conflict
 from tallybook.meter.usage import Ownership
 
-_Thing = TypeVar("_Thing", Seller, Meter, Plan, Customer, Subscription, CustomerRule)
 _CACHE_TENANTS_MAX = 64
 
 
@@ -62,7 +59,7 @@ def _table(name: str) -> Table:
         name,
         metadata,
         Column("tenant", String(128), primary_key=True),
-        Column("key", String(128), primary_key=True),
+        Column("key", String(255), primary_key=True),
         Column("version", Integer, primary_key=True),
         Column("archived", Boolean, nullable=False, default=False),
         Column("body", Text, nullable=False),
@@ -70,6 +67,10 @@ def _table(name: str) -> Table:
 
 
 _TABLES: dict[Kind, Table] = {
+    "tax": _table("tax"),
+    "coupon": _table("coupon"),
+    "entitlement": _table("entitlement"),
+    "wallet": _table("wallet"),
     "seller": _table("seller"),
     "meter": _table("meter"),
     "plan": _table("plan"),
@@ -174,23 +175,23 @@ def _load(connection: Connection, tenant: str, version: int) -> Catalog:
         query = select(table.c.key).where(table.c.tenant == tenant, table.c.archived)
         archived |= {(kind, key) for key in connection.execute(query).scalars()}
     entries: list[Entry] = [
-        *_things(connection, "seller", tenant, Seller),
-        *_things(connection, "meter", tenant, Meter),
-        *_things(connection, "plan", tenant, Plan),
-        *_things(connection, "customer", tenant, Customer),
-        *_things(connection, "subscription", tenant, Subscription),
-        *_things(connection, "rule", tenant, CustomerRule),
+        thing
+        for type_, kind in KIND_OF.items()
+        for thing in _things(connection, kind, tenant, type_)
     ]
     catalog = with_entries(Catalog(version=version), entries)
     return msgspec.structs.replace(catalog, archived=frozenset(archived))
 
 
-def _things(connection: Connection, kind: Kind, tenant: str, type_: type[_Thing]) -> list[_Thing]:
+def _things(
+    connection: Connection, kind: Kind, tenant: str, type_: type[object]
+) -> Iterator[Entry]:
     table = _TABLES[kind]
     query = select(table.c.body).where(table.c.tenant == tenant)
     bodies = connection.execute(query.order_by(table.c.key, table.c.version)).scalars()
     decode = msgspec.json.Decoder(type_).decode
-    return [decode(body) for body in bodies]
+    for body in bodies:
+        yield decode(body)  # type: ignore[misc]  # the type is one of the kinds'
 
 
 def _store(connection: Connection, tenant: str, stored: Catalog, entries: Iterable[Entry]) -> None:

@@ -26,6 +26,7 @@ from sqlalchemy import (
     tuple_,
 )
 
+from tallybook.adapters.sql.books import SqlBooks
 from tallybook.adapters.sql.database import metadata, read, write
 from tallybook.catalog.subscription import StoredPeriod
 from tallybook.invoice.document import number_place
@@ -207,6 +208,12 @@ class SqlInvoiceTransaction:
         """Write for a tenant."""
         self._connection = connection
         self._tenant = tenant
+        self._books = SqlBooks(connection, tenant)
+
+    @property
+    def books(self) -> SqlBooks:
+        """Ledger, outbox and accounts, in this transaction."""
+        return self._books
 
     def take_numbers(self, series: str, count: int) -> int:
         """Return the first of the next numbers; the series' row is locked till the end."""

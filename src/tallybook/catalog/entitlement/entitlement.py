@@ -94,6 +94,11 @@ class Entitlement(msgspec.Struct, frozen=True, kw_only=True):
     start_us: int
     end_us: int | None = None
 
+    @property
+    def key(self) -> str:
+        """Unique within the tenant."""
+        return f"{self.customer}:{self.feature}"
+
     def in_force(self, at_us: int) -> bool:
         """Whether it counts at an instant."""
         return self.start_us <= at_us and (self.end_us is None or at_us < self.end_us)

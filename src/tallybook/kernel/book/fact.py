@@ -1,0 +1,23 @@
+"""A fact to be told outside: written with what it tells of, delivered afterwards (DECISIONS 28)."""
+
+import msgspec
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened.
+
+    Attributes:
+        id: derived from what happened, so that it is told once.
+        kind: past tense, such as 'invoice.finalized'.
+        subject: id of what it happened to.
+        customer: whom it concerns; '' for nobody.
+        at_us: microseconds UTC.
+        body: JSON object, for the receiver.
+    """
+
+    id: str
+    kind: str
+    subject: str
+    customer: str
+    at_us: int
+    body: str
