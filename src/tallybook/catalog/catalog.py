@@ -22,6 +22,7 @@ from tallybook.catalog.rule import CustomerRule
 from tallybook.catalog.subscription import Subscription
 from tallybook.catalog.tax import Tax
 from tallybook.kernel.errors import Conflict, Missing
+from tallybook.kernel.timestamps import format_us
 
 _Versioned = TypeVar("_Versioned", Meter, Plan)
 
@@ -139,6 +140,22 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
             if version in {None, plan.version}:
                 return plan
         raise Missing(f"there is no plan {_named(key, version)}", field="plan")
+
+    def plan_at(self, key: str, at_us: int) -> Plan:
+        """Return the version of a plan that a period starting at an instant is opened with.
+
+        It is the newest whose effective date has come; a version without one is in effect at once
+        and for all the past.
+
+        Raises:
+            Missing: there is no such plan, or none of its versions was in effect then.
+        """
+        for plan in reversed(self.plans.get(key, ())):
+            if plan.effective_us is None or plan.effective_us <= at_us:
+                return plan
+        if key not in self.plans:
+            raise Missing(f"there is no plan {_named(key, None)}", field="plan")
+        raise Missing(f"plan '{key}' is not in effect at {format_us(at_us)}", field="plan")
 
     def customer(self, key: str) -> Customer:
         """Return a customer; raises Missing."""
