@@ -22,6 +22,7 @@ AREAS = {
         "spending_minimum", "spending_minimum.termination", "spending_minimum.filters",
         "filter.most_specific_wins",
         "pay_in_advance.count.standard", "pay_in_advance.sum.package",
+        "fixed_charge.units_change",
     ),
     "killbill": (
         "usage.consumable.ALL_TIERS", "usage.consumable.TOP_TIER", "usage.consumable.multi_unit",

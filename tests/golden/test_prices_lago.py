@@ -8,10 +8,15 @@ import pytest
 from tallybook.catalog.price import Price, parse_price
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.money import to_minor
+from tallybook.kernel.period import Period, parse_moment, zone
+from tallybook.kernel.timestamps import DAY_US
 from tallybook.rate.charge import rate
 from tallybook.rate.metered import PricedEvent, metered_events
-from tallybook.rate.proration import WHOLE, Portion
+from tallybook.rate.proration import WHOLE, Portion, rate_fee
 from tests.golden.vectors import Case, cases, identity, require
+
+
+UTC = zone("UTC")
 
 
 @pytest.fixture(autouse=True)
@@ -308,8 +313,27 @@ def test_lago_marginal_cost(case: Case) -> None:
         before = now
 
 
+UNITS = cases("lago", "fixed_charge.units_change")
+MARCH = Period(parse_moment("2024-03-01", UTC, "at"), parse_moment("2024-04-01", UTC, "at"))
+
+
+@pytest.mark.parametrize("case", UNITS, ids=identity)
+def test_lago_units_of_a_fee_in_advance(case: Case) -> None:
+    """Without proration the largest number of units so far is what is paid for."""
+    given = case["given"]
+    fee, billed = given["fixed_charge"], 0
+    units: list[tuple[int, Decimal]] = []
+    assert given["subscription_at"] == "2024-03-01"
+    for day, count in enumerate([fee["units"], *given["unit_changes"]]):
+        units.append((MARCH.start_us + day * DAY_US, Decimal(count)))
+        rated = rate_fee(Decimal(fee["amount"]), "none", MARCH, MARCH, UTC, units, "advance")
+        wanted = case["expect"]["invoice_fees_cents"][day]
+        assert cents(rated.amount) - billed == wanted
+        billed += wanted
+
+
 REPLAYED = {
     case["id"]
-    for part in (TOTALS, PERCENTAGES, BOUNDS, INSTANT, SEQUENCES, ROUNDING, PAY_IN_ADVANCE)
+    for part in (TOTALS, PERCENTAGES, BOUNDS, INSTANT, SEQUENCES, ROUNDING, PAY_IN_ADVANCE, UNITS)
     for case in part
 } | {"STD-07", "STD-09", "DYN-01", "DYN-03", "DYN-04", "SPM-01", "SPM-04", "SPM-05", "FLT-01"}

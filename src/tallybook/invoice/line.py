@@ -13,7 +13,7 @@ from tallybook.catalog.meter import Meter
 from tallybook.catalog.plan import Charge, Plan
 from tallybook.catalog.price import Price
 from tallybook.invoice.manifest import Billed, Group, Item
-from tallybook.invoice.rating import NOTHING, Fact, rated_item
+from tallybook.invoice.rating import NOTHING, Fact, price_of, rated_item
 from tallybook.invoice.rounding import round_line
 from tallybook.kernel.decimals import EXACT, divide, plain
 from tallybook.kernel.ids import derived_id
@@ -217,7 +217,7 @@ def _drafted(item: Item, plan: Plan, charge: Charge, meter: Meter | None, r: _Ra
         amount=money_text(difference, plan.currency),
         amount_minor=difference,
         events=r.fact.events - earlier.events,
-        price=charge.price,
+        price=price_of(item, charge),
         steps=r.rated.steps,
         now=_total(billed, plan.currency, r.rated.amount),
         before=_total(earlier, plan.currency, None),

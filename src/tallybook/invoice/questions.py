@@ -13,7 +13,7 @@ from tallybook.catalog.customer import Customer
 from tallybook.catalog.price import price_dimensions
 from tallybook.invoice.document import Facts
 from tallybook.invoice.manifest import Group, Item, Position
-from tallybook.invoice.rating import NOTHING, Fact
+from tallybook.invoice.rating import NOTHING, Fact, price_of
 from tallybook.kernel.decimals import EXACT
 from tallybook.meter.each import EachEvent
 from tallybook.meter.usage import Ownership, Usage, UsageQuery
@@ -114,6 +114,7 @@ def _group(item: Item, catalog: Catalog) -> _Group:
     charge = catalog.plan(item.plan, item.plan_version).charge(item.position.charge)
     assert charge is not None, "a stored plan version keeps its charges"
     assert item.meter is not None, "a fixed fee asks nothing"
+    price = price_of(item, charge)
     return _Group(
         item.meter,
         item.meter_version or 0,
@@ -121,8 +122,8 @@ def _group(item: Item, catalog: Catalog) -> _Group:
         item.until_us,
         charge.split_by,
         tuple(charge.where.items()),
-        price_dimensions(charge.price),
-        event_terms(charge.price),
+        price_dimensions(price),
+        event_terms(price),
     )
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from tallybook.catalog.plan import Charge
-from tallybook.catalog.price import FlatPrice
+from tallybook.catalog.price import FlatPrice, Price
 from tallybook.invoice.manifest import Group, Item
 from tallybook.kernel.period import Period, zone
 from tallybook.meter.each import Bands
@@ -37,6 +37,11 @@ class Fact(msgspec.Struct, frozen=True):
 NOTHING = Fact(ZERO, 0, 0)
 
 
+def price_of(item: Item, charge: Charge) -> Price:
+    """Return the price that an item is rated with: its own, or else that of the plan."""
+    return charge.price if item.price is None else item.price
+
+
 def rated_item(item: Item, charge: Charge, fact: Fact, zone_name: str) -> Rated:
     """Return what an item costs so far.
 
@@ -49,24 +54,27 @@ def rated_item(item: Item, charge: Charge, fact: Fact, zone_name: str) -> Rated:
     Raises:
         Invalid: a matrix price has no amount for some usage.
     """
+    price = price_of(item, charge)
     if charge.meter is not None:
-        return rate(charge.price, _metered(charge, fact), _minimum(item, charge, zone_name))
-    assert isinstance(charge.price, FlatPrice), "a fixed fee has a flat price"
+        return rate(price, _metered(price, fact), _minimum(item, charge, zone_name))
+    assert isinstance(price, FlatPrice), "a fixed fee has a flat price"
     if item.end_us <= item.position.start_us:
         step = Step(text="ended before it began", amount="0")
         return Rated(quantity=ZERO, amount=ZERO, steps=(step,))
     return rate_fee(
-        charge.price.amount,
+        price.amount,
         charge.proration,
         Period(item.position.start_us, item.end_us),
         Period(item.full_start_us, item.full_end_us),
         zone(zone_name),
+        ((item.position.start_us, charge.quantity), *item.quantities),
+        charge.timing,
     )
 
 
-def _metered(charge: Charge, fact: Fact) -> Metered:
+def _metered(price: Price, fact: Fact) -> Metered:
     bands = fact.bands
-    if bands is None and event_terms(charge.price) is not None:
+    if bands is None and event_terms(price) is not None:
         bands = Bands()
     return Metered(quantity=fact.value, cells=fact.cells, bands=bands)
 

@@ -2,10 +2,12 @@
 
 from decimal import Decimal
 
+import msgspec
+
 from tallybook.catalog.plan import Charge
 from tallybook.catalog.price import parse_price
 from tallybook.invoice.manifest import Item, Position
-from tallybook.invoice.rating import NOTHING, Fact, rated_item
+from tallybook.invoice.rating import NOTHING, Fact, price_of, rated_item
 from tallybook.kernel.timestamps import DAY_US
 
 MINIMUM = Charge(
@@ -48,3 +50,18 @@ def test_a_price_of_events_without_events_costs_nothing() -> None:
     raw = {"type": "percentage", "rate": "1", "fixed_amount": "2"}
     charge = Charge(key="c", name="c", meter="m", price=parse_price(raw))
     assert amount(charge, 30, 30) == 0
+
+
+def test_the_items_own_price_comes_before_the_plans() -> None:
+    own = msgspec.structs.replace(item(30, 30), price=parse_price({"type": "flat", "amount": "6"}))
+    assert rated_item(own, FEE, NOTHING, "UTC").amount == 6
+    assert price_of(own, FEE) == own.price
+    assert price_of(item(30, 30), FEE) == FEE.price
+
+
+def test_units_are_those_of_the_plan_until_the_subscription_has_its_own() -> None:
+    three = msgspec.structs.replace(FEE, quantity=Decimal(3))
+    assert amount(three, 30, 30) == 90
+    grown = msgspec.structs.replace(item(30, 30), quantities=((10 * DAY_US, Decimal(6)),))
+    rated = rated_item(grown, three, NOTHING, "UTC")
+    assert (rated.amount, rated.quantity) == (3 * 10 + 6 * 20, 6)

@@ -140,6 +140,25 @@ def test_proration(row: list[str]) -> None:
     assert money_text(to_minor(rated.amount, "USD"), "USD") == rounded
 
 
+def units_of(text: str) -> list[tuple[int, Decimal]]:
+    """Return how many units there are from when on."""
+    pairs = (one.rsplit(": ", 1) for one in text.split(", "))
+    return [(parse_moment(when, zone("UTC"), "at"), Decimal(many)) for when, many in pairs]
+
+
+@pytest.mark.parametrize("row", list(table("proration.md", "fee")), ids=str)
+def test_units(row: list[str]) -> None:
+    fee, timing, proration, units, exact, quantity, steps = row
+    tz = zone("UTC")
+    may = Period(*(parse_moment(text, tz, "at") for text in ("2026-05-01", "2026-06-01")))
+    rated = rate_fee(
+        Decimal(fee), proration, may, may, tz, units_of(units), timing  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert (rated.amount, rated.quantity) == (Decimal(exact), Decimal(quantity))
+    assert [step.text for step in rated.steps] == steps.split("`, `")
+    assert exact_sum(Decimal(step.amount) for step in rated.steps) == Decimal(exact)
+
+
 def test_steps_speak() -> None:
     tiers = '[{"up_to":"10","unit_amount":"10","flat_amount":"2"},{"unit_amount":"5"}]'
     rated = rate(parse_price(f'{{"type":"graduated","tiers":{tiers}}}'), Decimal(17))
