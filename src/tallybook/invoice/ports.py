@@ -33,6 +33,8 @@ class InvoiceHead(msgspec.Struct, frozen=True, kw_only=True):
         sequence: 1 and up for each customer, without a gap.
         cut: snapshot that was counted.
         sha256: of the canonical JSON, hexadecimal.
+        payable_minor: to be paid when it was finalized.
+        open_minor: of that, what is neither paid nor credited nor written off now.
     """
 
     id: str
@@ -51,6 +53,8 @@ class InvoiceHead(msgspec.Struct, frozen=True, kw_only=True):
     period_end_us: int
     cut: int
     sha256: str
+    payable_minor: int = 0
+    open_minor: int = 0
 
 
 class StoredLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,10 +4,10 @@ import hashlib
 
 import msgspec
 
-from tallybook.invoice.document import Draft, encode_invoice, with_number
+from tallybook.invoice.document import Draft, Invoice, encode_invoice, with_number
 from tallybook.invoice.line import Drafted
 from tallybook.invoice.ports import InvoiceHead, StoredInvoice, StoredLine
-from tallybook.invoice.state import after
+from tallybook.invoice.state import State, after
 
 
 def finalized(draft: Draft, number: int) -> StoredInvoice:
@@ -23,7 +23,7 @@ def finalized(draft: Draft, number: int) -> StoredInvoice:
     head = InvoiceHead(
         id=invoice.id,
         number=invoice.number,
-        state=after("draft", "finalize"),
+        state=_state(invoice),
         customer=invoice.customer_key,
         customer_name=invoice.customer.name,
         sequence=manifest.sequence,
@@ -37,10 +37,18 @@ def finalized(draft: Draft, number: int) -> StoredInvoice:
         period_end_us=max(item.until_us for item in manifest.items),
         cut=manifest.cut,
         sha256=digest_of(body),
+        payable_minor=invoice.payable_minor,
+        open_minor=invoice.payable_minor,
     )
     return StoredInvoice(
         head=head, body=body.decode(), lines=tuple(_stored(line) for line in draft.lines)
     )
+
+
+def _state(invoice: Invoice) -> State:
+    """Return the state after finalization: with nothing to pay it is paid."""
+    state = after("draft", "finalize")
+    return state if invoice.payable_minor else after(state, "pay")
 
 
 def digest_of(body: bytes) -> str:

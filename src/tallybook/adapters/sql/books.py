@@ -25,14 +25,18 @@ LEDGER = Table(
     Column("amount_minor", BigInteger, nullable=False),
     Column("currency", String(3), nullable=False),
     Column("document", String(64), nullable=False),
+    Column("invoice", String(64), nullable=False),
     Column("line", String(64), nullable=False),
     Column("service_start_us", BigInteger),
     Column("service_end_us", BigInteger),
-    Index("ledger_document", "tenant", "document"),
-    Index("ledger_debit", "tenant", "debit", "currency"),
-    Index("ledger_credit", "tenant", "credit", "currency"),
+    Index("ledger_debit", "tenant", "debit", "at_us"),
+    Index("ledger_credit", "tenant", "credit", "at_us"),
+    sqlite_with_rowid=False,
 )
-"""Entries; see `kernel.book.entry.Entry`. *_us: microseconds UTC; service_*: NULL for none."""
+"""Entries; see `kernel.book.entry.Entry`. *_us: microseconds UTC; service_*: NULL for none.
+
+An id begins with its document's, so the key finds the entries of a document.
+"""
 
 OUTBOX = Table(
     "outbox",
@@ -86,7 +90,7 @@ class SqlBooks:
 
     def spend(self, spent: Sequence[Spent]) -> None:
         """Move the accounts' versions on, where they are as expected."""
-        for one in spent:
+        for one in sorted(spent, key=lambda one: one.customer):
             touch(self._connection, self._tenant, one.customer, one.version)
 
 

@@ -1,7 +1,8 @@
 """Invoices and where billing stands, in the control database (DECISIONS 27, 28, 30).
 
 Money is BIGINT minor units, exact decimals and JSON are text, instants BIGINT microseconds UTC.
-Every unique key starts with the tenant. A finalized invoice is inserted once and never updated.
+Every unique key starts with the tenant. A finalized invoice is inserted once and never updated,
+but for its state and what is open of it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,8 @@ _INVOICE = Table(
     Column("period_end_us", BigInteger, nullable=False),
     Column("cut", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
+    Column("payable_minor", BigInteger, nullable=False),
+    Column("open_minor", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
     UniqueConstraint("tenant", "series", "ordinal"),
     UniqueConstraint("tenant", "customer", "sequence"),

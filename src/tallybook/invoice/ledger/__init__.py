@@ -1,0 +1,1 @@
+"""What an invoice means to the books: the entries it posts, and the facts it tells."""
