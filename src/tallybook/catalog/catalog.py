@@ -1,27 +1,25 @@
 """The catalog of one tenant as one value: what is sold, to whom, since when.
 
-A change is data: `with_entries` gives the catalog after it, `check_references` refuses one that
-contradicts itself, and a store only writes what was decided here.
+A change is data: `with_entries` gives the catalog after it, `check` refuses one that contradicts
+itself, and a store only writes what was decided here.
 
 Source: DECISIONS 18, 19, 21, 25.
 """
 
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
 from typing import Literal, TypeVar, get_args
 
 import msgspec
 
 from tallybook.catalog.coupon import Coupon
-from tallybook.catalog.customer import FAR_US, Customer, Seller, SubjectSpan
+from tallybook.catalog.customer import Customer, Seller
 from tallybook.catalog.entitlement import Entitlement, Wallet
 from tallybook.catalog.meter import Meter
-from tallybook.catalog.plan import Charge, Plan
-from tallybook.catalog.price import needs_sum, price_dimensions
+from tallybook.catalog.plan import Plan
 from tallybook.catalog.rule import CustomerRule
 from tallybook.catalog.subscription import Subscription
 from tallybook.catalog.tax import Tax
-from tallybook.kernel.errors import Conflict, Missing
+from tallybook.kernel.errors import Missing
 from tallybook.kernel.timestamps import format_us
 
 _Versioned = TypeVar("_Versioned", Meter, Plan)
@@ -163,6 +161,16 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
             raise Missing(f"there is no customer '{key}'", field="customer")
         return self.customers[key]
 
+    def payer(self, key: str) -> Customer:
+        """Return who pays for a customer: its parent, or itself; raises Missing."""
+        customer = self.customer(key)
+        return self.customer(customer.parent) if customer.parent else customer
+
+    def members(self, key: str) -> list[Customer]:
+        """Return the customers in use that a customer pays for besides itself, by key."""
+        found = [c for c in self.customers.values() if c.parent == key]
+        return sorted((c for c in found if self.live("customer", c.key)), key=lambda c: c.key)
+
     def live_meters(self) -> list[Meter]:
         """Return the newest version of every meter in use, by key."""
         return [v[-1] for key, v in sorted(self.meters.items()) if self.live("meter", key)]
@@ -220,114 +228,3 @@ def _joined(versions: tuple[_Versioned, ...], entry: _Versioned) -> tuple[_Versi
     joined.append(entry)
     joined.sort(key=lambda thing: thing.version)
     return tuple(joined)
-
-
-def check_stored(catalog: Catalog, entries: Iterable[Entry]) -> None:
-    """Refuse to give what is stored another meaning, by which it was billed; raises Conflict.
-
-    A subscription's billed periods are its customer's, in the customer's currency: under another
-    customer, or in another currency, a late event would correct what somebody else paid.
-    """
-    for entry in entries:
-        if isinstance(entry, Subscription):
-            known = catalog.subscriptions.get(entry.key)
-            if known is not None and known.customer != entry.customer:
-                message = f"subscription {entry.key} is customer {known.customer}'s for good"
-                raise Conflict(f"{message}; end it and make another one", field="customer")
-        if isinstance(entry, Customer):
-            payer = catalog.customers.get(entry.key)
-            if payer is not None and payer.currency != entry.currency:
-                message = f"customer {entry.key} pays in {payer.currency} for good"
-                raise Conflict(f"{message}; make another customer", field="currency")
-    _check_versions(catalog, entries)
-
-
-def _check_versions(catalog: Catalog, entries: Iterable[Entry]) -> None:
-    """Refuse to give a stored version of a meter or plan another meaning."""
-    for entry in entries:
-        if isinstance(entry, Meter):
-            changed = any(
-                stored.version == entry.version and not stored.same_definition(entry)
-                for stored in catalog.meters.get(entry.key, ())
-            )
-        elif isinstance(entry, Plan):
-            stored_plans = catalog.plans.get(entry.key, ())
-            changed = any(p.version == entry.version and p != entry for p in stored_plans)
-        else:
-            continue
-        if changed:
-            name = f"{entry_kind(entry)} {entry.key} version {entry.version}"
-            raise Conflict(f"{name} is stored and never changes", field="version")
-
-
-def check_references(catalog: Catalog) -> None:
-    """Refuse a catalog whose parts contradict each other.
-
-    Raises:
-        Conflict: names the thing that refers to what is not there, and what to do.
-    """
-    for key, versions in catalog.plans.items():
-        if catalog.live("plan", key):
-            for charge in versions[-1].charges:
-                _check_charge(catalog, versions[-1], charge)
-    for rule in catalog.rules.values():
-        if catalog.live("rule", rule.key):
-            _need(catalog, f"rule {rule.key}", "plan", rule.plan)
-            _same_currency(f"rule {rule.key}", rule.currency, catalog.plan(rule.plan))
-    for subscription in catalog.subscriptions.values():
-        if catalog.live("subscription", subscription.key):
-            _check_subscription(catalog, subscription)
-    check_subjects(catalog)
-
-
-def _need(catalog: Catalog, who: str, kind: Kind, key: str) -> None:
-    if not catalog.live(kind, key):
-        state = "archived" if key in catalog.keys(kind) else "not there"
-        raise Conflict(f"{who} refers to {kind} '{key}', which is {state}", field=kind)
-
-
-def _check_charge(catalog: Catalog, plan: Plan, charge: Charge) -> None:
-    if charge.meter is None:
-        return
-    who = f"plan {plan.key}, charge {charge.key}"
-    _need(catalog, who, "meter", charge.meter)
-    meter = catalog.meter(charge.meter)
-    why = needs_sum(charge.price)
-    if why and meter.aggregation != "SUM":
-        message = f"{who}: meter {meter.key} is {meter.aggregation}, but {why}: use a SUM meter"
-        raise Conflict(message, field="meter")
-    dimensions = meter.group_by
-    for name in (*charge.split_by, *charge.where, *price_dimensions(charge.price)):
-        if name not in dimensions:
-            known = ", ".join(sorted(dimensions)) or "none"
-            message = f"{who}: meter {charge.meter} has no dimension '{name}' (it has {known})"
-            raise Conflict(message, field="split_by")
-
-
-def _check_subscription(catalog: Catalog, subscription: Subscription) -> None:
-    who = f"subscription {subscription.key}"
-    _need(catalog, who, "customer", subscription.customer)
-    _need(catalog, who, "plan", subscription.plan)
-    plan = catalog.plan(subscription.plan, subscription.plan_version)
-    _same_currency(who, catalog.customers[subscription.customer].currency, plan)
-
-
-def _same_currency(who: str, currency: str, plan: Plan) -> None:
-    if plan.currency != currency:
-        message = f"{who} is in {currency}, but plan {plan.key} is in {plan.currency}"
-        raise Conflict(message, field="currency")
-
-
-def check_subjects(catalog: Catalog) -> None:
-    """Refuse two customers that hold one subject at the same instant; raises Conflict."""
-    held: dict[str, list[tuple[SubjectSpan, str]]] = {}
-    for customer in catalog.customers.values():
-        if catalog.live("customer", customer.key):
-            for span in customer.subjects:
-                held.setdefault(span.subject, []).append((span, customer.key))
-    for subject, spans in held.items():
-        spans.sort(key=lambda item: -FAR_US if item[0].start_us is None else item[0].start_us)
-        for (before, first), (span, second) in pairwise(spans):
-            if before.overlaps(span):
-                message = f"subject '{subject}' belongs to {first} and {second} at the same time"
-                raise Conflict(message, field="subjects")

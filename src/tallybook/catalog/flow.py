@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from tallybook.catalog.catalog import Entry, check_references, check_stored, with_entries
+from tallybook.catalog.catalog import Entry, with_entries
 from tallybook.catalog.change import Change, change_of, difference
+from tallybook.catalog.check import check_references, check_stored
 from tallybook.catalog.document import CatalogDocument
 from tallybook.catalog.ports import CatalogStore
 

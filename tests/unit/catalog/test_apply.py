@@ -2,8 +2,9 @@
 
 import pytest
 
-from tallybook.catalog.catalog import Archive, Catalog, check_references, with_entries
+from tallybook.catalog.catalog import Archive, Catalog, with_entries
 from tallybook.catalog.change import change_of, difference
+from tallybook.catalog.check import check_references
 from tallybook.catalog.document import parse_document
 from tallybook.catalog.rule import CustomerRule, check_rule, customer_key, follow
 from tallybook.kernel.errors import Conflict, Invalid, Missing

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tallybook.catalog.catalog import Catalog, Entry, check_stored, with_entries
+from tallybook.catalog.catalog import Catalog, Entry, with_entries
+from tallybook.catalog.check import check_stored
 from tallybook.kernel.errors import Conflict
 
 

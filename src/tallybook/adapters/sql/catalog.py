@@ -40,11 +40,11 @@ from tallybook.catalog.catalog import (
     Catalog,
     Entry,
     Kind,
-    check_stored,
     entry_key,
     entry_kind,
     with_entries,
 )
+from tallybook.catalog.check import check_stored
 from tallybook.catalog.customer import Seller
 from tallybook.catalog.meter import Meter
 from tallybook.catalog.plan import Plan

@@ -1,0 +1,54 @@
+"""Questions that all checks ask; a refusal is a `Conflict` that names who refers to what."""
+
+from collections.abc import Iterable
+
+from tallybook.catalog.catalog import Catalog, Kind
+from tallybook.catalog.meter import Meter
+from tallybook.catalog.plan import Plan
+from tallybook.catalog.price import FlatPrice, Price, needs_sum, price_dimensions
+from tallybook.kernel.errors import Conflict
+
+
+def need(catalog: Catalog, who: str, kind: Kind, key: str) -> None:
+    """Refuse a reference to what is archived or not there."""
+    if not catalog.live(kind, key):
+        state = "archived" if key in catalog.keys(kind) else "not there"
+        raise Conflict(f"{who} refers to {kind} '{key}', which is {state}", field=kind)
+
+
+def need_taxes(catalog: Catalog, who: str, keys: Iterable[str] | None) -> None:
+    """Refuse taxes that are archived or not there."""
+    for key in keys or ():
+        need(catalog, who, "tax", key)
+
+
+def need_dimensions(who: str, meter: Meter, names: Iterable[str], field: str) -> None:
+    """Refuse dimensions that a meter does not have."""
+    for name in names:
+        if name not in meter.group_by:
+            known = ", ".join(sorted(meter.group_by)) or "none"
+            message = f"{who}: meter {meter.key} has no dimension '{name}' (it has {known})"
+            raise Conflict(message, field=field)
+
+
+def same_currency(who: str, currency: str, plan: Plan) -> None:
+    """Refuse a plan that is not sold in a currency."""
+    if currency not in plan.sold_in():
+        sold = ", ".join(plan.sold_in())
+        message = f"{who} is in {currency}, but plan {plan.key} is in {sold}"
+        raise Conflict(message, field="currency")
+
+
+def price_fits(catalog: Catalog, who: str, meter_key: str | None, price: Price) -> None:
+    """Refuse a price that cannot be of a charge with this meter."""
+    if isinstance(price, FlatPrice) != (meter_key is None):
+        kind = "usage needs a usage price" if meter_key else "a fixed fee needs a flat price"
+        raise Conflict(f"{who}: {kind}", field="price")
+    if meter_key is None:
+        return
+    meter = catalog.meter(meter_key)
+    why = needs_sum(price)
+    if why and meter.aggregation != "SUM":
+        message = f"{who}: meter {meter.key} is {meter.aggregation}, but {why}: use a SUM meter"
+        raise Conflict(message, field="meter")
+    need_dimensions(who, meter, price_dimensions(price), "split_by")
