@@ -12,9 +12,10 @@ import msgspec
 from tallybook.catalog.catalog import KINDS, Archive, Catalog, Entry, Kind, entry_key, entry_kind
 from tallybook.catalog.customer import Seller
 from tallybook.catalog.document import CatalogDocument
+from tallybook.catalog.entitlement import check_entitlement
 from tallybook.catalog.meter import Meter
 from tallybook.catalog.plan import Plan
-from tallybook.catalog.subscription import Subscription, SubscriptionSpec, check_subscription
+from tallybook.catalog.subscription import Subscription, check_subscription
 from tallybook.kernel.errors import Conflict, Missing
 
 Action = Literal["create", "update", "new-version", "archive", "restore"]
@@ -85,23 +86,29 @@ def change_of(catalog: Catalog, entry: Entry) -> Change | None:
 def _declared(catalog: Catalog, document: CatalogDocument) -> Iterator[Entry]:
     if document.seller is not None:
         yield document.seller
+    yield from document.taxes
     yield from document.meters
     yield from document.plans
+    yield from document.coupons
     yield from document.customers
     zones = {customer.key: customer.zone for customer in catalog.customers.values()}
     zones |= {customer.key: customer.zone for customer in document.customers}
-    for spec in document.subscriptions:
-        yield _subscription(spec, zones)
+    for subscription in document.subscriptions:
+        name = _zone(f"subscription {subscription.key}", subscription.customer, zones)
+        yield check_subscription(subscription, name)
+    for entitlement in document.entitlements:
+        name = _zone(f"entitlement {entitlement.feature}", entitlement.customer, zones)
+        yield check_entitlement(entitlement, name)
+    yield from document.wallets
     yield from document.rules
 
 
-def _subscription(spec: SubscriptionSpec, zones: dict[str, str]) -> Subscription:
-    if spec.customer not in zones:
-        message = (
-            f"subscription {spec.key} refers to customer '{spec.customer}', which is not there"
+def _zone(who: str, customer: str, zones: dict[str, str]) -> str:
+    if customer not in zones:
+        raise Conflict(
+            f"{who} refers to customer '{customer}', which is not there", field="customer"
         )
-        raise Conflict(message, field="customer")
-    return check_subscription(spec, zones[spec.customer])
+    return zones[customer]
 
 
 def _archive(catalog: Catalog, entry: Archive) -> Change | None:
@@ -127,15 +134,36 @@ def _placed(stored: Entry, entry: Entry) -> tuple[Action, Entry]:
         version = stored.version if same else stored.version + 1
         return _versioned(same), msgspec.structs.replace(entry, version=version)
     if isinstance(entry, Plan) and isinstance(stored, Plan):
-        if entry.currency != stored.currency:
-            message = (
-                f"plan {entry.key} is in {stored.currency}; make another plan for {entry.currency}"
-            )
-            raise Conflict(message, field="currency")
+        _keeps_for_good(stored, entry)
         same = msgspec.structs.replace(entry, version=stored.version) == stored
         version = stored.version if same else stored.version + 1
         return _versioned(same), msgspec.structs.replace(entry, version=version)
+    if isinstance(entry, Subscription) and isinstance(stored, Subscription):
+        return "update", _as_decided(stored, entry)
     return "update", entry
+
+
+def _keeps_for_good(stored: Plan, entry: Plan) -> None:
+    """Refuse a version that another version's subscriptions could not move to."""
+    if entry.currency != stored.currency:
+        message = (
+            f"plan {entry.key} is in {stored.currency}; make another plan for {entry.currency}, "
+            f"or give prices under currencies.{entry.currency}"
+        )
+        raise Conflict(message, field="currency")
+    if entry.kind != stored.kind:
+        message = f"plan {entry.key} is of kind {stored.kind} for good; make another plan"
+        raise Conflict(message, field="kind")
+
+
+def _as_decided(stored: Subscription, entry: Subscription) -> Subscription:
+    """Return a subscription as declared, with what commands decided about it since.
+
+    A declaration names no amendments.
+    """
+    if entry.amendments:
+        return entry
+    return msgspec.structs.replace(entry, amendments=stored.amendments)
 
 
 def _versioned(same: bool) -> Action:  # noqa: FBT001 - the one question is in the name

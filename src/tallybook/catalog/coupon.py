@@ -9,15 +9,15 @@ from typing import Literal
 import msgspec
 
 from tallybook.catalog.meter import name_ok
-from tallybook.catalog.price.fields import amount, positive
+from tallybook.catalog.price.fields import amount, percent, positive
 from tallybook.kernel.errors import Invalid
+from tallybook.kernel.limits import ATTRIBUTE_CHARS_MAX
 from tallybook.kernel.money import exponent
 from tallybook.kernel.period import parse_moment, zone
 from tallybook.kernel.timestamps import format_us
 
 Duration = Literal["once", "recurring", "forever"]
 """once: until its amount is used up, or for one invoice; recurring: for `invoices` invoices."""
-PERCENT_MAX = Decimal(100)
 INVOICES_MAX = 1200
 
 
@@ -76,6 +76,8 @@ def check_coupon(spec: CouponSpec) -> Coupon:
     """
     name_ok("key", spec.key)
     _check_value(spec)
+    if len(spec.name) > ATTRIBUTE_CHARS_MAX:
+        raise Invalid(f"name has at most {ATTRIBUTE_CHARS_MAX} characters", field="name")
     recurring = spec.duration == "recurring"
     if recurring != (spec.invoices is not None):
         raise Invalid("invoices belongs to a recurring coupon, which needs it", field="invoices")
@@ -86,7 +88,7 @@ def check_coupon(spec: CouponSpec) -> Coupon:
         key=spec.key,
         name=spec.name.strip() or spec.key,
         amount=None if spec.amount is None else positive("amount", amount("amount", spec.amount)),
-        percent=spec.percent,
+        percent=percent("percent", spec.percent),
         currency=spec.currency,
         duration=spec.duration,
         invoices=spec.invoices,
@@ -104,7 +106,7 @@ def _check_value(spec: CouponSpec) -> None:
         exponent(spec.currency)
     elif spec.currency:
         raise Invalid("a percentage needs no currency", field="currency")
-    if spec.percent is not None and not 0 < spec.percent <= PERCENT_MAX:
+    if spec.percent is not None and percent("percent", spec.percent) is None:
         raise Invalid("percent must be above 0 and at most 100", field="percent")
 
 

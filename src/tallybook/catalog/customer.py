@@ -10,6 +10,7 @@ from itertools import pairwise
 import msgspec
 
 from tallybook.catalog.meter import name_ok
+from tallybook.catalog.tax import check_tax_keys
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.limits import ATTRIBUTE_CHARS_MAX
 from tallybook.kernel.money import exponent
@@ -23,6 +24,8 @@ _LOCALE = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?(_[A-Z]{2})?\Z")
 _COUNTRY = re.compile(r"[A-Z]{2}\Z")
 _ENDPOINT = re.compile(r"\d{4}:\S{1,64}\Z", re.ASCII)
 _LOGO = re.compile(r"data:image/(png|svg\+xml);base64,[A-Za-z0-9+/]+=*\Z")
+_IBAN = re.compile(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}\Z", re.ASCII)
+_BIC = re.compile(r"[A-Z]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?\Z", re.ASCII)
 GRACE_DAYS_MAX = 90
 LOGO_CHARS_MAX = 262_144
 _SERIES = re.compile(r"[A-Z0-9][A-Z0-9-]{0,15}\Z")
@@ -218,8 +221,8 @@ def check_customer(spec: CustomerSpec) -> Customer:
         zone=zone(spec.zone).key,
         locale=spec.locale,
         subjects=_spans(spec),
-        parent=spec.parent,
-        taxes=None if spec.taxes is None else tuple(spec.taxes),
+        parent=spec.parent and name_ok("parent", spec.parent),
+        taxes=None if spec.taxes is None else check_tax_keys(spec.taxes),
         grace_days=_grace(spec.grace_days),
         place=check_place(spec.place),
         reference=_line("reference", spec.reference),
@@ -236,6 +239,23 @@ def check_place(place: Place) -> Place:
     for name, text in msgspec.structs.asdict(place).items():
         _line(f"place.{name}", text)
     return place
+
+
+def check_bank(bank: Bank) -> Bank:
+    """Return where to pay, without blanks in its numbers; raises Invalid."""
+    iban = bank.iban.replace(" ", "").upper()
+    bic = bank.bic.replace(" ", "").upper()
+    if iban and not (_IBAN.match(iban) and _iban_sum(iban) == 1):
+        message = "bank.iban is no IBAN: a letter or digit of it is wrong"
+        raise Invalid(message, field="bank.iban")
+    if bic and not _BIC.match(bic):
+        raise Invalid("bank.bic has 8 or 11 letters and digits", field="bank.bic")
+    return Bank(name=_line("bank.name", bank.name), iban=iban, bic=bic)
+
+
+def _iban_sum(iban: str) -> int:
+    """Return the number that an IBAN is, modulo 97 (ISO 7064); 1 of a right one."""
+    return int("".join(str(int(sign, 36)) for sign in iban[4:] + iban[:4])) % 97
 
 
 def _grace(days: int | None) -> int | None:
@@ -288,14 +308,21 @@ def check_seller(spec: SellerSpec) -> Seller:
         series=spec.series,
         payment_days=spec.payment_days,
         notes=_lines("notes", spec.notes),
-        taxes=tuple(spec.taxes),
+        taxes=check_tax_keys(spec.taxes),
         grace_days=_grace(spec.grace_days) or 0,
         zone=zone(spec.zone).key,
         place=check_place(spec.place),
-        bank=spec.bank,
+        bank=check_bank(spec.bank),
         terms=_line("terms", spec.terms),
         logo=_logo(spec.logo),
     )
+
+
+def seller_spec(seller: Seller) -> SellerSpec:
+    """Return a seller as it is written; `check_seller` of it is the seller again."""
+    written = msgspec.structs.asdict(seller)
+    lists = {name: list(written[name]) for name in ("address", "notes", "taxes")}
+    return SellerSpec(**(written | lists))
 
 
 def _span_spec(span: SubjectSpan) -> str | SpanSpec:

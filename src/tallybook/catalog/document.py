@@ -5,12 +5,14 @@ written as TOML dates or as text; numbers are read as exact decimals.
 """
 
 import tomllib
+from collections import Counter
 from datetime import date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
 import msgspec
 
+from tallybook.catalog.coupon import Coupon, CouponSpec, check_coupon
 from tallybook.catalog.customer import (
     Customer,
     CustomerSpec,
@@ -19,27 +21,33 @@ from tallybook.catalog.customer import (
     check_customer,
     check_seller,
 )
+from tallybook.catalog.entitlement import EntitlementSpec, Wallet, WalletSpec, check_wallet
 from tallybook.catalog.meter import Meter, MeterSpec, check_meter
 from tallybook.catalog.plan import Plan, PlanSpec, check_plan
 from tallybook.catalog.rule import CustomerRule, check_rule
 from tallybook.catalog.subscription import SubscriptionSpec
+from tallybook.catalog.tax import Tax, TaxSpec, check_tax
 from tallybook.kernel.errors import Invalid
 
 DOCUMENT_CHARS_MAX = 4 * 1024 * 1024
 
-_Keyed = TypeVar("_Keyed", Meter, Plan, Customer, CustomerRule)
+_Keyed = TypeVar("_Keyed", Tax, Meter, Plan, Coupon, Customer, Wallet, CustomerRule)
 
 
 class DocumentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The file as it is written."""
 
     seller: SellerSpec | None = None
+    taxes: list[TaxSpec] = []
     meters: list[MeterSpec] = []
     prices: dict[str, dict[str, object]] = {}
     plans: list[PlanSpec] = []
+    coupons: list[CouponSpec] = []
     customers: list[CustomerSpec] = []
     customer_rules: list[CustomerRule] = []
     subscriptions: list[SubscriptionSpec] = []
+    entitlements: list[EntitlementSpec] = []
+    wallets: list[WalletSpec] = []
 
 
 class CatalogDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,14 +55,19 @@ class CatalogDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         subscriptions: still as written: their dates need the customer's zone.
+        entitlements: still as written, for the same reason.
     """
 
     seller: Seller | None = None
+    taxes: tuple[Tax, ...] = ()
     meters: tuple[Meter, ...] = ()
     plans: tuple[Plan, ...] = ()
+    coupons: tuple[Coupon, ...] = ()
     customers: tuple[Customer, ...] = ()
     rules: tuple[CustomerRule, ...] = ()
     subscriptions: tuple[SubscriptionSpec, ...] = ()
+    entitlements: tuple[EntitlementSpec, ...] = ()
+    wallets: tuple[Wallet, ...] = ()
 
 
 def parse_document(text: str) -> CatalogDocument:
@@ -66,15 +79,19 @@ def parse_document(text: str) -> CatalogDocument:
     if len(text) > DOCUMENT_CHARS_MAX:
         raise Invalid(f"catalog.toml is longer than {DOCUMENT_CHARS_MAX} characters")
     spec = parse_spec(text)
-    if len({s.key for s in spec.subscriptions}) != len(spec.subscriptions):
-        raise Invalid("two subscriptions have the same key", field="subscriptions")
+    _once("subscriptions", [one.key for one in spec.subscriptions])
+    _once("entitlements", [f"{one.customer}:{one.feature}" for one in spec.entitlements])
     return CatalogDocument(
         seller=None if spec.seller is None else check_seller(spec.seller),
+        taxes=_distinct("taxes", [check_tax(tax) for tax in spec.taxes]),
         meters=_distinct("meters", [check_meter(meter) for meter in spec.meters]),
         plans=_distinct("plans", [check_plan(plan, spec.prices) for plan in spec.plans]),
+        coupons=_distinct("coupons", [check_coupon(coupon) for coupon in spec.coupons]),
         customers=_distinct("customers", [check_customer(c) for c in spec.customers]),
         rules=_distinct("customer_rules", [check_rule(rule) for rule in spec.customer_rules]),
         subscriptions=tuple(spec.subscriptions),
+        entitlements=tuple(spec.entitlements),
+        wallets=_distinct("wallets", [check_wallet(wallet) for wallet in spec.wallets]),
     )
 
 
@@ -100,10 +117,12 @@ def _texts(value: object) -> object:
 
 
 def _distinct(table: str, things: list[_Keyed]) -> tuple[_Keyed, ...]:
-    keys = [thing.key for thing in things]
-    twice = (
-        sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else []
-    )
-    if twice:
-        raise Invalid(f"{table}: '{twice[0]}' is there twice", field=table)
+    _once(table, [thing.key for thing in things])
     return tuple(things)
+
+
+def _once(table: str, keys: list[str]) -> None:
+    """Refuse a table that declares a thing twice."""
+    twice = [key for key, times in Counter(keys).items() if times > 1]
+    if twice:
+        raise Invalid(f"{table}: '{min(twice)}' is there twice", field=table)

@@ -6,6 +6,7 @@ seller; the first that names any, or says there are none, counts.
 Source: docs/algorithms/taxes.md
 """
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -20,6 +21,7 @@ Category = Literal["S", "Z", "E", "AE", "K", "G", "O", "L", "M"]
 
 RATE_MAX = Decimal(100)
 RATE_DIGITS_MAX = 6
+KEYS_MAX = 10
 
 
 class Tax(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,3 +86,10 @@ def check_tax(spec: TaxSpec) -> Tax:
 def tax_spec(tax: Tax) -> TaxSpec:
     """Return a tax as it is written; `check_tax` of it is the tax again."""
     return TaxSpec(**msgspec.structs.asdict(tax))
+
+
+def check_tax_keys(keys: Sequence[str]) -> tuple[str, ...]:
+    """Return different keys of taxes in the order they are written; raises Invalid."""
+    if len(keys) > KEYS_MAX or len(set(keys)) != len(keys):
+        raise Invalid(f"taxes names up to {KEYS_MAX} different taxes", field="taxes")
+    return tuple(name_ok("taxes", key) for key in keys)

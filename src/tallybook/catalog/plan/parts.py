@@ -13,11 +13,11 @@ from tallybook.catalog.plan.spec import MinimumSpec, PriceSpec
 from tallybook.catalog.plan.terms import Charge, Minimum, Share
 from tallybook.catalog.price import FlatPrice, Price, check_price, parse_price
 from tallybook.catalog.price.fields import PERCENT_MAX, amount, positive, refused
+from tallybook.catalog.tax import check_tax_keys
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.limits import ATTRIBUTE_CHARS_MAX
 from tallybook.kernel.money import exponent
 
-TAXES_MAX = 10
 SHARES_MAX = 20
 THRESHOLDS_MAX = 20
 CURRENCIES_MAX = 50
@@ -61,11 +61,7 @@ def keys_ok(field: str, keys: Sequence[str], known: Collection[str]) -> tuple[st
 
 def taxes_ok(keys: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return different keys of taxes in the order they are written, or None."""
-    if keys is None:
-        return None
-    if len(keys) > TAXES_MAX or len(set(keys)) != len(keys):
-        raise refused("taxes", f"names up to {TAXES_MAX} different taxes")
-    return tuple(name_ok("taxes", key) for key in keys)
+    return None if keys is None else check_tax_keys(keys)
 
 
 def shares_ok(shares: Sequence[Share]) -> tuple[Share, ...]:
