@@ -15,7 +15,6 @@ from tallybook.rate.metered import PricedEvent, metered_events
 from tallybook.rate.proration import WHOLE, Portion, rate_fee
 from tests.golden.vectors import Case, cases, identity, require
 
-
 UTC = zone("UTC")
 
 

@@ -4,7 +4,7 @@ Items with the same meter version, window, split and needs of the price ask toge
 owner; so 1,753 customers of one plan are one query a charge.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -15,6 +15,7 @@ from tallybook.invoice.document import Facts
 from tallybook.invoice.manifest import Group, Item, Position
 from tallybook.invoice.rating import NOTHING, Fact, price_of
 from tallybook.kernel.decimals import EXACT
+from tallybook.kernel.errors import Corrupt
 from tallybook.meter.each import EachEvent
 from tallybook.meter.usage import Ownership, Usage, UsageQuery
 from tallybook.rate.percentage import event_terms
@@ -26,10 +27,32 @@ OWNERS_MAX = 20_000
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What one customer's items ask for."""
+    """What one customer's items ask for.
+
+    Attributes:
+        customer: who pays; the facts are found under its key.
+        items: its own, and those of the customers that it pays for.
+        members: the customers that it pays for.
+    """
 
     customer: Customer
     items: tuple[Item, ...]
+    members: tuple[Customer, ...] = ()
+
+
+def owner_of(item: Item, payer: Customer, members: Sequence[Customer] = ()) -> Customer:
+    """Return the customer whose item it is: whose subjects are counted, in whose zone.
+
+    Raises:
+        Corrupt: the item names a customer that is not there.
+    """
+    if item.customer in {"", payer.key}:
+        return payer
+    for member in members:
+        if member.key == item.customer:
+            return member
+    message = f"an item of customer {item.customer} is not of a member of {payer.key}"
+    raise Corrupt(message)
 
 
 class _Group(msgspec.Struct, frozen=True):
@@ -56,14 +79,22 @@ def ownerships(customer: Customer) -> tuple[Ownership, ...]:
 def item_query(
     tenant: str, item: Item, catalog: Catalog, cut: int, customer: Customer
 ) -> UsageQuery:
-    """Return the question that one item asks; raises Missing for an unknown version."""
+    """Return the question that one item asks; raises Missing for an unknown version.
+
+    Args:
+        tenant: whose events.
+        item: metered.
+        catalog: holds every version that it names.
+        cut: snapshot.
+        customer: whose item it is (`owner_of`).
+    """
     return _query(tenant, _group(item, catalog), catalog, cut, ownerships(customer))
 
 
 def ask(
     reader: UsageReader, tenant: str, asked: Iterable[Asked], catalog: Catalog, cut: int
 ) -> dict[str, Facts]:
-    """Return the usage of every customer's metered items at a cut, by customer key.
+    """Return the usage of every payer's metered items at a cut, by the payer's key.
 
     Args:
         reader: answers.
@@ -74,22 +105,27 @@ def ask(
 
     Cost: one query for each meter version, window and split, for up to `OWNERS_MAX` subjects.
     """
-    groups: dict[_Group, list[tuple[Customer, Position]]] = {}
+    groups: dict[_Group, list[_Place]] = {}
     found: dict[str, dict[Position, dict[Group, Fact]]] = {}
     for one in asked:
         facts = found.setdefault(one.customer.key, {})
         for item in one.items:
             if item.meter is not None:
-                facts[item.position] = {}
-                groups.setdefault(_group(item, catalog), []).append((one.customer, item.position))
-    for group, members in groups.items():
-        positions: dict[str, list[Position]] = {}
-        for customer, position in members:
-            positions.setdefault(customer.key, []).append(position)
-        for row in _rows(reader, tenant, group, catalog, cut, [c for c, _ in members]):
-            for position in positions[row.owner or ""]:
-                _add(found[row.owner or ""][position], group, row)
+                fact = facts.setdefault(item.position, {})
+                owner = owner_of(item, one.customer, one.members)
+                groups.setdefault(_group(item, catalog), []).append((owner, fact))
+    for group, places in groups.items():
+        by_owner: dict[str, list[dict[Group, Fact]]] = {}
+        for owner, fact in places:
+            by_owner.setdefault(owner.key, []).append(fact)
+        for row in _rows(reader, tenant, group, catalog, cut, [owner for owner, _ in places]):
+            for fact in by_owner[row.owner or ""]:
+                _add(fact, group, row)
     return dict(found)
+
+
+_Place = tuple[Customer, dict[Group, Fact]]
+"""Whose usage is asked for, and where the answer belongs."""
 
 
 def _add(facts: dict[Group, Fact], group: _Group, row: Usage) -> None:

@@ -12,7 +12,7 @@ from tallybook.invoice.document import Invoice
 from tallybook.invoice.line import Line
 from tallybook.invoice.manifest import Position
 from tallybook.invoice.ports import Billing
-from tallybook.invoice.questions import item_query
+from tallybook.invoice.questions import item_query, owner_of
 from tallybook.kernel.decimals import plain
 from tallybook.kernel.timestamps import format_us
 from tallybook.meter.usage import UsageQuery
@@ -66,7 +66,8 @@ def _chart(billing: Billing, invoice: Invoice, line: Line) -> UsageChart:
     catalog = billing.catalog.load(billing.tenant)
     manifest = invoice.manifest
     item = line_item(invoice, line)
-    query = item_query(billing.tenant, item, catalog, manifest.cut, manifest.customer)
+    owner = owner_of(item, manifest.customer, manifest.members)
+    query = item_query(billing.tenant, item, catalog, manifest.cut, owner)
     query = msgspec.structs.replace(query, group_by=(), each=None)
     for size in SIZES:
         query = _in_windows(query, size, invoice.zone)

@@ -24,7 +24,7 @@ from tallybook.invoice.document import (
 from tallybook.invoice.line import Line
 from tallybook.invoice.manifest import Item
 from tallybook.invoice.ports import Billing, StoredInvoice
-from tallybook.invoice.questions import Asked, ask, item_query
+from tallybook.invoice.questions import Asked, ask, item_query, owner_of
 from tallybook.invoice.record import digest_of
 from tallybook.kernel.errors import Corrupt, Missing, Refused
 from tallybook.kernel.timestamps import format_us
@@ -94,7 +94,7 @@ def _verify_run(billing: Billing, stored: Sequence[StoredInvoice]) -> list[Verif
     invoices = [decode_invoice(one.body) for one in stored]
     catalog = billing.catalog.load(billing.tenant)
     manifests = [invoice.manifest for invoice in invoices]
-    asked = [Asked(manifest.customer, manifest.items) for manifest in manifests]
+    asked = [Asked(m.customer, m.items, m.members) for m in manifests]
     facts = ask(billing.usage, billing.tenant, asked, catalog, manifests[0].cut)
     return [
         _verified(one, invoice, catalog, facts[invoice.customer_key])
@@ -165,7 +165,8 @@ def explain(
     item = line_item(invoice, found)
     catalog = billing.catalog.load(billing.tenant)
     manifest = invoice.manifest
-    query = item_query(billing.tenant, item, catalog, manifest.cut, manifest.customer)
+    owner = owner_of(item, manifest.customer, manifest.members)
+    query = item_query(billing.tenant, item, catalog, manifest.cut, owner)
     where = query.where | {dimension: (text,) for dimension, text in found.dimensions.items()}
     query = msgspec.structs.replace(query, where=where)
     stream = billing.usage.events(query)
