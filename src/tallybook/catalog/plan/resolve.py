@@ -42,16 +42,29 @@ def priced(plan: Plan, phase: str = "", currency: str = "") -> tuple[Charge, ...
 def commitment(plan: Plan, phase: str = "", currency: str = "") -> Minimum | None:
     """Return the commitment that holds, its amount in that currency; None for none.
 
+    In a phase that charges none of what counts towards the plan's commitment there is none.
+
     Raises:
         Missing: the plan has no such phase, or is not sold in the currency.
     """
     _sold(plan, currency)
     there = _phase(plan, phase)
-    found = plan.minimum if there is None or there.minimum is None else there.minimum
+    own = None if there is None else there.minimum
+    found = plan.minimum if own is None else own
     if found is None or not found.amount:
+        return None
+    if own is None and not _counts(found, there):
         return None
     amount = found.currencies.get(currency, found.amount)
     return msgspec.structs.replace(found, amount=amount, currencies={})
+
+
+def _counts(minimum: Minimum, phase: Phase | None) -> bool:
+    """Whether any charge that counts towards a commitment applies in a phase."""
+    if phase is None or phase.charges is None:
+        return True
+    counting = minimum.charges or phase.charges
+    return any(key in phase.charges for key in counting)
 
 
 def thresholds(plan: Plan, currency: str = "") -> tuple[Decimal, ...]:

@@ -19,6 +19,7 @@ from tallybook.serve.api.common.problem import answer_bug, answer_http, answer_t
 from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.rest import (
     catalog,
+    contracts,
     events,
     invoices,
     prices,
@@ -33,6 +34,7 @@ BASE = "/api/v1"
 
 API_ROUTES: list[ControllerRouterHandler] = [
     *catalog.ROUTES,
+    *contracts.ROUTES,
     prices.calculate_price,
     usage.query_meter,
     events.list_events,

@@ -1,31 +1,23 @@
 """Meters, customers, plans and subscriptions one by one, and the whole catalog as a file."""
 
-from collections.abc import Callable
-from typing import Annotated, TypeVar
-
 import msgspec
 from litestar import Controller, delete, get, post, put
-from litestar.params import Parameter
 
-from tallybook.catalog.catalog import Archive, Catalog, Entry, Kind
+from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.change import Change
 from tallybook.catalog.customer import Customer, CustomerSpec, check_customer, customer_spec
 from tallybook.catalog.document import parse_document
 from tallybook.catalog.flow import apply, plan_apply
-from tallybook.catalog.flow import put as put_entries
 from tallybook.catalog.meter import Meter, MeterSpec, check_meter, meter_spec
 from tallybook.catalog.plan import Plan, PlanSpec, check_plan, plan_spec
 from tallybook.catalog.subscription import Subscription, SubscriptionSpec, check_subscription
 from tallybook.compose import World
-from tallybook.kernel.errors import Conflict, Invalid, Missing
+from tallybook.kernel.errors import Invalid, Missing
 from tallybook.kernel.timestamps import format_us
 from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant
-
-T = TypeVar("T")
-
-Archived = Annotated[bool, Parameter(description="Things out of use too.")]
+from tallybook.serve.api.rest.contracts.entries import Archived, archive, change, create, shown
 
 
 class MeterView(MeterSpec, frozen=True, kw_only=True):
@@ -107,32 +99,6 @@ def subscription_view(catalog: Catalog, subscription: Subscription) -> Subscript
     )
 
 
-def _create(world: World, grant: Grant, kind: Kind, key: str, entry: Entry) -> Catalog:
-    if world.catalog.load(grant.tenant).live(kind, key):
-        raise Conflict(f"{kind} '{key}' exists; PUT changes it", code="exists", field="key")
-    put_entries(world.catalog, grant.tenant, [entry])
-    return world.catalog.load(grant.tenant)
-
-
-def _change(world: World, grant: Grant, path_key: str, key: str, entry: Entry) -> Catalog:
-    if path_key != key:
-        raise Invalid(f"the path names '{path_key}', the body '{key}'", field="key")
-    put_entries(world.catalog, grant.tenant, [entry])
-    return world.catalog.load(grant.tenant)
-
-
-def _archive(world: World, grant: Grant, kind: Kind, key: str) -> None:
-    if not world.catalog.load(grant.tenant).live(kind, key):
-        raise Missing(f"there is no {kind} '{key}'", field="key")
-    put_entries(world.catalog, grant.tenant, [Archive(kind, key)])
-
-
-def _shown(
-    catalog: Catalog, kind: Kind, things: list[T], key: Callable[[T], str], *, archived: bool
-) -> list[T]:
-    return [thing for thing in things if archived or catalog.live(kind, key(thing))]
-
-
 class Meters(Controller):
     """What is counted."""
 
@@ -150,16 +116,15 @@ class Meters(Controller):
     ) -> Page[MeterView]:
         """List meters, newest version of each."""
         catalog = world.catalog.load(grant.tenant)
-        newest = [versions[-1] for versions in catalog.meters.values()]
-        some = _shown(catalog, "meter", newest, lambda meter: meter.key, archived=archived)
-        views = [meter_view(catalog, meter) for meter in some]
+        some = shown(catalog, "meter", catalog.meters, archived=archived)
+        views = [meter_view(catalog, versions[-1]) for versions in some]
         return keyed_page(views, limit, cursor, lambda view: view.key)
 
     @post("/", opt=BILLING, sync_to_thread=True)
     def create_meter(self, world: World, grant: Grant, data: MeterSpec) -> MeterView:
         """Create a meter; it counts over history too."""
         meter = check_meter(data)
-        catalog = _create(world, grant, "meter", meter.key, meter)
+        catalog = create(world, grant, meter)
         return meter_view(catalog, catalog.meter(meter.key))
 
     @get("/{key:str}", opt=READ, sync_to_thread=True)
@@ -173,13 +138,13 @@ class Meters(Controller):
     @put("/{key:str}", opt=BILLING, sync_to_thread=True)
     def change_meter(self, world: World, grant: Grant, key: str, data: MeterSpec) -> MeterView:
         """Change a meter; another meaning is a new version, for open periods."""
-        catalog = _change(world, grant, key, data.key, check_meter(data))
+        catalog = change(world, grant, key, check_meter(data))
         return meter_view(catalog, catalog.meter(key))
 
     @delete("/{key:str}", opt=BILLING, sync_to_thread=True)
     def archive_meter(self, world: World, grant: Grant, key: str) -> None:
         """Take a meter out of use; its past stays."""
-        _archive(world, grant, "meter", key)
+        archive(world, grant, "meter", key)
 
 
 class Customers(Controller):
@@ -195,12 +160,13 @@ class Customers(Controller):
         grant: Grant,
         limit: Limit = LIMIT_DEFAULT,
         cursor: Cursor = None,
+        parent: str | None = None,
         archived: Archived = False,
     ) -> Page[CustomerView]:
-        """List customers by key."""
+        """List customers by key; `parent` lists those that a customer pays for."""
         catalog = world.catalog.load(grant.tenant)
-        everyone = list(catalog.customers.values())
-        some = _shown(catalog, "customer", everyone, lambda c: c.key, archived=archived)
+        some = shown(catalog, "customer", catalog.customers, archived=archived)
+        some = [customer for customer in some if parent in {None, customer.parent}]
         found = keyed_page(some, limit, cursor, lambda customer: customer.key)
         return Page([customer_view(catalog, c) for c in found.items], found.next_cursor)
 
@@ -208,7 +174,7 @@ class Customers(Controller):
     def create_customer(self, world: World, grant: Grant, data: CustomerSpec) -> CustomerView:
         """Create a customer."""
         customer = check_customer(data)
-        catalog = _create(world, grant, "customer", customer.key, customer)
+        catalog = create(world, grant, customer)
         return customer_view(catalog, catalog.customer(customer.key))
 
     @get("/{key:str}", opt=READ, sync_to_thread=True)
@@ -222,13 +188,13 @@ class Customers(Controller):
         self, world: World, grant: Grant, key: str, data: CustomerSpec
     ) -> CustomerView:
         """Change a customer."""
-        catalog = _change(world, grant, key, data.key, check_customer(data))
+        catalog = change(world, grant, key, check_customer(data))
         return customer_view(catalog, catalog.customer(key))
 
     @delete("/{key:str}", opt=BILLING, sync_to_thread=True)
     def archive_customer(self, world: World, grant: Grant, key: str) -> None:
         """Take a customer out of use; invoices stay."""
-        _archive(world, grant, "customer", key)
+        archive(world, grant, "customer", key)
 
 
 class Plans(Controller):
@@ -248,16 +214,15 @@ class Plans(Controller):
     ) -> Page[PlanView]:
         """List plans, newest version of each."""
         catalog = world.catalog.load(grant.tenant)
-        newest = [versions[-1] for versions in catalog.plans.values()]
-        some = _shown(catalog, "plan", newest, lambda plan: plan.key, archived=archived)
-        views = [plan_view(catalog, plan) for plan in some]
+        some = shown(catalog, "plan", catalog.plans, archived=archived)
+        views = [plan_view(catalog, versions[-1]) for versions in some]
         return keyed_page(views, limit, cursor, lambda view: view.key)
 
     @post("/", opt=BILLING, sync_to_thread=True)
     def create_plan(self, world: World, grant: Grant, data: PlanSpec) -> PlanView:
         """Create a plan."""
         plan = check_plan(data)
-        catalog = _create(world, grant, "plan", plan.key, plan)
+        catalog = create(world, grant, plan)
         return plan_view(catalog, catalog.plan(plan.key))
 
     @get("/{key:str}", opt=READ, sync_to_thread=True)
@@ -268,16 +233,31 @@ class Plans(Controller):
         catalog = world.catalog.load(grant.tenant)
         return plan_view(catalog, catalog.plan(key, version))
 
+    @get("/{key:str}/versions", opt=READ, sync_to_thread=True)
+    def list_versions(
+        self,
+        world: World,
+        grant: Grant,
+        key: str,
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Cursor = None,
+    ) -> Page[PlanView]:
+        """List all versions of a plan, oldest first; none of them ever changes."""
+        catalog = world.catalog.load(grant.tenant)
+        catalog.plan(key)
+        views = [plan_view(catalog, plan) for plan in catalog.plans[key]]
+        return keyed_page(views, limit, cursor, lambda view: f"{view.version:09d}")
+
     @put("/{key:str}", opt=BILLING, sync_to_thread=True)
     def change_plan(self, world: World, grant: Grant, key: str, data: PlanSpec) -> PlanView:
         """Change a plan: a new version, from each subscription's next period on."""
-        catalog = _change(world, grant, key, data.key, check_plan(data))
+        catalog = change(world, grant, key, check_plan(data))
         return plan_view(catalog, catalog.plan(key))
 
     @delete("/{key:str}", opt=BILLING, sync_to_thread=True)
     def archive_plan(self, world: World, grant: Grant, key: str) -> None:
         """Take a plan out of use; refused while a subscription in use needs it."""
-        _archive(world, grant, "plan", key)
+        archive(world, grant, "plan", key)
 
 
 class Subscriptions(Controller):
@@ -298,8 +278,8 @@ class Subscriptions(Controller):
     ) -> Page[SubscriptionView]:
         """List subscriptions by key."""
         catalog = world.catalog.load(grant.tenant)
-        all_of = [s for s in catalog.subscriptions.values() if customer in {None, s.customer}]
-        some = _shown(catalog, "subscription", all_of, lambda s: s.key, archived=archived)
+        some = shown(catalog, "subscription", catalog.subscriptions, archived=archived)
+        some = [one for one in some if customer in {None, one.customer}]
         found = keyed_page(some, limit, cursor, lambda subscription: subscription.key)
         return Page([subscription_view(catalog, s) for s in found.items], found.next_cursor)
 
@@ -310,7 +290,7 @@ class Subscriptions(Controller):
         """Put a customer on a plan."""
         catalog = world.catalog.load(grant.tenant)
         made = check_subscription(data, catalog.customer(data.customer).zone)
-        catalog = _create(world, grant, "subscription", made.key, made)
+        catalog = create(world, grant, made)
         return subscription_view(catalog, catalog.subscriptions[made.key])
 
     @get("/{key:str}", opt=READ, sync_to_thread=True)
@@ -327,13 +307,13 @@ class Subscriptions(Controller):
     ) -> SubscriptionView:
         """Change a subscription; periods that are stored stay as they are."""
         zone = world.catalog.load(grant.tenant).customer(data.customer).zone
-        catalog = _change(world, grant, key, data.key, check_subscription(data, zone))
+        catalog = change(world, grant, key, check_subscription(data, zone))
         return subscription_view(catalog, catalog.subscriptions[key])
 
     @delete("/{key:str}", opt=BILLING, sync_to_thread=True)
     def archive_subscription(self, world: World, grant: Grant, key: str) -> None:
         """Take a subscription out of use."""
-        _archive(world, grant, "subscription", key)
+        archive(world, grant, "subscription", key)
 
 
 class CatalogFile(Controller):
