@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Engine
 
+from tallybook.adapters.sql.accounts import SqlAccounts
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database, sqlite_url
 from tallybook.adapters.sql.idempotency import SqlIdempotency
@@ -121,12 +122,18 @@ class World:
         """Invoices, and where billing stands."""
         return SqlInvoices(self.engine)
 
+    @cached_property
+    def accounts(self) -> SqlAccounts:
+        """What customers hold."""
+        return SqlAccounts(self.engine)
+
     def billing(self, tenant: str) -> Billing:
         """Return the ports that billing works with, for one tenant."""
         return Billing(
             tenant=tenant,
             catalog=self.catalog,
             invoices=self.invoices,
+            accounts=self.accounts,
             usage=self.usage,
             clock=self.clock,
             ids=self.ids,

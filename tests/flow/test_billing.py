@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tallybook.adapters.sql.accounts import SqlAccounts
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database, sqlite_url
 from tallybook.adapters.sql.invoices import SqlInvoices
@@ -50,7 +51,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         yield World()
         return
     engine = open_database(sqlite_url(tmp_path / "control.db"))
-    yield World(SqlCatalog(engine), SqlInvoices(engine))
+    yield World(SqlCatalog(engine), SqlInvoices(engine), SqlAccounts(engine))
     engine.dispose()
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from itertools import count
 
+from tallybook.adapters.memory.accounts import MemoryAccounts
 from tallybook.adapters.memory.catalog import MemoryCatalog
 from tallybook.adapters.memory.invoices import MemoryInvoices
 from tallybook.adapters.memory.usage_reader import MemoryUsageReader
@@ -12,7 +13,7 @@ from tallybook.catalog.ports import CatalogStore
 from tallybook.invoice.document import Invoice, decode_invoice
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import bill
-from tallybook.invoice.ports import Billing, BillingRun, InvoiceStore
+from tallybook.invoice.ports import Accounts, Billing, BillingRun, InvoiceStore
 from tallybook.kernel.period import parse_moment, zone
 from tallybook.meter.usage import StoredEvent
 
@@ -50,16 +51,21 @@ class World:
     """Ports and shortcuts; times are texts such as '2026-05-17'."""
 
     def __init__(
-        self, catalog: CatalogStore | None = None, invoices: InvoiceStore | None = None
+        self,
+        catalog: CatalogStore | None = None,
+        invoices: InvoiceStore | None = None,
+        accounts: Accounts | None = None,
     ) -> None:
-        """Start empty, at the beginning of 2027."""
+        """Start empty, at the beginning of 2027; `accounts` belong to `invoices`."""
+        self.kept = MemoryInvoices()
         self.clock = SetClock(at("2027-01-01"))
         self.usage = MemoryUsageReader()
         self.seq = 0
         self.billing = Billing(
             tenant=TENANT,
             catalog=catalog or MemoryCatalog(),
-            invoices=invoices or MemoryInvoices(),
+            invoices=invoices or self.kept,
+            accounts=accounts or MemoryAccounts(self.kept),
             usage=self.usage,
             clock=self.clock,
             ids=CountingIds(),

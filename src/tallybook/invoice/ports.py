@@ -299,6 +299,7 @@ class Billing(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     catalog: CatalogStore
     invoices: InvoiceStore
+    accounts: Accounts
     usage: UsageReader
     clock: Clock
     ids: Ids

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import msgspec
 
+from tallybook.adapters.memory.books import MemoryBooks
 from tallybook.catalog.subscription import StoredPeriod
 from tallybook.invoice.document import number_place
 from tallybook.invoice.manifest import Billed, Group, Position
@@ -13,45 +14,9 @@ from tallybook.invoice.ports import (
     Books,
     InvoiceHead,
     Last,
-    Spent,
     StoredInvoice,
 )
-from tallybook.kernel.book.entry import Entry
-from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Conflict, Missing
-
-
-class MemoryBooks(msgspec.Struct):
-    """`BookTransaction` in dicts, on a copy that becomes the state when the block ends."""
-
-    entries: dict[str, Entry] = {}
-    facts: dict[str, Fact] = {}
-    versions: dict[str, int] = {}
-
-    def copy(self) -> "MemoryBooks":
-        """Return books that can be changed and thrown away."""
-        return MemoryBooks(dict(self.entries), dict(self.facts), dict(self.versions))
-
-    def post(self, entries: Sequence[Entry]) -> None:
-        """Add entries."""
-        for entry in entries:
-            if entry.id in self.entries:
-                raise Conflict(f"ledger entry {entry.id} is there already")
-            self.entries[entry.id] = entry
-
-    def tell(self, facts: Sequence[Fact]) -> None:
-        """Add the facts that are not there yet."""
-        for fact in facts:
-            self.facts.setdefault(fact.id, fact)
-
-    def spend(self, spent: Sequence[Spent]) -> None:
-        """Move the accounts' versions on, where they are as expected."""
-        for one in spent:
-            version = self.versions.get(one.customer, 0)
-            if version != one.version:
-                message = f"the account of {one.customer} was changed meanwhile"
-                raise Conflict(message, code="account-moved")
-            self.versions[one.customer] = version + 1
 
 
 class _State(msgspec.Struct):
@@ -137,6 +102,10 @@ class MemoryInvoices:
         """Return billing runs, newest first."""
         runs = sorted(self._state(tenant).runs.values(), key=lambda r: (-r.started_us, r.id))
         return [run for run in runs if name in {None, run.id}][:limit]
+
+    def kept(self, tenant: str) -> MemoryBooks:
+        """Return the books as they are; not to be changed."""
+        return self._state(tenant).books
 
     def _state(self, tenant: str) -> _State:
         return self._tenants.get(tenant, _State())

@@ -3,12 +3,14 @@
 Ledger rows are inserted once and never updated or deleted. Money is BIGINT minor units.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from sqlalchemy import BigInteger, Column, Connection, Index, String, Table, Text, select
 
+from tallybook.adapters.sql import accounts
 from tallybook.adapters.sql.database import metadata
+from tallybook.invoice.ledger.holdings import after_invoice
 from tallybook.invoice.ports import Spent
 from tallybook.kernel.book.entry import Entry
 from tallybook.kernel.book.fact import Fact
@@ -51,15 +53,6 @@ OUTBOX = Table(
 )
 """Facts to be told outside; see `kernel.book.fact.Fact`."""
 
-ACCOUNT = Table(
-    "customer_account",
-    metadata,
-    Column("tenant", String(128), primary_key=True),
-    Column("customer", String(128), primary_key=True),
-    Column("version", BigInteger, nullable=False),
-)
-"""The version of what a customer has: every change of its funds moves it on."""
-
 
 class SqlBooks:
     """`BookTransaction` on one connection's open transaction."""
@@ -89,21 +82,38 @@ class SqlBooks:
             self._connection.execute(OUTBOX.insert(), rows)
 
     def spend(self, spent: Sequence[Spent]) -> None:
-        """Move the accounts' versions on, where they are as expected."""
-        for one in sorted(spent, key=lambda one: one.customer):
-            touch(self._connection, self._tenant, one.customer, one.version)
+        """Take what invoices used, and move the accounts' versions on, where they are as expected.
+
+        A customer has one invoice in a call.
+        """
+        expected = {one.customer: one.version for one in spent}
+        touch(self._connection, self._tenant, expected)
+        for one in spent:
+            held = accounts.held_by(
+                self._connection,
+                self._tenant,
+                [coupon.redemption for coupon in one.coupons],
+                [credit.source for credit in one.credits],
+                one.extras,
+            )
+            accounts.put(self._connection, self._tenant, after_invoice(one, held))
 
 
-def touch(connection: Connection, tenant: str, customer: str, expected: int | None = None) -> None:
-    """Move an account's version on; raises Conflict where it is not the expected one."""
-    place = (ACCOUNT.c.tenant == tenant) & (ACCOUNT.c.customer == customer)
-    query = select(ACCOUNT.c.version).where(place).with_for_update()
-    version = connection.execute(query).scalar()
-    if expected is not None and (version or 0) != expected:
-        message = f"the account of {customer} was changed meanwhile; compose the invoice again"
-        raise Conflict(message, code="account-moved")
-    if version is None:
-        row = {"tenant": tenant, "customer": customer, "version": 1}
-        connection.execute(ACCOUNT.insert(), row)
-    else:
-        connection.execute(ACCOUNT.update().where(place).values(version=version + 1))
+def touch(connection: Connection, tenant: str, expected: Mapping[str, int]) -> None:
+    """Move accounts' versions on.
+
+    Args:
+        connection: with an open write transaction.
+        tenant: whose.
+        expected: customer -> the version that its account must have.
+
+    Raises:
+        Conflict: an account has another version.
+    """
+    known = accounts.versions(connection, tenant, expected.keys(), lock=True)
+    for customer, version in expected.items():
+        if known.get(customer, 0) != version:
+            message = f"the account of {customer} was changed meanwhile; decide again"
+            raise Conflict(message, code="account-moved")
+    accounts.move_on(connection, tenant, [c for c in expected if c in known])
+    accounts.begin(connection, tenant, [c for c in expected if c not in known])
