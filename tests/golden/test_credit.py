@@ -20,11 +20,14 @@ from tallybook.catalog.entitlement import (
     Wallet,
     check_entitlement,
     check_grant,
+    covers_minor,
     parse_interval,
     parse_step,
+    units_for,
     void,
 )
 from tallybook.catalog.price import parse_price
+from tallybook.invoice.document.spread import Fund, Payable, spread
 from tallybook.kernel.errors import Conflict
 from tallybook.kernel.money import from_minor, to_minor
 from tallybook.kernel.period import parse_moment, zone
@@ -41,9 +44,8 @@ from tallybook.settle.entitlement import (
     value,
 )
 from tallybook.settle.run import Facts, advance
-from tallybook.settle.spread import Fund, Payable, spread
 from tallybook.settle.threshold import crossed
-from tallybook.settle.wallet import Draw, covers_minor, put_in, units_for, wallet_at
+from tallybook.settle.wallet import Draw, put_in, wallet_at
 from tests.golden.vectors import Case, cases, require
 
 UTC = zone("UTC")

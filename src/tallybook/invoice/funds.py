@@ -21,12 +21,14 @@ class CouponInHand(msgspec.Struct, frozen=True, kw_only=True):
         redemption: id of the redemption.
         left_minor: what is left of an amount that is used up; None where nothing is used up.
         invoices_left: of a recurring one; None else.
+        redeemed_us: when it was redeemed; the oldest counts first.
     """
 
     redemption: str
     coupon: Coupon
     left_minor: int | None = None
     invoices_left: int | None = None
+    redeemed_us: int = 0
 
 
 class CreditInHand(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,11 +37,13 @@ class CreditInHand(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         source: id of the credit note, or of the invoice whose total was below zero.
         number: of that document.
+        at_us: when it was given; the oldest pays first.
     """
 
     source: str
     number: str
     left_minor: int
+    at_us: int = 0
 
 
 class WalletInHand(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,10 +51,12 @@ class WalletInHand(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         balance: in the wallet's unit.
+        since_us: when it was made; of equal priority the oldest pays first.
     """
 
     wallet: Wallet
     balance: Decimal
+    since_us: int = 0
 
 
 class Funds(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,6 @@ from tallybook.invoice.manifest import Billed, Group, Item
 from tallybook.invoice.rating import NOTHING, Fact, price_of, rated_item
 from tallybook.invoice.rounding import round_line
 from tallybook.kernel.decimals import EXACT, divide, plain
-from tallybook.kernel.ids import derived_id
 from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import format_us
 from tallybook.rate.step import Rated, Step
@@ -88,8 +87,10 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         phase: key of the plan's phase; '' for none.
         discount_minor: what coupons take off it; 0 or more, 0 or less on a negative line.
         net_minor: amount less discount.
+        base_minor: net less the taxes that its price contains: what taxes are computed on, and what
+            is earned.
         taxes: its part of each of the invoice's taxes.
-        shares: parts of the net amount that belong to others.
+        shares: parts of the base that belong to others.
     """
 
     id: str
@@ -122,12 +123,14 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     discount_minor: int = 0
     net: str = "0"
     net_minor: int = 0
+    base: str = "0"
+    base_minor: int = 0
     taxes: tuple[LineTax, ...] = ()
     shares: tuple[LineShare, ...] = ()
 
 
 class Drafted(msgspec.Struct, frozen=True, kw_only=True):
-    """A line before the invoice has an id, and the state it leaves behind."""
+    """A line before coupons and taxes, without place and id; and the state it leaves behind."""
 
     line: Line
     item: Item
@@ -224,9 +227,6 @@ def _drafted(item: Item, plan: Plan, charge: Charge, meter: Meter | None, r: _Ra
         kind="fee" if meter is None else "usage",
         customer=item.customer,
         phase=item.phase,
-        discount=money_text(0, plan.currency),
-        net=money_text(difference, plan.currency),
-        net_minor=difference,
     )
     return Drafted(line=line, item=item, billed=billed)
 
@@ -262,14 +262,4 @@ def _total(billed: Billed, currency: str, exact: Decimal | None) -> Total:
         events=billed.events,
         digest=billed.digest,
         exact="" if exact is None else plain(divide(exact, Decimal(1))),
-    )
-
-
-def numbered(drafted: Drafted, invoice: str, position: int) -> Drafted:
-    """Return the line with its place in an invoice, and an id that derives from it."""
-    identity = derived_id("line", invoice, str(position))
-    return msgspec.structs.replace(
-        drafted,
-        line=msgspec.structs.replace(drafted.line, id=identity, position=position),
-        billed=msgspec.structs.replace(drafted.billed, invoice=invoice),
     )

@@ -41,6 +41,7 @@ class Billed(msgspec.Struct, frozen=True, kw_only=True):
         until_us: usage before this is in it.
         cut: snapshot of the newest of them.
         invoice: id of the newest of them.
+        discount_minor: sum of the lines' discounts: what a credit of it does not give back.
     """
 
     group: Group
@@ -51,6 +52,7 @@ class Billed(msgspec.Struct, frozen=True, kw_only=True):
     until_us: int
     cut: int
     invoice: str
+    discount_minor: int = 0
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +102,7 @@ class Extra(msgspec.Struct, frozen=True, kw_only=True):
         end_us: first instant after it.
         taxes: keys; None for those of the customer.
         shares: parts of its amount that belong to others.
+        customer: key of the customer whose it is, where another one pays; '' for the payer.
     """
 
     id: str
@@ -111,6 +114,7 @@ class Extra(msgspec.Struct, frozen=True, kw_only=True):
     unit: str = ""
     taxes: tuple[str, ...] | None = None
     shares: tuple[Share, ...] = ()
+    customer: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,7 +133,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         tz: version of the time zone data.
         items: those that have a line, or that a line depends on.
         members: customers that this one pays for, with the subjects whose usage counts.
-        extras: one-off charges.
+        extras: one-off charges, each of them a line.
         funds: what reduces it.
         taxes: every tax that its lines may have, by key.
         replaces: number of the voided invoice that it is issued in place of; '' for none.

@@ -76,3 +76,31 @@ def allocate(amount_minor: int, weights: Sequence[int]) -> list[int]:
         parts[i] += 1
     assert sum(parts) == abs(amount_minor), "a split must sum to the whole"
     return [sign * part for part in parts]
+
+
+def rounded_parts(numerators: Sequence[int], denominator: int) -> list[int]:
+    """Round the sum of exact fractions once, half away from zero, and split it over them.
+
+    Largest remainder; ties go to the earlier fraction. The parts of the negated fractions are the
+    negated parts. A part differs from its fraction by less than 1.
+
+    Args:
+        numerators: any integers; [] gives [].
+        denominator: of all of them, above zero.
+
+    Returns:
+        Integers whose sum is the rounded sum of the fractions.
+
+    Source: docs/algorithms/rounding.md (Hamilton's method).
+    """
+    total = sum(numerators)
+    sign = -1 if total < 0 else 1
+    rounded = (2 * abs(total) + denominator) // (2 * denominator)
+    wholes = [divmod(sign * numerator, denominator) for numerator in numerators]
+    parts = [whole for whole, _ in wholes]
+    missing = rounded - sum(parts)
+    if missing:
+        by_remainder = sorted(range(len(parts)), key=lambda i: -wholes[i][1])
+        for i in by_remainder[:missing]:
+            parts[i] += 1
+    return parts if sign > 0 else [-part for part in parts]

@@ -4,13 +4,13 @@ Source: docs/algorithms/wallets.md
 """
 
 from collections.abc import Iterable
-from decimal import ROUND_DOWN, Decimal
+from decimal import Decimal
 
 import msgspec
 
 from tallybook.catalog.entitlement import TopUp, Wallet
 from tallybook.kernel.decimals import EXACT, divide
-from tallybook.kernel.money import exponent, from_minor, to_minor
+from tallybook.kernel.money import from_minor, to_minor
 from tallybook.kernel.timestamps import LAST_US
 from tallybook.settle.balance import NOTHING, Pot, total
 
@@ -195,20 +195,3 @@ def put_in(wallet: Wallet, amount: Decimal) -> tuple[Decimal, int]:
         return from_minor(cost_minor, wallet.currency), cost_minor
     units = divide(amount, Decimal(1))
     return units, to_minor(EXACT.multiply(units, wallet.rate), wallet.currency)
-
-
-def covers_minor(wallet: Wallet, balance: Decimal) -> int:
-    """Return the whole minor units that a balance can pay."""
-    scaled = EXACT.scaleb(EXACT.multiply(balance, wallet.rate), exponent(wallet.currency))
-    return int(scaled.quantize(Decimal(1), ROUND_DOWN, EXACT))
-
-
-def units_for(wallet: Wallet, balance: Decimal, amount_minor: int) -> Decimal:
-    """Return what is taken from a balance to pay minor units, to 12 decimals half-even.
-
-    Args:
-        wallet: whose rate counts.
-        balance: that covers the amount.
-        amount_minor: 0 or more, at most `covers_minor(wallet, balance)`.
-    """
-    return min(balance, divide(from_minor(amount_minor, wallet.currency), wallet.rate))

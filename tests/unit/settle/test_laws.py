@@ -16,12 +16,12 @@ from tallybook.catalog.entitlement import (
     TopUp,
     Wallet,
 )
+from tallybook.invoice.document.spread import Fund, Payable, spread
 from tallybook.kernel.timestamps import HOUR_US
 from tallybook.settle.balance import Reset, State, Usage, total
 from tallybook.settle.burn import borders
 from tallybook.settle.entitlement import facts, state_at
 from tallybook.settle.run import Facts, advance, start
-from tallybook.settle.spread import Fund, Payable, spread
 from tallybook.settle.wallet import Draw, WalletState, wallet_at
 
 HOURS = st.integers(0, 60).map(lambda hours: hours * HOUR_US)

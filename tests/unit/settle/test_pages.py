@@ -17,8 +17,11 @@ from tallybook.catalog.entitlement import (
     Rollover,
     TopUp,
     Wallet,
+    covers_minor,
     parse_interval,
+    units_for,
 )
+from tallybook.invoice.document.spread import Fund, Payable, spread
 from tallybook.kernel.decimals import plain
 from tallybook.kernel.money import money_text, to_minor
 from tallybook.kernel.period import parse_moment, zone
@@ -26,9 +29,8 @@ from tallybook.kernel.timestamps import DAY_US, format_us
 from tallybook.settle.balance import Reset, Usage
 from tallybook.settle.entitlement import HandReset, facts, periods, state_at, value
 from tallybook.settle.run import Facts, advance, start
-from tallybook.settle.spread import Fund, Payable, spread
 from tallybook.settle.threshold import crossed, recharge_due
-from tallybook.settle.wallet import Draw, covers_minor, put_in, units_for, wallet_at
+from tallybook.settle.wallet import Draw, put_in, wallet_at
 
 PAGES = Path(__file__).resolve().parents[3] / "docs" / "algorithms"
 UTC = zone("UTC")

@@ -35,6 +35,8 @@ from tallybook.catalog.entitlement.wallet import (
     WalletSpec,
     check_recharge,
     check_wallet,
+    covers_minor,
+    units_for,
 )
 
 __all__ = [
@@ -59,8 +61,10 @@ __all__ = [
     "check_grant",
     "check_recharge",
     "check_wallet",
+    "covers_minor",
     "parse_interval",
     "parse_step",
     "plus",
+    "units_for",
     "void",
 ]

@@ -3,7 +3,7 @@
 Source: docs/algorithms/wallets.md
 """
 
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Literal, get_args
 
 import msgspec
@@ -11,8 +11,8 @@ import msgspec
 from tallybook.catalog.entitlement.grant import check_priority
 from tallybook.catalog.meter import name_ok
 from tallybook.catalog.price.fields import amount, optional, positive, refused
-from tallybook.kernel.decimals import SCALE
-from tallybook.kernel.money import exponent
+from tallybook.kernel.decimals import EXACT, SCALE, divide
+from tallybook.kernel.money import exponent, from_minor
 
 Overdraft = Literal["none", "repay"]
 """What a draw cannot take: `none` leaves it on the invoice, `repay` waits for the next top-up."""
@@ -155,3 +155,20 @@ def check_recharge(rule: Recharge) -> Recharge:
     if least is not None and most is not None and least > most:
         raise refused("recharge.least", "must not be above recharge.most")
     return Recharge(at=at, add=add, to=to, least=least, most=most)
+
+
+def covers_minor(wallet: Wallet, balance: Decimal) -> int:
+    """Return the whole minor units that a balance can pay."""
+    scaled = EXACT.scaleb(EXACT.multiply(balance, wallet.rate), exponent(wallet.currency))
+    return int(scaled.quantize(Decimal(1), ROUND_DOWN, EXACT))
+
+
+def units_for(wallet: Wallet, balance: Decimal, amount_minor: int) -> Decimal:
+    """Return what is taken from a balance to pay minor units, to 12 decimals half-even.
+
+    Args:
+        wallet: whose rate counts.
+        balance: that covers the amount.
+        amount_minor: 0 or more, at most `covers_minor(wallet, balance)`.
+    """
+    return min(balance, divide(from_minor(amount_minor, wallet.currency), wallet.rate))

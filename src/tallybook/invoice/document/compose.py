@@ -1,0 +1,174 @@
+"""Compose: the invoice that a manifest makes.
+
+Lines, then coupons, then taxes, then credits, then wallets. A function of manifest, catalog
+versions and usage at the cut (guarantee 5).
+
+Source: docs/algorithms/invoice-totals.md
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tallybook.catalog.catalog import Catalog
+from tallybook.catalog.plan import Share
+from tallybook.invoice.document.commitment import MINIMUM, Cumulated, cumulated, true_ups
+from tallybook.invoice.document.discount import Discounted, coupon_order, discounted
+from tallybook.invoice.document.extra import EXTRA, extra_lines
+from tallybook.invoice.document.funding import credit_order, wallet_order
+from tallybook.invoice.document.invoice import Draft, Facts
+from tallybook.invoice.document.shares import shared
+from tallybook.invoice.document.taxation import Taxed, taxed, taxes_used
+from tallybook.invoice.document.totals import invoice_of
+from tallybook.invoice.funds import Funds
+from tallybook.invoice.line import Drafted, draft_lines
+from tallybook.invoice.manifest import Item, Manifest, Position, invoice_id
+from tallybook.kernel.ids import derived_id
+from tallybook.kernel.money import money_text
+
+
+def compose(manifest: Manifest, catalog: Catalog, facts: Facts) -> Draft | None:
+    """Return the invoice that a manifest makes, or None where nothing differs from before.
+
+    Args:
+        manifest: what it has beyond what the lines depend on is left out of the invoice's own.
+        catalog: holds every version that the items name.
+        facts: usage at the manifest's cut.
+
+    Raises:
+        Missing: a plan, meter or tax that an item names is not there.
+        Invalid: an amount is too large, or a price has none for some usage.
+
+    Guarantees: composing the invoice's own manifest gives the same invoice.
+
+    Cost: linear in lines, times coupons.
+    """
+    drafts, depended_on = _drafts(manifest, catalog, facts)
+    if not drafts:
+        return None
+    currency = manifest.currency
+    discounts = discounted(drafts, manifest.funds.coupons, currency)
+    nets = [
+        draft.line.amount_minor - discount
+        for draft, discount in zip(drafts, discounts.by_line, strict=True)
+    ]
+    keys = [draft.item.taxes for draft in drafts]
+    taxes = taxes_used(keys, manifest.taxes)
+    kept = _kept(manifest, drafts, depended_on)
+    kept = msgspec.structs.replace(kept, taxes=taxes)
+    found = taxed(nets, keys, taxes, currency)
+    identity = invoice_id(kept)
+    shares = _shares(manifest, catalog, drafts)
+    lines = _finished(drafts, identity, discounts, found, shares, currency)
+    invoice = invoice_of(kept, identity, [d.line for d in lines], discounts, found)
+    return Draft(invoice=invoice, lines=tuple(lines))
+
+
+def _drafts(
+    manifest: Manifest, catalog: Catalog, facts: Facts
+) -> tuple[list[Drafted], set[Position]]:
+    """Return the lines, those of a customer together, and what they depend on besides."""
+    zones = {"": manifest.customer.zone}
+    zones.update((member.key, member.zone) for member in manifest.members)
+    drafts: list[Drafted] = []
+    charged: list[Cumulated] = []
+    commitments = [item for item in manifest.items if item.position.charge == MINIMUM]
+    for item in manifest.items:
+        if item.position.charge != MINIMUM:
+            lines = _of_item(item, catalog, facts, manifest.cut, zones[item.customer])
+            drafts += lines
+            if commitments:
+                charged.append(cumulated(item, lines))
+    depended_on: set[Position] = set()
+    found = true_ups(commitments, charged, catalog, manifest.currency, manifest.cut, zones)
+    for one in found:
+        drafts.append(one.line)
+        depended_on.update(item.position for item in one.depends_on)
+    drafts += extra_lines(manifest)
+    if manifest.members:
+        drafts.sort(key=lambda draft: draft.line.customer)
+    return drafts, depended_on
+
+
+def _of_item(item: Item, catalog: Catalog, facts: Facts, cut: int, zone_name: str) -> list[Drafted]:
+    plan = catalog.plan(item.plan, item.plan_version)
+    meter = None if item.meter is None else catalog.meter(item.meter, item.meter_version)
+    return list(draft_lines(item, plan, meter, facts.get(item.position, {}), cut, zone_name))
+
+
+def _kept(manifest: Manifest, drafts: Sequence[Drafted], depended_on: set[Position]) -> Manifest:
+    """Return the manifest with what the lines depend on, funds in the order of their use."""
+    needed = depended_on.union(draft.item.position for draft in drafts)
+    items = tuple(item for item in manifest.items if item.position in needed)
+    funds = manifest.funds
+    if funds.coupons or funds.credits or funds.wallets:
+        funds = Funds(
+            version=funds.version,
+            coupons=tuple(sorted(funds.coupons, key=coupon_order)),
+            credits=tuple(sorted(funds.credits, key=credit_order)),
+            wallets=tuple(sorted(funds.wallets, key=wallet_order)),
+        )
+    members = manifest.members
+    if members:
+        used = {item.customer for item in items} | {extra.customer for extra in manifest.extras}
+        members = tuple(member for member in members if member.key in used)
+    return msgspec.structs.replace(manifest, items=items, funds=funds, members=members)
+
+
+def _shares(
+    manifest: Manifest, catalog: Catalog, drafts: Sequence[Drafted]
+) -> list[tuple[Share, ...]]:
+    """Return whose part of each line is whose."""
+    extras = {extra.id: extra.shares for extra in manifest.extras}
+    found: list[tuple[Share, ...]] = []
+    for draft in drafts:
+        position = draft.item.position
+        if position.subscription == EXTRA:
+            found.append(extras[position.charge])
+            continue
+        plan = catalog.plan(draft.item.plan, draft.item.plan_version)
+        charge = plan.charge(position.charge)
+        found.append(() if charge is None else charge.shares)
+    return found
+
+
+def _finished(
+    drafts: Sequence[Drafted],
+    identity: str,
+    discounts: Discounted,
+    taxes: Taxed,
+    shares: Sequence[tuple[Share, ...]],
+    currency: str,
+) -> list[Drafted]:
+    """Return the lines with their places, discounts, taxes and shares, and what is billed then."""
+    found: list[Drafted] = []
+    for at, draft in enumerate(drafts):
+        line, base = draft.line, taxes.bases[at]
+        discount = discounts.by_line[at]
+        net = line.amount_minor - discount
+        finished = msgspec.structs.replace(
+            line,
+            id=derived_id("line", identity, str(at + 1)),
+            position=at + 1,
+            discount=money_text(discount, currency),
+            discount_minor=discount,
+            net=line.amount if not discount else money_text(net, currency),
+            net_minor=net,
+            base=line.amount if base == line.amount_minor else money_text(base, currency),
+            base_minor=base,
+            taxes=taxes.parts[at],
+            shares=shared(base, shares[at], currency) if shares[at] else (),
+        )
+        billed = msgspec.structs.replace(
+            draft.billed,
+            invoice=identity,
+            discount_minor=_discount_before(draft) + discount,
+        )
+        found.append(Drafted(line=finished, item=draft.item, billed=billed))
+    return found
+
+
+def _discount_before(draft: Drafted) -> int:
+    """Return what coupons took off earlier lines of the same position and dimension value."""
+    group = draft.billed.group
+    return next((one.discount_minor for one in draft.item.before if one.group == group), 0)
