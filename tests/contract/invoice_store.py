@@ -81,6 +81,7 @@ def billed(group: tuple[str | None, ...], amount: int) -> Billed:
         until_us=3,
         cut=4,
         invoice="inv_1",
+        discount_minor=5,
     )
 
 

@@ -109,6 +109,7 @@ _BILLED = Table(
     Column("start_us", BigInteger, primary_key=True, autoincrement=False),
     Column("dimensions", String(2048), primary_key=True),
     Column("amount_minor", BigInteger, nullable=False),
+    Column("discount_minor", BigInteger, nullable=False),
     Column("quantity", Text, nullable=False),
     Column("events", BigInteger, nullable=False),
     Column("digest", Text, nullable=False),
@@ -291,6 +292,7 @@ class SqlInvoiceTransaction:
             "start_us": position.start_us,
             "dimensions": group_text(one.group),
             "amount_minor": one.amount_minor,
+            "discount_minor": one.discount_minor,
             "quantity": one.quantity,
             "events": one.events,
             "digest": one.digest,
@@ -356,6 +358,7 @@ def _billed(connection: Connection, tenant: str) -> dict[Position, dict[Group, B
         found.setdefault(position, {})[group] = Billed(
             group=group,
             amount_minor=row.amount_minor,
+            discount_minor=row.discount_minor,
             quantity=row.quantity,
             events=row.events,
             digest=row.digest,
