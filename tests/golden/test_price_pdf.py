@@ -74,17 +74,17 @@ def document() -> bytes:
 def test_every_stage_is_told_in_what_it_is_in() -> None:
     text = PdfReader(io.BytesIO(document())).pages[0].extract_text().replace("\xa0", " ")
     for line in (
-        "1 event free",
-        "1,5 % of 1 event",
-        "Fixed amount of 1 event",
-        "At most, for 1 event",
-        "Discount of 10 %",
+        "1 Ereignis frei",
+        "1,5 % von 1 Ereignis",
+        "Fester Betrag für 1 Ereignis",
+        "Höchstens, für 1 Ereignis",
+        "Nachlass 10 %",
         "Region eu",
-        "Minimum of 30",
-        "1.110 ÷ 1.000 = 1,11, rounded up to 2",
+        "Mindestbetrag 30",
+        "1.110 ÷ 1.000 = 1,11, aufgerundet auf 2",
         "3 CRD",
         "2 CRD",
-        "CRD at 0,5",
+        "CRD zu 0,5",
         "2,5 %",
     ):
         assert line in text, text

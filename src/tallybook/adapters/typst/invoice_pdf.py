@@ -1,64 +1,92 @@
-"""The PDF of an invoice.
+"""Documents as PDF/A-3b, with an e-invoice inside where one is given.
 
-The template is package data; the invoice goes in as JSON text and never becomes code. Fonts come
-with the typesetter; the machine's are used only for letters those do not have. The same invoice on
-the same machine gives the same bytes.
+The template is package data; what is printed goes in as JSON text and never becomes code. Fonts
+come with packages; the machine's are used only for letters that those do not have. The same
+document on the same machine gives the same bytes.
 """
 
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from threading import Lock
 from typing import Literal
 
 import msgspec
 import typst
 
-from tallybook.adapters.typst.wording import invoice_words
+from tallybook.adapters.typst.factur_x import with_factur_x
+from tallybook.adapters.typst.invoice_words import invoice_words
+from tallybook.adapters.typst.parts import Words
 from tallybook.invoice.audit.chart import UsageChart
 from tallybook.invoice.document import Invoice
-from tallybook.kernel.errors import Corrupt
+from tallybook.kernel.errors import Corrupt, Invalid
 from tallybook.kernel.timestamps import SECOND_US
 
 _LOCK = Lock()
 """The compiler keeps its inputs between calls, so one document at a time."""
 
 
-def render_invoice(invoice: Invoice, charts: Sequence[UsageChart] = ()) -> bytes:
-    """Return the invoice as PDF, with its text selectable.
+def render_invoice(
+    invoice: Invoice,
+    charts: Sequence[UsageChart] = (),
+    *,
+    logo: str = "",
+    void: bool = False,
+    xml: str = "",
+) -> bytes:
+    """Return the invoice as PDF/A-3b, with its text selectable.
 
     Args:
         invoice: finalized, or a draft, which then says so.
         charts: usage over time, from `usage_charts`; none are drawn without them.
+        logo: the seller's, a data URL; '' for none.
+        void: whether it was voided, which it then says.
+        xml: the same invoice as EN 16931 CII, to be put inside as Factur-X; '' for none.
 
     Raises:
+        Invalid: the logo cannot be drawn.
         Corrupt: the typesetter refuses the document.
 
-    Cost: a few milliseconds a page; the first call loads fonts, some 30 ms.
+    Cost: a few milliseconds a page; the first call loads fonts, some 60 ms.
     """
-    (pdf,) = _render(invoice, charts, "pdf")
-    return pdf
+    words = invoice_words(invoice, charts, logo=logo, void=void)
+    return pdf_of_words(words, invoice.manifest.issued_us, xml)
 
 
-def render_pages(invoice: Invoice, charts: Sequence[UsageChart] = ()) -> list[bytes]:
-    """Return the invoice as one PNG a page, for looking at."""
-    return _render(invoice, charts, "png")
-
-
-def _render(
-    invoice: Invoice, charts: Sequence[UsageChart], format_: Literal["pdf", "png"]
+def render_pages(
+    invoice: Invoice, charts: Sequence[UsageChart] = (), *, logo: str = "", void: bool = False
 ) -> list[bytes]:
-    words = msgspec.json.encode(invoice_words(invoice, charts), order="sorted").decode()
+    """Return the invoice as one PNG a page, for looking at."""
+    words = invoice_words(invoice, charts, logo=logo, void=void)
+    return compiled(words, invoice.manifest.issued_us, "png")
+
+
+def pdf_of_words(words: Words, issued_us: int, xml: str = "") -> bytes:
+    """Return what the template makes of words, with the e-invoice inside where one is given."""
+    (pdf,) = compiled(words, issued_us, "pdf", xml)
+    return with_factur_x(pdf) if xml else pdf
+
+
+def compiled(
+    words: Words, issued_us: int, format_: Literal["pdf", "png"], xml: str = ""
+) -> list[bytes]:
+    """Return what the template makes of words: one PDF, or a PNG a page."""
+    data = msgspec.json.encode(words, order="sorted").decode()
     with _LOCK:
         try:
             made = _compiler().compile(
                 _template(),
                 format=format_,
-                sys_inputs={"data": words},
-                timestamp=invoice.manifest.issued_us // SECOND_US,
+                sys_inputs={"data": data, "xml": xml},
+                pdf_standards=["a-3b"] if format_ == "pdf" else [],
+                timestamp=issued_us // SECOND_US,
             )
         except typst.TypstError as error:
-            message = f"invoice {invoice.number} cannot be typeset: {error.message}"
+            if "image" in error.message:
+                message = f"seller.logo cannot be drawn: {error.message}"
+                raise Invalid(message, field="seller.logo") from error
+            message = f"{words['title']} {words['number']} cannot be typeset: {error.message}"
             raise Corrupt(message) from error
     assert made is not None, "without an output file the document is returned"
     return made if isinstance(made, list) else [made]
@@ -66,9 +94,10 @@ def _render(
 
 @cache
 def _compiler() -> typst.Compiler:
-    return typst.Compiler()
+    asian = files("justmytype_intl_cjk").joinpath("fonts/ofl")
+    return typst.Compiler(font_paths=[Path(str(asian))])
 
 
 @cache
 def _template() -> bytes:
-    return files("tallybook.adapters.typst").joinpath("invoice.typ").read_bytes()
+    return files("tallybook.adapters.typst").joinpath("document.typ").read_bytes()

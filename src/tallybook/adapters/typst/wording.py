@@ -1,254 +1,331 @@
-"""An invoice in words and numbers of a locale: everything the template prints, as text.
+"""The words of documents, in every language that they are written in; English for all others."""
 
-Numbers never pass through a float: Babel formats `Decimal`.
-"""
-
-import re
-from collections.abc import Iterator, Sequence
-from datetime import datetime
-from decimal import Decimal
-
-from babel import Locale, UnknownLocaleError
-from babel.dates import format_date, format_datetime, format_time
-from babel.numbers import format_currency, format_decimal
-
-from tallybook.invoice.audit.chart import UsageChart
-from tallybook.invoice.document import DRAFT_NUMBER, Invoice, Party
-from tallybook.invoice.line import Line
-from tallybook.kernel.decimals import divide, plain
-from tallybook.kernel.money import exponent
-from tallybook.kernel.period import zone
-from tallybook.kernel.timestamps import from_us, parse_rfc3339
-from tallybook.rate.step import Step
-
-Words = dict[str, object]
-"""What the template prints; every leaf is text, but for the heights of bars."""
-
-STEPS_MAX = 20
-"""Steps printed for one line; the explanation of the line has all of them."""
-BAR_FULL = 1000
-UNITS = {"By": "bytes", "s": "s", "h": "h", "By-h": "byte-hours", "unit-h": "hours"}
-"""UCUM codes that people do not read; others are printed as they are."""
-QUANTITY_DECIMALS = 6
-_WIDE_YEN = "\uffe5"
-_CODE = re.compile(r"([A-Z]{3})(?=\d)")
-_BEYOND = 0x0590
-"""Latin, Greek and Cyrillic lie below; the typesetter's own fonts have them."""
-_SPACES = "\u2009\u200f\u202f\u2013"
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+import msgspec
 
 
-class Wording:
-    """Spells numbers, money and dates for one invoice.
+class Labels(msgspec.Struct, frozen=True, kw_only=True):
+    """The words of one language; `{0}` and `{1}` stand for what is filled in."""
 
-    Args:
-        invoice: names locale, currency and zone.
-    """
-
-    def __init__(self, invoice: Invoice) -> None:
-        """Choose the locale; American English where it is unknown."""
-        try:
-            self.locale = Locale.parse(invoice.locale)
-        except (UnknownLocaleError, ValueError):
-            self.locale = Locale("en", "US")
-        self.currency = invoice.currency
-        self.zone = zone(invoice.zone)
-
-    def money(self, amount: str) -> str:
-        """Return an amount with the currency's sign and digits."""
-        text = format_currency(Decimal(amount), self.currency, locale=self.locale)
-        return _spelled(text)
-
-    def price(self, amount: str) -> str:
-        """Return an exact amount: all of its digits, and no fewer than the currency's."""
-        value = Decimal(amount)
-        digits = value.as_tuple().exponent
-        if isinstance(digits, int) and -digits <= exponent(self.currency):
-            return self.money(amount)
-        exact = format_currency(
-            value, self.currency, locale=self.locale, decimal_quantization=False
-        )
-        return _spelled(exact)
-
-    def number(self, value: str) -> str:
-        """Return a quantity with up to six decimals; the explanation of the line has all."""
-        text = plain(divide(Decimal(value), Decimal(1), QUANTITY_DECIMALS))
-        return str(format_decimal(Decimal(text), locale=self.locale, decimal_quantization=False))
-
-    def numbers_in(self, text: str) -> str:
-        """Return a sentence with its numbers spelled in the locale."""
-        return _NUMBER.sub(lambda found: self.number(found.group()), text)
-
-    def day(self, text: str, *, before: bool = False) -> str:
-        """Return a date; `before` is the date of the instant just before."""
-        local = self.local(text, before=before)
-        return _readable(format_date(local, "medium", locale=self.locale), local, "%Y-%m-%d")
-
-    def span(self, start: str, end: str) -> str:
-        """Return a half-open range of time: its days, the last one included, or to the minute."""
-        local = self.local(end)
-        if (local.hour, local.minute, local.second, local.microsecond) != (0, 0, 0, 0):
-            last = format_datetime(local, "medium", locale=self.locale)
-            last = _readable(last, local, "%Y-%m-%d %H:%M")
-        else:
-            last = self.day(end, before=True)
-        return f"{self.day(start)} – {last}"
-
-    def window(self, text: str, size: str) -> str:
-        """Return the short name of a bar."""
-        local = self.local(text)
-        if size == "DAY":
-            return _readable(format_date(local, "d MMM", locale=self.locale), local, "%m-%d")
-        return _readable(format_time(local, "short", locale=self.locale), local, "%H:%M")
-
-    def local(self, text: str, *, before: bool = False) -> datetime:
-        """Return an instant in the customer's zone; `before` is the instant just before it."""
-        us = parse_rfc3339(text)
-        assert us is not None, "an invoice's times are RFC 3339"
-        return from_us(us - 1 if before else us).astimezone(self.zone)
+    invoice: str
+    draft_invoice: str
+    credit_note: str
+    bill_to: str
+    honorific: str
+    number: str
+    credit_note_number: str
+    date: str
+    payable_by: str
+    service_period: str
+    customer: str
+    your_reference: str
+    replaces: str
+    corrects: str
+    reason: str
+    tax_id: str
+    description: str
+    quantity: str
+    unit_price: str
+    amount: str
+    subtotal: str
+    discount: str
+    tax: str
+    rate: str
+    base: str
+    tax_total: str
+    tax_included: str
+    no_tax: str
+    included: str
+    net: str
+    total: str
+    credit_used: str
+    prepaid_used: str
+    payable: str
+    in_your_favour: str
+    carried: str
+    payment: str
+    bank: str
+    account: str
+    payment_reference: str
+    adjustment: str
+    adjustment_for: str
+    subscription: str
+    none: str
+    used_so_far: str
+    billed_before: str
+    more_steps: str
+    chart_title: str
+    chart_sizes: dict[str, str]
+    page: str
+    draft: str
+    void: str
+    paid: str
+    proof: str
+    reasons: dict[str, str]
 
 
-def _spelled(text: str) -> str:
-    """Return money with a sign that the fonts have, and a space between a code and the digits."""
-    return _CODE.sub("\\1\u00a0", str(text).replace(_WIDE_YEN, "¥"))
+ENGLISH = Labels(
+    invoice="Invoice",
+    draft_invoice="Draft invoice",
+    credit_note="Credit note",
+    bill_to="Bill to",
+    honorific="{0}",
+    number="Invoice number",
+    credit_note_number="Credit note number",
+    date="Date",
+    payable_by="Payable by",
+    service_period="Service period",
+    customer="Customer",
+    your_reference="Your reference",
+    replaces="Replaces invoice",
+    corrects="Corrects invoice",
+    reason="Reason",
+    tax_id="Tax\u00a0ID\u00a0{0}",
+    description="Description",
+    quantity="Quantity",
+    unit_price="Unit price",
+    amount="Amount",
+    subtotal="Subtotal",
+    discount="Discount: {0}",
+    tax="Tax",
+    rate="Rate",
+    base="Net amount",
+    tax_total="Tax",
+    tax_included="Tax contained",
+    no_tax="No tax is charged.",
+    included="included in prices",
+    net="Net total",
+    total="Total",
+    credit_used="Credit {0}",
+    prepaid_used="Prepaid credit: {0}",
+    payable="Total due",
+    in_your_favour="In your favour",
+    carried="{0} is credited to your account and used on your next invoice.",
+    payment="Payment",
+    bank="Bank",
+    account="Account holder",
+    payment_reference="Payment reference",
+    adjustment="Adjustment",
+    adjustment_for="Adjustment for {0}",
+    subscription="Subscription {0}",
+    none="(none)",
+    used_so_far="Used so far",
+    billed_before="Billed on earlier invoices",
+    more_steps="and {0} more steps",
+    chart_title="{0} per {1}",
+    chart_sizes={"MINUTE": "minute", "HOUR": "hour", "DAY": "day", "MONTH": "month"},
+    page="Page {0} of {1}",
+    draft="DRAFT",
+    void="VOID",
+    paid="PAID",
+    proof="Each line lists its events: tallybook invoice explain {0}",
+    reasons={
+        "Z": "Zero rated",
+        "E": "Exempt from tax",
+        "AE": "Reverse charge: the customer owes the tax",
+        "K": "Intra-community supply, exempt from tax",
+        "G": "Export, exempt from tax",
+        "O": "Not subject to tax",
+    },
+)
+
+GERMAN = Labels(
+    invoice="Rechnung",
+    draft_invoice="Rechnungsentwurf",
+    credit_note="Rechnungskorrektur",
+    bill_to="Rechnungsempfänger",
+    honorific="{0}",
+    number="Rechnungsnummer",
+    credit_note_number="Korrekturnummer",
+    date="Datum",
+    payable_by="Zahlbar bis",
+    service_period="Leistungszeitraum",
+    customer="Kunde",
+    your_reference="Ihr Zeichen",
+    replaces="Ersetzt Rechnung",
+    corrects="Zu Rechnung",
+    reason="Grund",
+    tax_id="USt-IdNr.\u00a0{0}",
+    description="Beschreibung",
+    quantity="Menge",
+    unit_price="Einzelpreis",
+    amount="Betrag",
+    subtotal="Zwischensumme",
+    discount="Rabatt: {0}",
+    tax="Steuer",
+    rate="Satz",
+    base="Nettobetrag",
+    tax_total="Steuer",
+    tax_included="Enthaltene Steuer",
+    no_tax="Es wird keine Steuer berechnet.",
+    included="in den Preisen enthalten",
+    net="Summe netto",
+    total="Gesamtbetrag",
+    credit_used="Gutschrift {0}",
+    prepaid_used="Guthaben: {0}",
+    payable="Zahlbetrag",
+    in_your_favour="Zu Ihren Gunsten",
+    carried="{0} werden Ihrem Konto gutgeschrieben und mit der nächsten Rechnung verrechnet.",
+    payment="Zahlung",
+    bank="Bank",
+    account="Kontoinhaber",
+    payment_reference="Verwendungszweck",
+    adjustment="Korrektur",
+    adjustment_for="Korrektur für {0}",
+    subscription="Abonnement {0}",
+    none="(ohne)",
+    used_so_far="Bisher verbraucht",
+    billed_before="Bereits berechnet",
+    more_steps="und {0} weitere Schritte",
+    chart_title="{0} je {1}",
+    chart_sizes={"MINUTE": "Minute", "HOUR": "Stunde", "DAY": "Tag", "MONTH": "Monat"},
+    page="Seite {0} von {1}",
+    draft="ENTWURF",
+    void="STORNIERT",
+    paid="BEZAHLT",
+    proof="Die Ereignisse jeder Zeile: tallybook invoice explain {0}",
+    reasons={
+        "Z": "Steuersatz null",
+        "E": "Steuerfrei",
+        "AE": "Steuerschuldnerschaft des Leistungsempfängers",
+        "K": "Steuerfreie innergemeinschaftliche Lieferung oder Leistung",
+        "G": "Steuerfreie Ausfuhr",
+        "O": "Nicht steuerbar",
+    },
+)
+
+FRENCH = Labels(
+    invoice="Facture",
+    draft_invoice="Projet de facture",
+    credit_note="Avoir",
+    bill_to="Facturé à",
+    honorific="{0}",
+    number="Numéro de facture",
+    credit_note_number="Numéro d’avoir",
+    date="Date",
+    payable_by="À payer avant le",
+    service_period="Période de service",
+    customer="Client",
+    your_reference="Votre référence",
+    replaces="Remplace la facture",
+    corrects="Rectifie la facture",
+    reason="Motif",
+    tax_id="N°\u00a0TVA\u00a0{0}",
+    description="Désignation",
+    quantity="Quantité",
+    unit_price="Prix unitaire",
+    amount="Montant",
+    subtotal="Sous-total",
+    discount="Remise : {0}",
+    tax="Taxe",
+    rate="Taux",
+    base="Montant HT",
+    tax_total="Taxes",
+    tax_included="Taxes comprises",
+    no_tax="Aucune taxe n’est facturée.",
+    included="comprise dans les prix",
+    net="Total HT",
+    total="Total TTC",
+    credit_used="Avoir {0}",
+    prepaid_used="Crédit prépayé : {0}",
+    payable="Net à payer",
+    in_your_favour="En votre faveur",
+    carried="{0} sont portés au crédit de votre compte et déduits de la prochaine facture.",
+    payment="Règlement",
+    bank="Banque",
+    account="Titulaire du compte",
+    payment_reference="Référence de paiement",
+    adjustment="Régularisation",
+    adjustment_for="Régularisation pour {0}",
+    subscription="Abonnement {0}",
+    none="(aucune)",
+    used_so_far="Consommé à ce jour",
+    billed_before="Déjà facturé",
+    more_steps="et {0} autres étapes",
+    chart_title="{0} par {1}",
+    chart_sizes={"MINUTE": "minute", "HOUR": "heure", "DAY": "jour", "MONTH": "mois"},
+    page="Page {0} sur {1}",
+    draft="PROJET",
+    void="ANNULÉE",
+    paid="PAYÉE",
+    proof="Les événements de chaque ligne : tallybook invoice explain {0}",
+    reasons={
+        "Z": "Taux zéro",
+        "E": "Exonéré de TVA",
+        "AE": "Autoliquidation",
+        "K": "Opération intracommunautaire exonérée de TVA",
+        "G": "Exportation exonérée de TVA",
+        "O": "Non soumis à la TVA",
+    },
+)
+
+JAPANESE = Labels(
+    invoice="請求書",
+    draft_invoice="請求書(下書き)",
+    credit_note="適格返還請求書",
+    bill_to="ご請求先",
+    honorific="{0} 御中",
+    number="請求書番号",
+    credit_note_number="返還請求書番号",
+    date="発行日",
+    payable_by="お支払期限",
+    service_period="ご利用期間",
+    customer="お客様番号",
+    your_reference="貴社参照番号",
+    replaces="差替元の請求書",
+    corrects="対象の請求書",
+    reason="理由",
+    tax_id="登録番号\u00a0{0}",
+    description="品目",
+    quantity="数量",
+    unit_price="単価",
+    amount="金額",
+    subtotal="小計",
+    discount="値引き {0}",
+    tax="税区分",
+    rate="税率",
+    base="税抜金額",
+    tax_total="消費税等",
+    tax_included="内消費税等",
+    no_tax="消費税はかかりません。",
+    included="価格に含まれます",
+    net="税抜合計",
+    total="合計",
+    credit_used="クレジット充当 {0}",
+    prepaid_used="前払残高充当 {0}",
+    payable="ご請求金額",
+    in_your_favour="お客様への返還額",
+    carried="{0} をお客様の残高に加算し、次回の請求に充当します。",
+    payment="お支払い",
+    bank="お振込先",
+    account="口座名義",
+    payment_reference="振込時の参照番号",
+    adjustment="調整",
+    adjustment_for="{0} 分の調整",
+    subscription="契約 {0}",
+    none="(なし)",
+    used_so_far="これまでの使用量",
+    billed_before="請求済み",
+    more_steps="ほか {0} 件",
+    chart_title="{0} ({1}別)",
+    chart_sizes={"MINUTE": "分", "HOUR": "時間", "DAY": "日", "MONTH": "月"},
+    page="{0} / {1} ページ",
+    draft="下書き",
+    void="無効",
+    paid="支払済",
+    proof="各行の明細: tallybook invoice explain {0}",
+    reasons={
+        "Z": "税率ゼロ",
+        "E": "非課税",
+        "AE": "リバースチャージ(お客様による納税)",
+        "K": "EU域内取引(免税)",
+        "G": "輸出免税",
+        "O": "不課税",
+    },
+)
+
+LANGUAGES = {"en": ENGLISH, "de": GERMAN, "fr": FRENCH, "ja": JAPANESE}
 
 
-def _readable(text: str, local: datetime, plain_format: str) -> str:
-    """Return a date as its locale writes it, or in digits where the fonts may lack its letters."""
-    return (
-        text
-        if all(ord(char) < _BEYOND or char in _SPACES for char in text)
-        else local.strftime(plain_format)
-    )
-
-
-def invoice_words(invoice: Invoice, charts: Sequence[UsageChart]) -> Words:
-    """Return everything that is printed of an invoice."""
-    say = Wording(invoice)
-    many = len({line.subscription for line in invoice.lines}) > 1
-    return {
-        "lang": say.locale.language,
-        "title": "Draft invoice" if invoice.number == DRAFT_NUMBER else "Invoice",
-        "number": invoice.number,
-        "seller": _party(invoice.seller),
-        "customer": _party(invoice.customer),
-        "facts": list(_facts(invoice, say)),
-        "lines": [_line(line, say, many=many) for line in invoice.lines],
-        "total": [_total_label(invoice), say.money(invoice.total)],
-        "charts": [_chart(chart, say) for chart in charts],
-        "notes": list(invoice.notes),
-        "proof": f"Each line lists its events: tallybook invoice explain {invoice.number}",
-    }
-
-
-def _party(party: Party) -> Words:
-    more = [party.email, f"Tax ID {party.tax_id}" if party.tax_id else ""]
-    return {"name": party.name, "lines": [*party.address, *(text for text in more if text)]}
-
-
-def _facts(invoice: Invoice, say: Wording) -> Iterator[list[str]]:
-    yield ["Invoice number", invoice.number]
-    yield ["Date", say.day(invoice.issued)]
-    if invoice.total_minor > 0:
-        yield ["Payable by", say.day(invoice.due)]
-    yield ["Service period", say.span(invoice.period_start, invoice.period_end)]
-    yield ["Customer", invoice.customer_key]
-
-
-def _total_label(invoice: Invoice) -> str:
-    return "In your favour" if invoice.total_minor < 0 else "Total due"
-
-
-def _line(line: Line, say: Wording, *, many: bool) -> Words:
-    first = Decimal(line.before.amount) == 0 and line.before.events == 0
-    plain_sum = line.steps[0].quantity in {None, line.quantity}
-    only = line.steps[0] if first and plain_sum and len(line.steps) == 1 else None
-    return {
-        "name": line.name,
-        "notes": list(_notes(line, only, say, many=many)),
-        "quantity": say.number(line.quantity) if line.meter is not None else "",
-        "unit": UNITS.get(line.unit, line.unit),
-        "price": say.price(only.unit_amount) if only and only.unit_amount else "",
-        "amount": say.money(line.amount),
-        "steps": [] if only else list(_steps(line, say)),
-    }
-
-
-def _notes(line: Line, only: Step | None, say: Wording, *, many: bool) -> Iterator[str]:
-    """Yield what stands in small print below a line's name."""
-    for name, value in line.dimensions.items():
-        yield f"{name}: {'(none)' if value is None else value}"
-    if many:
-        yield f"Subscription {line.subscription}"
-    span = say.span(line.period_start, line.until)
-    yield f"Adjustment for {span}" if line.adjustment else span
-    if only is not None and (label := _label(only, say)):
-        yield label
-
-
-def _label(step: Step, say: Wording) -> str:
-    """Return what a step says besides its sum, such as 'Tier 2, over 10'; all of a mere note."""
-    if _is_note(step):
-        return _capital(say.numbers_in(step.text))
-    label, colon, rest = step.text.partition(": ")
-    text = say.numbers_in(label if colon else "")
-    if text == "fixed fee":
-        text = ""
-    if "days" in rest or "microseconds" in rest:
-        text = say.numbers_in(step.text.partition(" = ")[0])
-    return _capital(text)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _is_note(step: Step) -> bool:
-    """Whether a step only says what is done to the quantity."""
-    return step.amount == "0" and step.quantity is None and step.tier is None
-
-
-def _price(text: str, step: Step, say: Wording) -> str:
-    """Return an amount of a step in what it is in: the currency, or credits."""
-    return say.price(text) if step.unit is None else f"{say.number(text)} {step.unit}"
-
-
-def _steps(line: Line, say: Wording) -> Iterator[Words]:
-    """Yield the sums that lead to a line: its tiers, and what was billed before."""
-    for step in line.steps[:STEPS_MAX]:
-        yield _step(
-            _label(step, say) or "Used so far",
-            say.number(step.quantity) if step.quantity else "",
-            _price(step.unit_amount, step, say) if step.unit_amount else "",
-            "" if _is_note(step) else _price(step.amount, step, say),
-        )
-    if len(line.steps) > STEPS_MAX:
-        yield _step(f"and {len(line.steps) - STEPS_MAX} more steps", "", "", "")
-    if Decimal(line.before.amount) or line.before.events:
-        negative = str(-Decimal(line.before.amount))
-        quantity = say.number(str(-Decimal(line.before.quantity))) if line.meter else ""
-        yield _step("Billed on earlier invoices", quantity, "", say.money(negative))
-
-
-def _step(text: str, quantity: str, price: str, amount: str) -> Words:
-    return {"text": text, "quantity": quantity, "price": price, "amount": amount}
-
-
-def _chart(chart: UsageChart, say: Wording) -> Words:
-    values = [max(Decimal(bar.value), Decimal(0)) for bar in chart.bars]
-    top = max(values)
-    heights = [int(value * BAR_FULL / top) if top else 0 for value in values]
-    unit = UNITS.get(chart.unit, chart.unit)
-    per = chart.size.lower()
-    names = [say.window(chart.bars[i].start, chart.size) for i in (0, len(values) // 2, -1)]
-    return {
-        "title": f"{_what(chart.name, unit)} per {per}",
-        "top": say.number(format(top, "f")),
-        "heights": heights,
-        "names": names if len(values) > 2 else names[:1],
-    }
-
-
-def _what(name: str, unit: str) -> str:
-    """Return what a chart counts: its name, and the unit where that says more."""
-    return f"{name}, {unit}" if unit and unit != name.lower() else name
+def labels(language: str) -> Labels:
+    """Return the words of a language, such as 'de'; English where there are none."""
+    return LANGUAGES.get(language, ENGLISH)
