@@ -6,11 +6,13 @@ Guarantees 2 to 4 of CONTRACTS §1; the oracle is the plain-Python reader of `ad
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tallybook.adapters.memory.usage_reader import MemoryUsageReader
 from tallybook.catalog.meter import AGGREGATIONS, Meter, MeterSpec, check_meter
 from tallybook.kernel.timestamps import format_us
+from tallybook.meter.level import LEVELS, LevelTerms
 from tallybook.meter.usage import Ownership, UsageQuery
 from tallybook.meter.window import GRID_US
 from tests.sim.road import Road, event
@@ -91,6 +93,19 @@ def query(rng: random.Random, meter: Meter, cut: int) -> UsageQuery:
     )  # fmt: skip
 
 
+def level_query(rng: random.Random, meters: list[Meter], cut: int) -> UsageQuery:
+    """Return any question about a level."""
+    meter = rng.choice([m for m in meters if m.aggregation in LEVELS])
+    asked = query(rng, meter, cut)
+    releases = rng.choice(
+        [(), (("kind", ("l",)),), (("region", ("us", None)), ("kind", ("k",))), (("region", (None,)),)]
+    )  # fmt: skip
+    terms = LevelTerms(
+        since_us=rng.choice(asked.bounds[:-1]), releases=releases, moments=rng.random() < 0.6
+    )
+    return msgspec.structs.replace(asked, level=terms)
+
+
 def oracle(road: Road) -> MemoryUsageReader:
     """Return the plain reader over the same lake's rows."""
     memory = MemoryUsageReader()
@@ -125,6 +140,8 @@ def test_every_answer_equals_the_oracle(tmp_path: Path, seed: int) -> None:
         asked = query(
             rng, rng.choice(all_meters), rng.choice([road.reader.head(), rng.randrange(1, 8)])
         )
+        assert road.reader.usage(asked) == plain.usage(asked), asked
+        asked = level_query(rng, all_meters, asked.cut)
         assert road.reader.usage(asked) == plain.usage(asked), asked
         assert list(road.reader.events(asked, after_cut=1)) == list(
             plain.events(asked, after_cut=1)

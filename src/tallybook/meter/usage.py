@@ -9,6 +9,7 @@ import msgspec
 
 from tallybook.catalog.meter import Meter
 from tallybook.meter.each import Bands, EachEvent
+from tallybook.meter.level import Level, LevelTerms
 
 
 class Ownership(msgspec.Struct, frozen=True):
@@ -44,6 +45,8 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
         where: dimension name -> allowed texts (None is a missing value), where given.
         each: terms under which single values are counted besides, within each row of the answer;
             for meters whose value is a number.
+        level: terms under which the meter's level is followed besides, from nothing at the first
+            border on.
     """
 
     tenant: str
@@ -56,6 +59,7 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
     subjects: tuple[str, ...] | None = None
     where: dict[str, tuple[str | None, ...]] = {}
     each: EachEvent | None = None
+    level: LevelTerms | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +76,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         problems: events in scope whose value the meter left out (DECISIONS 7).
         digest: sum of the row hashes of the events in scope; equal sets have equal digests.
         bands: the single values under the terms asked for; None where none were.
+        level: what the window's events do to the level; None where it was not asked for.
     """
 
     start_us: int
@@ -84,6 +89,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     subject: str | None = None
     group: tuple[str | None, ...] = ()
     bands: Bands | None = None
+    level: Level | None = None
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,9 +19,12 @@ import pyarrow as pa
 from tallybook.adapters.duckdb.lake_files import LakeFiles, VersionedTable, of_commits, of_times
 from tallybook.adapters.duckdb.rollups import Rollup, Rollups
 from tallybook.adapters.duckdb.source import LakeSource, Replaced, execute, run
+from tallybook.kernel.decimals import EXACT
 from tallybook.kernel.errors import Invalid
 from tallybook.meter.each import Bands
-from tallybook.meter.partial import Merged, finish, rolls_up, value_columns
+from tallybook.meter.level import Level, LevelTerms
+from tallybook.meter.level_sql import moments, uniques
+from tallybook.meter.partial import FRACTION, Merged, finish, rolls_up, value_columns
 from tallybook.meter.sql import (
     Param,
     Sql,
@@ -84,6 +87,8 @@ class LakeUsageReader:
                 rows = self._merged(cursor, query, query.bounds)
             if query.each is not None:
                 rows = self._with_bands(cursor, query, rows)
+            if query.level is not None:
+                rows = self._with_levels(cursor, query, query.level, rows)
         finally:
             cursor.close()
         return sorted(rows, key=_order)
@@ -327,16 +332,7 @@ class LakeUsageReader:
         self, cursor: duckdb.DuckDBPyConnection, query: UsageQuery, rows: list[Usage]
     ) -> list[Usage]:
         """Return rows with their single values counted, from raw rows."""
-        first, last = query.bounds[0], query.bounds[-1]
-        _, files = self._files.now()
-        wanted = of_times(of_commits(files, 0, query.cut), first, last)
-        src = self._source(cursor, query, wanted, "each")
-        column = query.meter.value_column()
-        value = f'"{column}" AS v' if column else "CAST(1 AS DECIMAL(38,12)) AS v"
-        select = f"time_us AS at_us, subject, source, id, {value}, {of_events(query.meter)}"
-        scoped = self._scoped(query, src, select, 0, first, last)
-        if query.owners is not None:
-            scoped = Sql(f"SELECT p.*, own.owner FROM ({scoped.text}) p {_JOIN}", scoped.params)
+        scoped = self._single(cursor, query, query.bounds[0], "each")
         keys = len(final_keys(query))
         found = {
             tuple(row[:keys]): _bands(row[keys:])
@@ -346,6 +342,45 @@ class LakeUsageReader:
             msgspec.structs.replace(row, bands=found.get(_keys(query, row), Bands()))
             for row in rows
         ]
+
+    def _with_levels(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        query: UsageQuery,
+        terms: LevelTerms,
+        rows: list[Usage],
+    ) -> list[Usage]:
+        """Return rows with what they do to the level, from raw rows where values do not tell."""
+        unique = query.meter.aggregation == "UNIQUE_COUNT"
+        found: dict[tuple[object, ...], Level] = {}
+        if unique or terms.moments:
+            # What is in a set, its whole history tells; how long a value matters, its window.
+            scoped = self._single(
+                cursor, query, query.bounds[0] if unique else terms.since_us, "levels"
+            )
+            statement = (uniques if unique else moments)(query, _window(query.bounds), scoped)
+            keys = len(final_keys(query))
+            found = {tuple(row[:keys]): _level(row[keys:]) for row in run(cursor, statement)}
+        return [
+            msgspec.structs.replace(row, level=found.get(_keys(query, row), Level()))
+            for row in rows
+        ]
+
+    def _single(
+        self, cursor: duckdb.DuckDBPyConnection, query: UsageQuery, first: int, name: str
+    ) -> Sql:
+        """Return the query's raw rows from an instant on, with value and owner."""
+        last = query.bounds[-1]
+        _, files = self._files.now()
+        wanted = of_times(of_commits(files, 0, query.cut), first, last)
+        src = self._source(cursor, query, wanted, name)
+        column = query.meter.value_column()
+        value = f'"{column}" AS v' if column else "CAST(1 AS DECIMAL(38,12)) AS v"
+        select = f"time_us AS at_us, subject, source, id, {value}, {of_events(query.meter)}"
+        scoped = self._scoped(query, src, select, 0, first, last)
+        if query.owners is None:
+            return scoped
+        return Sql(f"SELECT p.*, own.owner FROM ({scoped.text}) p {_JOIN}", scoped.params)
 
     @staticmethod
     def _usage(query: UsageQuery, row: Sequence[object], *, integrated: bool = False) -> Usage:
@@ -465,6 +500,13 @@ def _bands(counts: Sequence[object]) -> Bands:
     charged = _decimal(counts[4])
     assert charged is not None, "a sum of decimals is one"
     return Bands(free=free, low=low, middle=middle, high=high, charged=charged)
+
+
+def _level(found: Sequence[object]) -> Level:
+    opened, net, whole, fraction = (int(str(number)) for number in found[:4])
+    moment = EXACT.add(Decimal(whole), EXACT.divide(Decimal(fraction), Decimal(FRACTION)))
+    first_us = None if found[4] is None else int(str(found[4]))
+    return Level(opened=opened, net=net, moment=moment, first_us=first_us)
 
 
 def _decimal(value: object) -> Decimal | None:

@@ -23,6 +23,7 @@ from tallybook.kernel.decimals import EXACT, divide, measure
 from tallybook.kernel.jsonpath import steps
 from tallybook.kernel.timestamps import HOUR_US
 from tallybook.meter.each import Bands, EachEvent, count_each
+from tallybook.meter.level import Level, LevelTerms
 from tallybook.meter.usage import Counters, Ownership, StoredEvent, Usage, UsageQuery
 
 FAR_US = 1 << 62
@@ -79,6 +80,7 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         held_until_us: when its subject leaves the owner, or far away.
         series: subject and all dimensions; what a level belongs to.
+        released: it takes its value out of the level.
     """
 
     event: StoredEvent
@@ -88,6 +90,7 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     series: tuple[str | None, ...]
     number: Decimal | None
     text: str | None
+    released: bool = False
 
 
 Key = tuple[str | None, str | None, tuple[str | None, ...]]
@@ -201,6 +204,8 @@ def _counted(query: UsageQuery, event: StoredEvent) -> Counted | None:
         series=(event.subject, *dimensions.values()),
         number=number_of(measured),
         text=text_of(measured),
+        released=query.level is not None
+        and any(dimensions[name] in texts for name, texts in query.level.releases),
     )
 
 
@@ -236,6 +241,7 @@ def _row(query: UsageQuery, key: Key, events: list[Counted], start: int, end: in
         problems=sum(_unusable(meter, counted) for counted in inside),
         digest=sum(counted.event.row_hash for counted in inside),
         bands=None if query.each is None else _bands(query.each, meter, inside),
+        level=None if query.level is None else _level(query, query.level, events, start, end),
     )
 
 
@@ -243,6 +249,59 @@ def _bands(terms: EachEvent, meter: Meter, inside: list[Counted]) -> Bands:
     if meter.aggregation == "COUNT":
         return count_each(terms, [Decimal(1)] * len(inside))
     return count_each(terms, [c.number for c in inside if c.number is not None])
+
+
+def _level(
+    query: UsageQuery, terms: LevelTerms, events: list[Counted], start: int, end: int
+) -> Level:
+    """Return what the events of one window do to the level; `events` are in order, from ever."""
+    long = terms.moments and start >= terms.since_us
+    match query.meter.aggregation:
+        case "UNIQUE_COUNT":
+            known = [c for c in events if c.event.time_us >= query.bounds[0]]
+            return _presence(terms, known, start, end)
+        case "LATEST" if long:
+            levels = [c for c in events if c.number is not None and start <= c.event.time_us < end]
+            alone = [msgspec.structs.replace(c, held_until_us=FAR_US) for c in levels]
+            first = alone[0].event.time_us if alone else None
+            return Level(moment=exact_sum(_held(alone, start, end)), first_us=first)
+        case "COUNT" | "SUM" if long:
+            one = Decimal(1) if query.meter.aggregation == "COUNT" else None
+            inside = [c for c in events if start <= c.event.time_us < end]
+            return Level(
+                moment=exact_sum(
+                    EXACT.multiply(number, Decimal(end - c.event.time_us))
+                    for c in inside
+                    if (number := one or c.number) is not None
+                )
+            )
+        case _:
+            return Level()
+
+
+def _presence(terms: LevelTerms, events: list[Counted], start: int, end: int) -> Level:
+    """Return which values come and go in a window."""
+    there: dict[str, bool] = {}
+    opened: set[str] = set()
+    at_start: frozenset[str] = frozenset()
+    moment = 0
+    for counted in events:
+        time_us = counted.event.time_us
+        if counted.text is None or time_us >= end:
+            continue
+        was, now = there.get(counted.text, False), not counted.released
+        there[counted.text] = now
+        if time_us < start:
+            at_start = frozenset(text for text, here in there.items() if here)
+        elif was != now:
+            opened |= {counted.text} if now else set()
+            moment += (end - time_us) * (1 if now else -1)
+    at_end = sum(there.values())
+    return Level(
+        opened=len(opened - at_start),
+        net=at_end - len(at_start),
+        moment=Decimal(moment if start >= terms.since_us else 0),
+    )
 
 
 def _unusable(meter: Meter, counted: Counted) -> bool:
