@@ -1,7 +1,10 @@
 """Meters, customers, plans and subscriptions one by one, and the whole catalog as a file."""
 
+from typing import Annotated
+
 import msgspec
 from litestar import Controller, delete, get, post, put
+from litestar.params import Parameter
 
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.change import Change
@@ -12,7 +15,9 @@ from tallybook.catalog.meter import Meter, MeterSpec, check_meter, meter_spec
 from tallybook.catalog.plan import Plan, PlanSpec, check_plan, plan_spec
 from tallybook.catalog.subscription import Subscription, SubscriptionSpec, check_subscription
 from tallybook.compose import World
+from tallybook.invoice.backtest import Backtest, backtest, check_span
 from tallybook.kernel.errors import Invalid, Missing
+from tallybook.kernel.period import parse_moment, zone
 from tallybook.kernel.timestamps import format_us
 from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
@@ -333,6 +338,26 @@ class CatalogFile(Controller):
         """Apply this TOML text; applied twice, the second time changes nothing."""
         document = parse_document(_toml(body))
         return _views(apply(world.catalog, grant.tenant, document, prune=prune))
+
+    @post("/backtest", opt=READ, status_code=200, sync_to_thread=True)
+    def backtest(
+        self,
+        world: World,
+        grant: Grant,
+        body: bytes,
+        start: Annotated[str, Parameter(query="from", description="A date or RFC 3339.")],
+        end: Annotated[str, Parameter(query="to", description="A date or RFC 3339.")],
+        prune: bool = False,
+    ) -> Backtest:
+        """Price what was really used with this TOML text, beside the present catalog.
+
+        Writes nothing. Dates are days of the seller's zone; `to` is the first instant after it.
+        """
+        document = parse_document(_toml(body))
+        tz = zone(world.catalog.load(grant.tenant).seller.zone)
+        start_us, end_us = parse_moment(start, tz, "from"), parse_moment(end, tz, "to")
+        span = check_span(start_us, end_us, world.clock.now_us())
+        return backtest(world.billing(grant.tenant), document, span, prune=prune)
 
 
 def _toml(body: bytes) -> str:

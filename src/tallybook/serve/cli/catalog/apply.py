@@ -8,9 +8,9 @@ import msgspec
 
 from tallybook.adapters.http.client import Client
 from tallybook.kernel.errors import Invalid
+from tallybook.serve.cli.catalog.backtest import TOML, show_backtest
 from tallybook.serve.cli.common import DONE, REFUSED, Target, server_options
 
-TOML = {"Content-Type": "application/toml"}
 _SIGNS = {"create": "+", "restore": "+", "update": "~", "new-version": "~", "archive": "-"}
 
 
@@ -32,15 +32,30 @@ class Changes(msgspec.Struct, frozen=True):
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--diff", "diff_only", is_flag=True, help="Show what would change, and stop.")
+@click.option("--backtest", "tested", is_flag=True, help="Price history with it, and stop.")
+@click.option("--from", "start", metavar="TIME", help="Of --backtest: first day or instant.")
+@click.option("--to", "end", metavar="TIME", help="Of --backtest: first day or instant after it.")
 @click.option("--prune", is_flag=True, help="Archive what the file does not name.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @server_options
-def apply(target: Target, file: Path, *, diff_only: bool, prune: bool, yes: bool) -> int:
-    """Apply catalog.toml: meters, customers, plans, subscriptions.
+def apply(
+    target: Target,
+    file: Path,
+    *,
+    diff_only: bool,
+    tested: bool,
+    start: str | None,
+    end: str | None,
+    prune: bool,
+    yes: bool,
+) -> int:
+    """Apply catalog.toml: meters, plans, taxes, coupons, customers and what they have.
 
     Shows the difference first. Applied twice, the second time changes nothing.
     """
     content = _content(file)
+    if tested:
+        return show_backtest(target, content, _span(start, end), prune=prune)
     with target.client() as client:
         changes = send_catalog(client, "diff", content, prune=prune)
         if diff_only or not changes.changes:
@@ -54,6 +69,12 @@ def apply(target: Target, file: Path, *, diff_only: bool, prune: bool, yes: bool
         target.show(applied, lambda: described(applied))
     target.say(f"Applied {len(applied.changes)} changes.")
     return DONE
+
+
+def _span(start: str | None, end: str | None) -> tuple[str, str]:
+    if start is None or end is None:
+        raise click.UsageError("--backtest needs --from and --to, such as 2026-05-01 2026-06-01")
+    return start, end
 
 
 def send_catalog(client: Client, action: str, content: bytes, *, prune: bool = False) -> Changes:
