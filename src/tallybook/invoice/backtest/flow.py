@@ -23,9 +23,9 @@ from tallybook.invoice.document import Facts, compose
 from tallybook.invoice.due import Horizon, due
 from tallybook.invoice.line import Line
 from tallybook.invoice.manifest import Item, Manifest
+from tallybook.invoice.newcomers import newcomers
 from tallybook.invoice.ports import Billing
 from tallybook.invoice.questions import Asked, ask
-from tallybook.invoice.run.newcomers import newcomers
 from tallybook.kernel.errors import Corrupt, Invalid, Refused
 from tallybook.kernel.period import Period
 from tallybook.kernel.timestamps import format_us
