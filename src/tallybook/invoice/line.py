@@ -144,6 +144,7 @@ def draft_lines(
     facts: Mapping[Group, Fact],
     cut: int,
     zone_name: str,
+    currency: str,
 ) -> Iterator[Drafted]:
     """Yield the lines of an item: one for each dimension value that differs from before.
 
@@ -154,6 +155,7 @@ def draft_lines(
         facts: cumulated usage by dimension value; a value not in it has none.
         cut: snapshot of the facts.
         zone_name: the customer's zone, for days.
+        currency: of the invoice, one that the plan is sold in.
     """
     charge = plan.charge(item.position.charge)
     assert charge is not None, "a stored plan version keeps its charges"
@@ -164,7 +166,11 @@ def draft_lines(
         rated = rated_item(item, charge, fact, zone_name)
         value = rated.quantity if meter is None else fact.value
         drafted = _drafted(
-            item, plan, charge, meter, _Rating(group, fact, rated, value, before.get(group), cut)
+            item,
+            plan,
+            charge,
+            meter,
+            _Rating(group, fact, rated, value, before.get(group), cut, currency),
         )
         if drafted.line.amount_minor or drafted.line.quantity != "0":
             yield drafted
@@ -179,6 +185,7 @@ class _Rating(msgspec.Struct, frozen=True):
     value: Decimal
     before: Billed | None
     cut: int
+    currency: str
 
 
 def _group_order(group: Group) -> tuple[tuple[bool, str], ...]:
@@ -187,7 +194,7 @@ def _group_order(group: Group) -> tuple[tuple[bool, str], ...]:
 
 def _drafted(item: Item, plan: Plan, charge: Charge, meter: Meter | None, r: _Rating) -> Drafted:
     """Return the line of one dimension value, whether or not anything differs."""
-    minor = round_line(r.rated.amount, plan.currency, plan.rounding)
+    minor = round_line(r.rated.amount, r.currency, plan.rounding)
     billed = Billed(
         group=r.group,
         amount_minor=minor,
@@ -217,13 +224,13 @@ def _drafted(item: Item, plan: Plan, charge: Charge, meter: Meter | None, r: _Ra
         unit=_unit(meter),
         cut=r.cut,
         quantity=plain(EXACT.subtract(r.value, Decimal(earlier.quantity))),
-        amount=money_text(difference, plan.currency),
+        amount=money_text(difference, r.currency),
         amount_minor=difference,
         events=r.fact.events - earlier.events,
         price=price_of(item, charge),
         steps=r.rated.steps,
-        now=_total(billed, plan.currency, r.rated.amount),
-        before=_total(earlier, plan.currency, None),
+        now=_total(billed, r.currency, r.rated.amount),
+        before=_total(earlier, r.currency, None),
         kind="fee" if meter is None else "usage",
         customer=item.customer,
         phase=item.phase,

@@ -75,7 +75,7 @@ def _drafts(
     commitments = [item for item in manifest.items if item.position.charge == MINIMUM]
     for item in manifest.items:
         if item.position.charge != MINIMUM:
-            lines = _of_item(item, catalog, facts, manifest.cut, zones[item.customer])
+            lines = _of_item(item, manifest, catalog, facts, zones[item.customer])
             drafts += lines
             if commitments:
                 charged.append(cumulated(item, lines))
@@ -90,10 +90,13 @@ def _drafts(
     return drafts, depended_on
 
 
-def _of_item(item: Item, catalog: Catalog, facts: Facts, cut: int, zone_name: str) -> list[Drafted]:
+def _of_item(
+    item: Item, manifest: Manifest, catalog: Catalog, facts: Facts, zone_name: str
+) -> list[Drafted]:
     plan = catalog.plan(item.plan, item.plan_version)
     meter = None if item.meter is None else catalog.meter(item.meter, item.meter_version)
-    return list(draft_lines(item, plan, meter, facts.get(item.position, {}), cut, zone_name))
+    found, currency = facts.get(item.position, {}), manifest.currency
+    return list(draft_lines(item, plan, meter, found, manifest.cut, zone_name, currency))
 
 
 def _kept(manifest: Manifest, drafts: Sequence[Drafted], depended_on: set[Position]) -> Manifest:
