@@ -4,7 +4,7 @@ Guarantees 5 and 6 and the gapless numbers stand on these ports; tests/contract/
 tries to break every sentence, for every adapter.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
@@ -98,6 +98,22 @@ class Last(msgspec.Struct, frozen=True):
     run: str
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose books are read.
+
+    Attributes:
+        customers: those who pay.
+        subscriptions: theirs, and those of the customers that they pay for.
+        run: of whose customers it is told which are done; '' for none.
+        since_us: the customers' invoices issued from then on are counted, microseconds UTC.
+    """
+
+    customers: Sequence[str]
+    subscriptions: Sequence[str]
+    run: str = ""
+    since_us: int = 0
+
+
 class Books(msgspec.Struct, frozen=True, kw_only=True):
     """Where billing stands, of one tenant at one instant.
 
@@ -105,11 +121,17 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
         periods: subscription -> its periods, oldest first.
         billed: what was billed, by position and dimension value.
         last: customer -> its newest invoice.
+        versions: customer -> version of all of this; one that is not in it has 0.
+        done: customers that have an invoice or a draft of the run that was asked about.
+        recent: customer -> how many invoices it got since the instant that was asked about.
     """
 
     periods: dict[str, tuple[StoredPeriod, ...]] = {}
     billed: dict[Position, dict[Group, Billed]] = {}
     last: dict[str, Last] = {}
+    versions: dict[str, int] = {}
+    done: frozenset[str] = frozenset()
+    recent: dict[str, int] = {}
 
 
 class Parked(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +166,41 @@ class BillingRun(msgspec.Struct, frozen=True, kw_only=True):
     invoices: int = 0
     waiting: int = 0
     parked: tuple[Parked, ...] = ()
+
+
+DraftState = Literal["open", "finalized", "discarded", "empty"]
+"""Of a draft: open until it becomes an invoice, is thrown away, or has nothing left to bill."""
+
+
+class StoredDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """An invoice that waits out its grace period: one a run and customer.
+
+    Attributes:
+        id: derived from run and customer.
+        run: that made it; its invoice is one of that run.
+        request: of the run, as manifests name it; period, until_us: as it was asked.
+        finalize_us: when it is finalized by itself, microseconds UTC.
+        made_us: when the run made it; refreshed_us: when it was composed last.
+        head: as lists show it, with id and number of a draft.
+        body: the canonical JSON of the invoice as it would be; '' where it is not open.
+        invoice: id of the invoice it became; '' while it did not.
+        parked: why it cannot be finalized; None where nothing is wrong.
+    """
+
+    id: str
+    run: str
+    customer: str
+    request: str
+    period: str | None
+    until_us: int | None
+    finalize_us: int
+    made_us: int
+    refreshed_us: int
+    head: InvoiceHead
+    body: str
+    state: DraftState = "open"
+    invoice: str = ""
+    parked: Parked | None = None
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,6 +302,45 @@ class InvoiceTransaction(Protocol):
         """Store a run, in place of what it was."""
         ...
 
+    def put_drafts(self, drafts: Sequence[StoredDraft]) -> None:
+        """Store drafts, in place of what they were."""
+        ...
+
+    def claim(self, versions: Mapping[str, int]) -> None:
+        """Move on where billing stands, of customers whose periods, figures or drafts change.
+
+        Args:
+            versions: customer -> version of the books that it was decided from.
+
+        Raises:
+            Conflict: somebody else moved them on meanwhile; code 'books-moved'.
+        """
+        ...
+
+
+class DraftStore(Protocol):
+    """Keeps drafts; they are written in the transactions of an `InvoiceStore`."""
+
+    def draft(self, tenant: str, name: str) -> StoredDraft:
+        """Return a draft by its id, whatever became of it; raises Missing."""
+        ...
+
+    def drafts(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        customer: str | None = None,
+        run: str | None = None,
+    ) -> list[StoredDraft]:
+        """Return open drafts in the order of their ids, those after the id `after`."""
+        ...
+
+    def drafts_due(self, now_us: int, limit: int) -> list[tuple[str, str]]:
+        """Return tenant and id of open drafts whose time has come, the longest due first."""
+        ...
+
 
 class InvoiceStore(Protocol):
     """Keeps invoices and where billing stands.
@@ -260,8 +356,13 @@ class InvoiceStore(Protocol):
         """
         ...
 
-    def books(self, tenant: str) -> Books:
-        """Return where billing stands, as of one instant."""
+    @property
+    def drafts(self) -> DraftStore:
+        """Drafts, in the same store."""
+        ...
+
+    def books(self, tenant: str, part: Part | None = None) -> Books:
+        """Return where billing stands, as of one instant; of everybody where no part is named."""
         ...
 
     def invoice(self, tenant: str, name: str) -> StoredInvoice:

@@ -1,6 +1,7 @@
 """Invoices in dicts: the fake for flows, held to the same contract suite as the SQL store."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -14,6 +15,8 @@ from tallybook.invoice.ports import (
     Books,
     InvoiceHead,
     Last,
+    Part,
+    StoredDraft,
     StoredInvoice,
 )
 from tallybook.kernel.errors import Conflict, Missing
@@ -27,6 +30,8 @@ class _State(msgspec.Struct):
     periods: dict[tuple[str, int], StoredPeriod] = {}
     billed: dict[tuple[Position, Group], Billed] = {}
     runs: dict[str, BillingRun] = {}
+    drafts: dict[str, StoredDraft] = {}
+    versions: dict[str, int] = {}
     books: MemoryBooks = msgspec.field(default_factory=MemoryBooks)
 
     def copy(self) -> "_State":
@@ -37,6 +42,8 @@ class _State(msgspec.Struct):
             dict(self.periods),
             dict(self.billed),
             dict(self.runs),
+            dict(self.drafts),
+            dict(self.versions),
             self.books.copy(),
         )
 
@@ -55,7 +62,12 @@ class MemoryInvoices:
         yield MemoryTransaction(draft)
         self._tenants[tenant] = draft
 
-    def books(self, tenant: str) -> Books:
+    @property
+    def drafts(self) -> "MemoryDrafts":
+        """Drafts, in the same state."""
+        return MemoryDrafts(self._tenants)
+
+    def books(self, tenant: str, part: Part | None = None) -> Books:
         """Return where billing stands."""
         state = self._state(tenant)
         periods: dict[str, tuple[StoredPeriod, ...]] = {}
@@ -66,7 +78,20 @@ class MemoryInvoices:
             billed.setdefault(position, {})[group] = one
         heads = sorted((i.head for i in state.invoices.values()), key=lambda h: h.sequence)
         last = {head.customer: Last(head.sequence, head.id, head.run) for head in heads}
-        return Books(periods=periods, billed=billed, last=last)
+        if part is None:
+            return Books(periods=periods, billed=billed, last=last)
+        payers, owned = set(part.customers), set(part.subscriptions)
+        recent = Counter(head.customer for head in heads if head.issued_us >= part.since_us)
+        of_run = [head.customer for head in heads if head.run == part.run]
+        of_run += [draft.customer for draft in state.drafts.values() if draft.run == part.run]
+        return Books(
+            periods={key: found for key, found in periods.items() if key in owned},
+            billed={at: found for at, found in billed.items() if at.subscription in owned},
+            last={key: found for key, found in last.items() if key in payers},
+            versions={key: found for key, found in state.versions.items() if key in payers},
+            done=frozenset(of_run if part.run else ()),
+            recent={key: found for key, found in recent.items() if key in payers},
+        )
 
     def invoice(self, tenant: str, name: str) -> StoredInvoice:
         """Return an invoice by its id or number."""
@@ -111,6 +136,51 @@ class MemoryInvoices:
         return self._tenants.get(tenant, _State())
 
 
+class MemoryDrafts:
+    """`DraftStore` in memory."""
+
+    def __init__(self, tenants: Mapping[str, _State]) -> None:
+        """Read the states of tenants."""
+        self._tenants = tenants
+
+    def draft(self, tenant: str, name: str) -> StoredDraft:
+        """Return a draft by its id."""
+        state = self._tenants.get(tenant, _State())
+        if name not in state.drafts:
+            raise Missing(f"there is no draft '{name}'", field="invoice")
+        return state.drafts[name]
+
+    def drafts(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        customer: str | None = None,
+        run: str | None = None,
+    ) -> list[StoredDraft]:
+        """Return open drafts in the order of their ids."""
+        found = [
+            draft
+            for name, draft in sorted(self._tenants.get(tenant, _State()).drafts.items())
+            if draft.state == "open"
+            and (after is None or name > after)
+            and customer in {None, draft.customer}
+            and run in {None, draft.run}
+        ]
+        return found[:limit]
+
+    def drafts_due(self, now_us: int, limit: int) -> list[tuple[str, str]]:
+        """Return tenant and id of open drafts whose time has come."""
+        due = sorted(
+            (draft.finalize_us, tenant, draft.id)
+            for tenant, state in self._tenants.items()
+            for draft in state.drafts.values()
+            if draft.state == "open" and draft.finalize_us <= now_us
+        )
+        return [(tenant, name) for _, tenant, name in due[:limit]]
+
+
 class MemoryTransaction:
     """`InvoiceTransaction` on a copy."""
 
@@ -152,6 +222,19 @@ class MemoryTransaction:
         """Store what is billed."""
         for position, one in billed:
             self._state.billed[position, one.group] = one
+
+    def put_drafts(self, drafts: Sequence[StoredDraft]) -> None:
+        """Store drafts."""
+        for draft in drafts:
+            self._state.drafts[draft.id] = draft
+
+    def claim(self, versions: Mapping[str, int]) -> None:
+        """Move on where billing stands of customers."""
+        for customer, version in versions.items():
+            if self._state.versions.get(customer, 0) != version:
+                message = f"{customer} was billed by somebody else meanwhile; decide again"
+                raise Conflict(message, code="books-moved")
+            self._state.versions[customer] = version + 1
 
     def put_run(self, run: BillingRun) -> None:
         """Store a run."""

@@ -5,8 +5,9 @@ Every unique key starts with the tenant. A finalized invoice is inserted once an
 but for its state and what is open of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
@@ -16,7 +17,9 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
+    Row,
     RowMapping,
+    Select,
     String,
     Table,
     Text,
@@ -29,10 +32,27 @@ from sqlalchemy import (
 
 from tallybook.adapters.sql.books import SqlBooks
 from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.drafts import (
+    SqlDrafts,
+    claim,
+    drafted,
+    parts,
+    put_drafts,
+    standing,
+)
 from tallybook.catalog.subscription import StoredPeriod
 from tallybook.invoice.document import number_place
 from tallybook.invoice.manifest import Billed, Group, Position
-from tallybook.invoice.ports import BillingRun, Books, InvoiceHead, Last, StoredInvoice, StoredLine
+from tallybook.invoice.ports import (
+    BillingRun,
+    Books,
+    InvoiceHead,
+    Last,
+    Part,
+    StoredDraft,
+    StoredInvoice,
+    StoredLine,
+)
 from tallybook.invoice.record import group_text
 from tallybook.kernel.errors import Missing
 
@@ -147,13 +167,27 @@ class SqlInvoices:
         with write(self._engine) as connection:
             yield SqlInvoiceTransaction(connection, tenant)
 
-    def books(self, tenant: str) -> Books:
+    @property
+    def drafts(self) -> SqlDrafts:
+        """Drafts, in the same database."""
+        return SqlDrafts(self._engine)
+
+    def books(self, tenant: str, part: Part | None = None) -> Books:
         """Return where billing stands, as of one instant."""
         with read(self._engine) as connection:
+            if part is None:
+                return Books(
+                    periods=_periods(connection, tenant),
+                    billed=_billed(connection, tenant),
+                    last=_last(connection, tenant),
+                )
             return Books(
-                periods=_periods(connection, tenant),
-                billed=_billed(connection, tenant),
-                last=_last(connection, tenant),
+                periods=_periods(connection, tenant, part.subscriptions),
+                billed=_billed(connection, tenant, part.subscriptions),
+                last=_last(connection, tenant, part.customers),
+                versions=standing(connection, tenant, part.customers),
+                done=_done(connection, tenant, part),
+                recent=_recent(connection, tenant, part),
             )
 
     def invoice(self, tenant: str, name: str) -> StoredInvoice:
@@ -255,6 +289,14 @@ class SqlInvoiceTransaction:
         """Put what is billed in place of what it was."""
         self._replace(_BILLED, [self._billed_row(position, one) for position, one in billed])
 
+    def put_drafts(self, drafts: Sequence[StoredDraft]) -> None:
+        """Put drafts in place of what they were."""
+        put_drafts(self._connection, self._tenant, drafts)
+
+    def claim(self, versions: Mapping[str, int]) -> None:
+        """Move on where billing stands of customers."""
+        claim(self._connection, self._tenant, versions)
+
     def put_run(self, run: BillingRun) -> None:
         """Put a run in place of what it was."""
         row = {"tenant": self._tenant, "id": run.id, "started_us": run.started_us}
@@ -338,21 +380,37 @@ def _line(row: RowMapping) -> StoredLine:
     )
 
 
-def _periods(connection: Connection, tenant: str) -> dict[str, tuple[StoredPeriod, ...]]:
+def _rows(
+    connection: Connection, query: Select[Any], column: Column[Any], keys: Sequence[str] | None
+) -> Iterator[Row[Any]]:
+    """Yield the rows of a query, of these keys only, asked in parts; None for all."""
+    if keys is None:
+        yield from connection.execute(query)
+        return
+    for part in parts(keys):
+        yield from connection.execute(query.where(column.in_(part)))
+
+
+def _periods(
+    connection: Connection, tenant: str, of: Sequence[str] | None = None
+) -> dict[str, tuple[StoredPeriod, ...]]:
     query = select(_PERIOD.c.body).where(_PERIOD.c.tenant == tenant)
     ordered = query.order_by(_PERIOD.c.subscription, _PERIOD.c.start_us)
     decode = msgspec.json.Decoder(StoredPeriod).decode
     found: dict[str, list[StoredPeriod]] = {}
-    for body in connection.execute(ordered).scalars():
-        period = decode(body)
+    for row in _rows(connection, ordered, _PERIOD.c.subscription, of):
+        period = decode(row.body)
         found.setdefault(period.subscription, []).append(period)
     return {subscription: tuple(periods) for subscription, periods in found.items()}
 
 
-def _billed(connection: Connection, tenant: str) -> dict[Position, dict[Group, Billed]]:
+def _billed(
+    connection: Connection, tenant: str, of: Sequence[str] | None = None
+) -> dict[Position, dict[Group, Billed]]:
     decode = msgspec.json.Decoder(tuple[str | None, ...]).decode
     found: dict[Position, dict[Group, Billed]] = {}
-    for row in connection.execute(select(_BILLED).where(_BILLED.c.tenant == tenant)):
+    query = select(_BILLED).where(_BILLED.c.tenant == tenant)
+    for row in _rows(connection, query, _BILLED.c.subscription, of):
         position = Position(row.subscription, row.charge, row.start_us)
         group = decode(row.dimensions)
         found.setdefault(position, {})[group] = Billed(
@@ -369,7 +427,7 @@ def _billed(connection: Connection, tenant: str) -> dict[Position, dict[Group, B
     return found
 
 
-def _last(connection: Connection, tenant: str) -> dict[str, Last]:
+def _last(connection: Connection, tenant: str, of: Sequence[str] | None = None) -> dict[str, Last]:
     newest = (
         select(_INVOICE.c.customer, func.max(_INVOICE.c.sequence).label("sequence"))
         .where(_INVOICE.c.tenant == tenant)
@@ -378,5 +436,28 @@ def _last(connection: Connection, tenant: str) -> dict[str, Last]:
     )
     same = (_INVOICE.c.customer == newest.c.customer) & (_INVOICE.c.sequence == newest.c.sequence)
     query = select(_INVOICE.c.customer, _INVOICE.c.sequence, _INVOICE.c.id, _INVOICE.c.run)
-    rows = connection.execute(query.join(newest, same).where(_INVOICE.c.tenant == tenant))
+    query = query.join(newest, same).where(_INVOICE.c.tenant == tenant)
+    rows = _rows(connection, query, _INVOICE.c.customer, of)
     return {row.customer: Last(row.sequence, row.id, row.run) for row in rows}
+
+
+def _done(connection: Connection, tenant: str, part: Part) -> frozenset[str]:
+    """Return the customers that have an invoice or a draft of a run."""
+    if not part.run:
+        return frozenset()
+    query = select(_INVOICE.c.customer).where(
+        _INVOICE.c.tenant == tenant, _INVOICE.c.run == part.run
+    )
+    invoiced = connection.execute(query).scalars().all()
+    return frozenset((*invoiced, *drafted(connection, tenant, part.run)))
+
+
+def _recent(connection: Connection, tenant: str, part: Part) -> dict[str, int]:
+    """Return how many invoices customers got since an instant."""
+    query = (
+        select(_INVOICE.c.customer, func.count().label("invoices"))
+        .where(_INVOICE.c.tenant == tenant, _INVOICE.c.issued_us >= part.since_us)
+        .group_by(_INVOICE.c.customer)
+    )
+    rows = _rows(connection, query, _INVOICE.c.customer, part.customers)
+    return {row.customer: row.invoices for row in rows}

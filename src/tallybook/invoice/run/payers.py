@@ -1,0 +1,71 @@
+"""Who pays: a customer, with its own subscriptions and those of the customers it pays for.
+
+Source: docs/algorithms/billing-runs.md
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tallybook.catalog.catalog import Catalog
+from tallybook.catalog.customer import Customer
+from tallybook.catalog.subscription import Subscription
+
+
+class Payer(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer that gets one invoice for itself and for those that it pays for.
+
+    Attributes:
+        members: the customers that it pays for, by key.
+        subscriptions: live ones of all of them, by customer, the payer's own first.
+    """
+
+    customer: Customer
+    members: tuple[Customer, ...] = ()
+    subscriptions: tuple[Subscription, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The key of the customer that pays."""
+        return self.customer.key
+
+
+def payer_of(catalog: Catalog, customer: str) -> Customer:
+    """Return who pays for a customer: its parent, or itself; raises Missing."""
+    found = catalog.customer(customer)
+    return catalog.customer(found.parent) if found.parent else found
+
+
+def payers(catalog: Catalog, only: Sequence[str] | None = None) -> dict[str, Payer]:
+    """Return everybody who pays for a live subscription, in the order of their keys.
+
+    Args:
+        catalog: customers and subscriptions.
+        only: keys of payers; None for all.
+    """
+    found: dict[str, dict[str, list[Subscription]]] = {}
+    wanted = None if only is None else frozenset(only)
+    for key in sorted(catalog.subscriptions):
+        subscription = catalog.subscriptions[key]
+        owner = subscription.customer
+        if catalog.live("subscription", key) and catalog.live("customer", owner):
+            payer = catalog.customers[owner].parent or owner
+            if wanted is None or payer in wanted:
+                found.setdefault(payer, {}).setdefault(owner, []).append(subscription)
+    return {key: _payer(catalog, key, found[key]) for key in sorted(found)}
+
+
+def payer(catalog: Catalog, customer: str) -> Payer:
+    """Return the payer of a customer, whether or not anything is subscribed; raises Missing."""
+    key = payer_of(catalog, customer).key
+    return payers(catalog, [key]).get(key) or Payer(customer=catalog.customer(key))
+
+
+def _payer(catalog: Catalog, key: str, owned: dict[str, list[Subscription]]) -> Payer:
+    members = sorted(owner for owner in owned if owner != key)
+    order = [key, *members] if key in owned else members
+    return Payer(
+        customer=catalog.customer(key),
+        members=tuple(catalog.customers[member] for member in members),
+        subscriptions=tuple(one for owner in order for one in owned[owner]),
+    )
