@@ -28,6 +28,8 @@ SELLER = Seller(
         country="DE",
         endpoint="9930:DE123456789",
         registration="HRB 12345",
+        contact="Accounting",
+        phone="+49 40 123456",
     ),
     bank=Bank(name="Hanseatische Bank", iban="DE02120300000000202051", bic="BYLADEM1001"),
     terms="Payable within 14 days without deduction.",
@@ -125,6 +127,8 @@ def line(  # noqa: PLR0917 - a line is what it is
         before=zero,
         net=amount,
         net_minor=amount_minor,
+        base=amount,
+        base_minor=amount_minor,
         taxes=(LineTax(tax=tax, amount="0", amount_minor=0),) if tax else (),
     )
     return msgspec.structs.replace(made, **more)
@@ -173,7 +177,7 @@ def sample_lines(currency: str, tax: str = "") -> tuple[Line, ...]:
     )  # fmt: skip
 
 
-def sample_invoice(  # noqa: PLR0917
+def sample_invoice(
     locale: str = "en_US",
     currency: str = "EUR",
     lines: tuple[Line, ...] | None = None,
@@ -183,7 +187,7 @@ def sample_invoice(  # noqa: PLR0917
     prepaid_minor: int = 0,
     **more: object,
 ) -> Invoice:
-    """Return an invoice whose sums hold: discount on all lines, each line under the tax it names."""
+    """Return an invoice whose sums hold; a discount is split on all lines."""
     lines = sample_lines(currency, taxes[0].tax if taxes else "") if lines is None else lines
     lines = _discounted(lines, discount_minor, currency)
     totals, lines = _taxed(lines, taxes, currency)
@@ -194,7 +198,8 @@ def sample_invoice(  # noqa: PLR0917
     payable = max(total - credit_minor - prepaid_minor, 0)
     name, address = CUSTOMERS[locale[:2]]
     customer = Customer(key="acme", name=name, currency=currency, address=address,
-                        tax_id="DE987654321", locale=locale, place=PLACE, reference="PO-4711")  # fmt: skip
+                        tax_id="DE987654321", locale=locale, place=PLACE,
+                        reference="PO-4711")  # fmt: skip
     manifest = Manifest(
         tenant="default", run="run_1", request="2026-05", sequence=1, prior=None, customer=customer,
         seller=SELLER, currency=currency, cut=1, catalog_version=1, issued_us=_us(AT.format(31)),
@@ -213,7 +218,7 @@ def sample_invoice(  # noqa: PLR0917
         discounts=(CouponUsed(redemption="r", coupon="may", name="May offer",
                               amount=money(discount_minor), amount_minor=discount_minor),)
         if discount_minor else (),
-        taxes=totals, tax_minor=sum(t.amount_minor for t in totals),
+        taxes=totals, tax_minor=added,
         credits=(CreditUsed(source="cn", number="CN-000007", amount=money(credit_minor),
                             amount_minor=credit_minor),) if credit_minor else (),
         prepaid=(WalletUsed(wallet="main", units="1500", unit="credits",
@@ -237,6 +242,8 @@ def _discounted(lines: tuple[Line, ...], minor: int, currency: str) -> tuple[Lin
             discount_minor=part,
             net=money_text(one.amount_minor - part, currency),
             net_minor=one.amount_minor - part,
+            base=money_text(one.amount_minor - part, currency),
+            base_minor=one.amount_minor - part,
         )
         for one, part in zip(lines, parts, strict=True)
     )
@@ -260,7 +267,7 @@ def _taxed(
                 base_minor=base,
                 amount=money_text(amount, currency),
                 amount_minor=amount,
-            )  # fmt: skip
+            )
         )
         sign = -1 if gross < 0 else 1
         weights = [max(sign * one.net_minor, 0) for one in mine]
@@ -269,8 +276,12 @@ def _taxed(
         ):
             told = LineTax(tax=tax.tax, amount=money_text(minor, currency), amount_minor=minor)
             others = tuple(t for t in by_position[one.position].taxes if t.tax != tax.tax)
+            base = by_position[one.position].base_minor - (minor if tax.inclusive else 0)
             by_position[one.position] = msgspec.structs.replace(
-                by_position[one.position], taxes=(*others, told)
+                by_position[one.position],
+                taxes=(*others, told),
+                base=money_text(base, currency),
+                base_minor=base,
             )
     return tuple(totals), tuple(by_position[one.position] for one in lines)
 

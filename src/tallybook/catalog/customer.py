@@ -67,6 +67,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         country: ISO 3166-1 alpha-2, such as DE.
         endpoint: electronic address as scheme:identifier, such as 0088:5790000435975.
         registration: legal registration identifier.
+        contact: whom to ask about an invoice; phone: and under which number.
     """
 
     street: str = ""
@@ -75,6 +76,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     country: str = ""
     endpoint: str = ""
     registration: str = ""
+    contact: str = ""
+    phone: str = ""
 
 
 class Bank(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
