@@ -151,7 +151,8 @@ class BillingRun(msgspec.Struct, frozen=True, kw_only=True):
         until_us: as asked, or None.
         cut: snapshot that it counts; fixed when the run starts.
         started_us: the invoices' date; fixed when the run starts.
-        customers: looked at; invoices: made by it; waiting: periods that have not ended yet.
+        customers: looked at; invoices: finalized by it; drafts: made by it; waiting: periods that
+            have not ended yet.
     """
 
     id: str
@@ -164,6 +165,7 @@ class BillingRun(msgspec.Struct, frozen=True, kw_only=True):
     finished_us: int | None = None
     customers: int = 0
     invoices: int = 0
+    drafts: int = 0
     waiting: int = 0
     parked: tuple[Parked, ...] = ()
 
@@ -390,11 +392,26 @@ class InvoiceStore(Protocol):
         ...
 
 
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What one invoice, and one customer in a day, may come to before a run stops and says so.
+
+    Attributes:
+        lines_max: of one invoice.
+        total_minor_max: of one invoice, above or below zero.
+        invoices_a_day_max: of one customer within 24 hours.
+    """
+
+    lines_max: int = 20_000
+    total_minor_max: int = 10**13
+    invoices_a_day_max: int = 50
+
+
 class Billing(msgspec.Struct, frozen=True, kw_only=True):
     """The ports that billing works with, for one tenant.
 
     Attributes:
         tz: version of the time zone data, for the manifests.
+        bounds: what is sane.
     """
 
     tenant: str
@@ -405,3 +422,4 @@ class Billing(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     ids: Ids
     tz: str
+    bounds: Bounds = Bounds()

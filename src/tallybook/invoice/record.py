@@ -17,10 +17,28 @@ def finalized(draft: Draft, number: int) -> StoredInvoice:
         draft: composed.
         number: taken from the series in the transaction that stores it.
     """
-    invoice = with_number(draft, number)
+    return stored_invoice(draft, with_number(draft, number))
+
+
+def stored_invoice(draft: Draft, invoice: Invoice) -> StoredInvoice:
+    """Return the finalized invoice of a draft, given its numbered document."""
     body = encode_invoice(invoice)
+    return StoredInvoice(
+        head=head_of(draft, invoice, body),
+        body=body.decode(),
+        lines=tuple(_stored(line) for line in draft.lines),
+    )
+
+
+def draft_body(draft: Draft) -> str:
+    """Return the canonical JSON of an invoice that has no number yet."""
+    return encode_invoice(draft.invoice).decode()
+
+
+def head_of(draft: Draft, invoice: Invoice, body: bytes) -> InvoiceHead:
+    """Return an invoice as lists show it, in the state that finalization gives it."""
     manifest = invoice.manifest
-    head = InvoiceHead(
+    return InvoiceHead(
         id=invoice.id,
         number=invoice.number,
         state=_state(invoice),
@@ -39,9 +57,6 @@ def finalized(draft: Draft, number: int) -> StoredInvoice:
         sha256=digest_of(body),
         payable_minor=invoice.payable_minor,
         open_minor=invoice.payable_minor,
-    )
-    return StoredInvoice(
-        head=head, body=body.decode(), lines=tuple(_stored(line) for line in draft.lines)
     )
 
 

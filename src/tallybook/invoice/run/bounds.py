@@ -6,28 +6,13 @@ Source: docs/algorithms/billing-runs.md
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-import msgspec
-
 from tallybook.catalog.subscription import StoredPeriod
 from tallybook.invoice.document import Draft
 from tallybook.invoice.manifest import Group, Position
+from tallybook.invoice.ports import Bounds
 from tallybook.kernel.errors import Conflict
 from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import format_us
-
-
-class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What one invoice and one customer may come to.
-
-    Attributes:
-        lines_max: of one invoice.
-        total_minor_max: of one invoice, above or below zero.
-        invoices_a_day_max: of one customer, by its runs of 24 hours.
-    """
-
-    lines_max: int = 20_000
-    total_minor_max: int = 10**13
-    invoices_a_day_max: int = 50
 
 
 def check_draft(draft: Draft, today: int, bounds: Bounds) -> Draft:

@@ -1,0 +1,48 @@
+"""What everybody's invoice of a run starts from: ports, the run's snapshot, books and accounts."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tallybook.catalog.catalog import Catalog
+from tallybook.invoice.ports import Account, Billing, BillingRun, Books, Part
+from tallybook.invoice.run.payers import Payer
+from tallybook.kernel.timestamps import DAY_US
+
+
+class Basis(msgspec.Struct, frozen=True):
+    """A run as it started: its snapshot, its date, the catalog it reads."""
+
+    billing: Billing
+    run: BillingRun
+    catalog: Catalog
+
+
+class Stand(msgspec.Struct, frozen=True):
+    """Where billing stands of some payers, and what they have."""
+
+    books: Books
+    accounts: dict[str, Account]
+
+
+def standing(basis: Basis, payers: Sequence[Payer]) -> Stand:
+    """Return where billing stands of payers, read now.
+
+    Accounts are read after the books: what is spent in between is refused when it is stored.
+    """
+    billing, run = basis.billing, basis.run
+    part = Part(
+        customers=[payer.key for payer in payers],
+        subscriptions=[one.key for payer in payers for one in payer.subscriptions],
+        run=run.id,
+        since_us=run.started_us - DAY_US,
+    )
+    books = billing.invoices.books(billing.tenant, part)
+    by_currency: dict[str, list[str]] = {}
+    for payer in payers:
+        keys = by_currency.setdefault(payer.customer.currency, [])
+        keys += (payer.key, *(member.key for member in payer.members))
+    accounts: dict[str, Account] = {}
+    for currency, keys in by_currency.items():
+        accounts |= billing.accounts.accounts(billing.tenant, keys, currency, run.started_us)
+    return Stand(books, accounts)
