@@ -151,10 +151,28 @@ def _dimensions(line: Any) -> str:
               help="File to write; <number>.pdf where not given.")  # fmt: skip
 @server_options
 def pdf(target: Target, name: str, output: Path | None) -> None:
-    """Write an invoice as PDF."""
+    """Write an invoice as PDF, with the e-invoice inside where it can be said."""
     with target.client() as client:
         content = client.raw("GET", f"/api/v1/invoices/{name}.pdf").content
-    path = output or Path(f"{name}.pdf")
+    _write(target, output or Path(f"{name}.pdf"), content)
+
+
+@invoice.command()
+@click.argument("name")
+@click.option("--format", "format_", type=click.Choice(["cii", "ubl"]), default="cii",
+              show_default=True, help="CII as in Factur-X, or UBL for Peppol.")  # fmt: skip
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False),
+              help="File to write; <number>.xml where not given.")  # fmt: skip
+@server_options
+def xml(target: Target, name: str, format_: str, output: Path | None) -> None:
+    """Write an invoice as an EN 16931 e-invoice."""
+    with target.client() as client:
+        path = f"/api/v1/invoices/{name}.xml?format={format_}"
+        content = client.raw("GET", path).content
+    _write(target, output or Path(f"{name}.xml"), content)
+
+
+def _write(target: Target, path: Path, content: bytes) -> None:
     try:
         path.write_bytes(content)
     except OSError as error:

@@ -1,36 +1,106 @@
-"""Invoices as PDF: rendered once, kept with their digest, and the same bytes ever after.
+"""Documents of invoices: PDF, rendered once, kept with its digest, the same bytes ever after; XML.
 
 Source: DECISIONS 28, 30: documents are rendered after the transaction that made the invoice.
 """
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from tallybook.compose import World
 from tallybook.invoice.audit.chart import usage_charts
-from tallybook.invoice.document import decode_invoice
+from tallybook.invoice.document import Invoice, decode_invoice
 from tallybook.invoice.ports import StoredInvoice
-from tallybook.kernel.errors import Corrupt, Unavailable
+from tallybook.kernel.errors import Corrupt, Invalid, Unavailable
+
+XmlFormat = Literal["cii", "ubl"]
+"""UN/CEFACT CII, as in Factur-X; or UBL of Peppol BIS Billing 3."""
 
 
 def pdf_of(world: World, stored: StoredInvoice) -> bytes:
-    """Return an invoice's PDF.
+    """Return an invoice's PDF, with the invoice as Factur-X inside where EN 16931 can say it.
 
     Raises:
         Corrupt: the kept document is not the one that was rendered.
         Unavailable: it cannot be read or kept.
     """
-    path = pdf_path(world, stored)
+    if stored.head.state == "draft":
+        return _rendered(world, stored)
+    return kept_document(pdf_path(world, stored), lambda: _rendered(world, stored))
+
+
+def pdf_path(world: World, stored: StoredInvoice) -> Path:
+    """Return where an invoice's PDF is kept; one that was voided has another, which says so."""
+    void = "-void" if stored.head.state == "void" else ""
+    name = f"{stored.head.number}-{stored.head.id[-8:]}{void}.pdf"
+    return world.settings.documents_dir / name
+
+
+def kept_document(path: Path, render: Callable[[], bytes]) -> bytes:
+    """Return a document that is kept with its digest; it is rendered where it is not there yet.
+
+    Raises:
+        Corrupt: the kept document is not the one that was rendered.
+        Unavailable: it cannot be read or kept.
+    """
     try:
-        return _kept(path) or _rendered(world, path, stored)
+        return _kept(path) or _keep(path, render())
     except OSError as error:
         raise Unavailable(f"{path}: {error.strerror or error}", code="document") from error
 
 
-def pdf_path(world: World, stored: StoredInvoice) -> Path:
-    """Return where an invoice's PDF is kept."""
-    return world.settings.documents_dir / f"{stored.head.number}-{stored.head.id[-8:]}.pdf"
+def xml_of(stored: StoredInvoice, format_: XmlFormat = "cii") -> str:
+    """Return an invoice as an EN 16931 e-invoice.
+
+    Raises:
+        Invalid: it is a draft, or lacks something that the standard asks for; names the field.
+    """
+    if stored.head.state == "draft":
+        raise Invalid("a draft is no invoice yet: finalize it first", code="e-invoice")
+    return invoice_xml(decode_invoice(stored.body), format_)
+
+
+def invoice_xml(invoice: Invoice, format_: XmlFormat) -> str:
+    """Return an invoice as an EN 16931 e-invoice; raises Invalid."""
+    from tallybook.adapters.einvoice.cii import cii
+    from tallybook.adapters.einvoice.from_invoice import bill_of
+    from tallybook.adapters.einvoice.ubl import ubl
+
+    return (ubl if format_ == "ubl" else cii)(bill_of(invoice))
+
+
+def seller_logo(world: World, tenant: str) -> str:
+    """Return the logo that the seller has now, a data URL; '' for none."""
+    return world.catalog.load(tenant).seller.logo
+
+
+def _rendered(world: World, stored: StoredInvoice) -> bytes:
+    from tallybook.adapters.typst.invoice_pdf import render_invoice
+
+    invoice = decode_invoice(stored.body)
+    tenant = invoice.manifest.tenant
+    return render_invoice(
+        invoice,
+        usage_charts(world.billing(tenant), invoice),
+        logo=seller_logo(world, tenant),
+        void=stored.head.state == "void",
+        xml=_attached(invoice) if stored.head.state != "draft" else "",
+    )
+
+
+def _attached(invoice: Invoice) -> str:
+    """Return the e-invoice to put inside; '' where the standard has no way to say it.
+
+    The invoice is due all the same; asking for its XML tells what is missing.
+    """
+    try:
+        return invoice_xml(invoice, "cii")
+    except Invalid as error:
+        if error.code != "e-invoice":
+            raise
+        return ""
 
 
 def _kept(path: Path) -> bytes | None:
@@ -43,12 +113,7 @@ def _kept(path: Path) -> bytes | None:
     return content
 
 
-def _rendered(world: World, path: Path, stored: StoredInvoice) -> bytes:
-    from tallybook.adapters.typst.invoice_pdf import render_invoice
-
-    invoice = decode_invoice(stored.body)
-    charts = usage_charts(world.billing(invoice.manifest.tenant), invoice)
-    content = render_invoice(invoice, charts)
+def _keep(path: Path, content: bytes) -> bytes:
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, content)
     _write(path.with_suffix(".sha256"), hashlib.sha256(content).hexdigest().encode() + b"\n")

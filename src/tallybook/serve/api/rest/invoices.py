@@ -27,11 +27,12 @@ from tallybook.serve.api.common.paging import (
     place_of,
 )
 from tallybook.serve.api.gate import Grant
-from tallybook.serve.api.rest.documents import pdf_of
+from tallybook.serve.api.rest.documents import XmlFormat, pdf_of, xml_of
 from tallybook.serve.api.rest.events import EventView, event_view
 from tallybook.serve.api.rest.runs import RunSpec, check_run
 
 PDF_SUFFIX = ".pdf"
+XML_SUFFIX = ".xml"
 
 Name = Annotated[str, Parameter(description="The invoice's id (inv_…) or number (INV-000001).")]
 
@@ -165,10 +166,21 @@ class Invoices(Controller):
         return Preview(invoice=None if draft is None else draft.invoice)
 
     @get("/{name:str}", opt=READ, sync_to_thread=True)
-    def get_invoice(self, world: World, grant: Grant, name: Name) -> Response[bytes]:
-        """Show an invoice as its canonical JSON; with `.pdf` behind its name, the document."""
+    def get_invoice(
+        self,
+        world: World,
+        grant: Grant,
+        name: Name,
+        xml: Annotated[XmlFormat, Parameter(query="format", required=False)] = "cii",
+    ) -> Response[bytes]:
+        """Show an invoice as its canonical JSON; with `.pdf` or `.xml` behind it, the document.
+
+        The XML is EN 16931: CII as in Factur-X, or UBL for Peppol with `format=ubl`.
+        """
         if name.endswith(PDF_SUFFIX):
             return _pdf(world, grant, name.removesuffix(PDF_SUFFIX))
+        if name.endswith(XML_SUFFIX):
+            return _xml(world, grant, name.removesuffix(XML_SUFFIX), xml)
         stored = world.invoices.invoice(grant.tenant, name)
         return Response(stored.body.encode(), media_type="application/json")
 
@@ -209,3 +221,10 @@ def _pdf(world: World, grant: Grant, name: str) -> Response[bytes]:
     stored = world.invoices.invoice(grant.tenant, name)
     headers = {"content-disposition": f'inline; filename="{stored.head.number}.pdf"'}
     return Response(pdf_of(world, stored), media_type="application/pdf", headers=headers)
+
+
+def _xml(world: World, grant: Grant, name: str, format_: XmlFormat) -> Response[bytes]:
+    stored = world.invoices.invoice(grant.tenant, name)
+    headers = {"content-disposition": f'inline; filename="{stored.head.number}.xml"'}
+    content = xml_of(stored, format_).encode()
+    return Response(content, media_type="application/xml", headers=headers)
