@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from tallybook.adapters.memory.usage_reader import MemoryUsageReader
-from tallybook.catalog.meter import AGGREGATIONS, Meter, MeterSpec, check_meter
+from tallybook.catalog.meter import AGGREGATIONS, LEVELS, Meter, MeterSpec, check_meter
 from tallybook.kernel.timestamps import format_us
-from tallybook.meter.level import LEVELS, LevelTerms
+from tallybook.meter.level import LevelTerms
 from tallybook.meter.usage import Ownership, UsageQuery
 from tallybook.meter.window import GRID_US
 from tests.sim.road import Road, event

@@ -16,6 +16,8 @@ Aggregation = Literal[
     "COUNT", "SUM", "AVG", "MIN", "MAX", "UNIQUE_COUNT", "LATEST", "TIME_WEIGHTED"
 ]
 AGGREGATIONS: tuple[str, ...] = get_args(Aggregation)
+LEVELS = frozenset({"COUNT", "SUM", "UNIQUE_COUNT", "LATEST"})
+"""Those that have a level: what came before goes on being there."""
 GROUPS_MAX = 16
 
 

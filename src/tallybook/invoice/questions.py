@@ -10,6 +10,7 @@ import msgspec
 
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.customer import Customer
+from tallybook.catalog.plan import Charge
 from tallybook.catalog.price import price_dimensions
 from tallybook.invoice.document import Facts
 from tallybook.invoice.manifest import Group, Item, Position
@@ -20,6 +21,7 @@ from tallybook.meter.each import EachEvent
 from tallybook.meter.usage import Ownership, Usage, UsageQuery
 from tallybook.rate.percentage import event_terms
 from tallybook.rate.ports import UsageReader
+from tallybook.rate.recurring import Recurring, levels
 from tallybook.rate.step import ZERO
 
 OWNERS_MAX = 20_000
@@ -66,6 +68,7 @@ class _Group(msgspec.Struct, frozen=True):
     where: tuple[tuple[str, tuple[str | None, ...]], ...]
     cells: tuple[str, ...]
     each: EachEvent | None
+    recurring: Recurring | None
 
 
 def ownerships(customer: Customer) -> tuple[Ownership, ...]:
@@ -88,7 +91,8 @@ def item_query(
         cut: snapshot.
         customer: whose item it is (`owner_of`).
     """
-    return _query(tenant, _group(item, catalog), catalog, cut, ownerships(customer))
+    group = msgspec.structs.replace(_group(item, catalog, customer), recurring=None)
+    return _query(tenant, group, catalog, cut, ownerships(customer))
 
 
 def ask(
@@ -111,16 +115,17 @@ def ask(
         facts = found.setdefault(one.customer.key, {})
         for item in one.items:
             if item.meter is not None:
-                fact = facts.setdefault(item.position, {})
                 owner = owner_of(item, one.customer, one.members)
-                groups.setdefault(_group(item, catalog), []).append((owner, fact))
+                place = (owner, facts.setdefault(item.position, {}))
+                groups.setdefault(_group(item, catalog, owner), []).append(place)
     for group, places in groups.items():
         by_owner: dict[str, list[dict[Group, Fact]]] = {}
-        for owner, fact in places:
-            by_owner.setdefault(owner.key, []).append(fact)
-        for row in _rows(reader, tenant, group, catalog, cut, [owner for owner, _ in places]):
-            for fact in by_owner[row.owner or ""]:
-                _add(fact, group, row)
+        for owner, into in places:
+            by_owner.setdefault(owner.key, []).append(into)
+        rows = _rows(reader, tenant, group, catalog, cut, [owner for owner, _ in places])
+        for key, split, fact in _facts(rows, group, catalog):
+            for into in by_owner[key]:
+                into[split] = fact
     return dict(found)
 
 
@@ -128,25 +133,78 @@ _Place = tuple[Customer, dict[Group, Fact]]
 """Whose usage is asked for, and where the answer belongs."""
 
 
-def _add(facts: dict[Group, Fact], group: _Group, row: Usage) -> None:
-    """Add a row to the fact of its dimension value; a matrix price has many rows of one."""
-    value = ZERO if row.value is None else row.value
-    split = row.group[: len(group.split_by)]
-    before = facts.get(split, NOTHING)
-    cells = before.cells
-    if group.cells:
-        named = dict(zip(_dimensions(group), row.group, strict=True))
-        cells = (*cells, (tuple(named[name] for name in group.cells), value))
-    facts[split] = Fact(
-        EXACT.add(before.value, value),
-        before.events + row.events,
-        before.digest + row.digest,
-        cells,
-        row.bands,
-    )
+def _facts(
+    rows: Iterable[Usage], group: _Group, catalog: Catalog
+) -> Iterator[tuple[str, Group, Fact]]:
+    """Yield the fact of each dimension value, with its owner."""
+    if group.recurring is not None:
+        aggregation = catalog.meter(group.meter, group.version).aggregation
+        yield from _levels(rows, group, group.recurring, aggregation)
+    elif group.cells:
+        yield from _of_cells(rows, group)
+    else:
+        for row in rows:
+            value = ZERO if row.value is None else row.value
+            fact = Fact(value, row.events, row.digest, (), row.bands)
+            yield row.owner or "", row.group, fact
 
 
-def _group(item: Item, catalog: Catalog) -> _Group:
+def _of_cells(rows: Iterable[Usage], group: _Group) -> Iterator[tuple[str, Group, Fact]]:
+    """Yield the facts of a matrix price, each of many rows."""
+    found: dict[tuple[str, Group], Fact] = {}
+    for row in rows:
+        value = ZERO if row.value is None else row.value
+        key = (row.owner or "", row.group[: len(group.split_by)])
+        before = found.get(key, NOTHING)
+        found[key] = Fact(
+            EXACT.add(before.value, value),
+            before.events + row.events,
+            before.digest + row.digest,
+            (*before.cells, (_cell(group, row), value)),
+        )
+    for (owner, split), fact in found.items():
+        yield owner, split, fact
+
+
+def _levels(
+    rows: Iterable[Usage], group: _Group, recurring: Recurring, aggregation: str
+) -> Iterator[tuple[str, Group, Fact]]:
+    """Yield the facts of a recurring charge, with their owners and dimension values.
+
+    Its events are those of the period; what came before is in its value alone. A value that is
+    nothing from before the period to its end has no fact.
+    """
+    found: dict[tuple[str, Group], dict[Group, list[Usage]]] = {}
+    for row in rows:
+        split = row.group[: len(group.split_by)]
+        cell = _cell(group, row) if group.cells else ()
+        found.setdefault((row.owner or "", split), {}).setdefault(cell, []).append(row)
+    for (owner, split), by_cell in found.items():
+        inside = [r for cell in by_cell.values() for r in cell if r.start_us >= group.start_us]
+        level = levels(recurring, aggregation, by_cell)
+        if not inside and not level.quantity and not any(one.quantity for one in level.held):
+            continue
+        yield (
+            owner,
+            split,
+            Fact(
+                level.quantity,
+                sum(row.events for row in inside),
+                sum(row.digest for row in inside),
+                level.cells if group.cells else (),
+                held=level.held,
+                full_days=level.full_days,
+            ),
+        )
+
+
+def _cell(group: _Group, row: Usage) -> Group:
+    """Return a row's values of the price's dimensions."""
+    named = dict(zip(_dimensions(group), row.group, strict=True))
+    return tuple(named[name] for name in group.cells)
+
+
+def _group(item: Item, catalog: Catalog, owner: Customer) -> _Group:
     charge = catalog.plan(item.plan, item.plan_version).charge(item.position.charge)
     assert charge is not None, "a stored plan version keeps its charges"
     assert item.meter is not None, "a fixed fee asks nothing"
@@ -159,7 +217,20 @@ def _group(item: Item, catalog: Catalog) -> _Group:
         charge.split_by,
         tuple(charge.where.items()),
         price_dimensions(price),
-        event_terms(price),
+        None if charge.recurring else event_terms(price),
+        _recurring(item, charge, owner) if charge.recurring else None,
+    )
+
+
+def _recurring(item: Item, charge: Charge, owner: Customer) -> Recurring:
+    return Recurring(
+        proration=charge.proration,
+        start_us=item.position.start_us,
+        until_us=item.until_us,
+        full_start_us=item.full_start_us,
+        full_end_us=item.full_end_us,
+        zone=owner.zone,
+        releases=tuple(charge.releases.items()),
     )
 
 
@@ -171,15 +242,17 @@ def _dimensions(group: _Group) -> tuple[str, ...]:
 def _query(
     tenant: str, group: _Group, catalog: Catalog, cut: int, owners: tuple[Ownership, ...]
 ) -> UsageQuery:
+    recurring = group.recurring
     return UsageQuery(
         tenant=tenant,
         meter=catalog.meter(group.meter, group.version),
-        bounds=(group.start_us, group.until_us),
+        bounds=(group.start_us, group.until_us) if recurring is None else recurring.borders(),
         cut=cut,
         group_by=_dimensions(group),
         owners=owners,
         where=dict(group.where),
         each=group.each,
+        level=None if recurring is None else recurring.terms(),
     )
 
 

@@ -16,6 +16,7 @@ from tallybook.rate.charge import rate
 from tallybook.rate.metered import Metered
 from tallybook.rate.percentage import event_terms
 from tallybook.rate.proration import Portion, portion, rate_fee
+from tallybook.rate.recurring import Held
 from tallybook.rate.step import ZERO, Rated, Step
 
 
@@ -25,6 +26,8 @@ class Fact(msgspec.Struct, frozen=True):
     Attributes:
         cells: the value of each combination of a matrix price's dimensions.
         bands: the single events under the terms of a percentage price.
+        held: of a recurring charge by day, its levels; the value is then what they come to.
+        full_days: of the whole period that they are days of.
     """
 
     value: Decimal
@@ -32,6 +35,8 @@ class Fact(msgspec.Struct, frozen=True):
     digest: int
     cells: tuple[tuple[Group, Decimal], ...] = ()
     bands: Bands | None = None
+    held: tuple[Held, ...] = ()
+    full_days: int = 1
 
 
 NOTHING = Fact(ZERO, 0, 0)
@@ -76,7 +81,13 @@ def _metered(price: Price, fact: Fact) -> Metered:
     bands = fact.bands
     if bands is None and event_terms(price) is not None:
         bands = Bands()
-    return Metered(quantity=fact.value, cells=fact.cells, bands=bands)
+    return Metered(
+        quantity=fact.value,
+        cells=fact.cells,
+        bands=bands,
+        held=fact.held,
+        full_days=fact.full_days,
+    )
 
 
 def _minimum(item: Item, charge: Charge, zone_name: str) -> Portion | None:

@@ -16,9 +16,6 @@ import msgspec
 
 from tallybook.kernel.decimals import EXACT
 
-LEVELS = frozenset({"COUNT", "SUM", "UNIQUE_COUNT", "LATEST"})
-"""Aggregations whose meters have a level."""
-
 ZERO = Decimal(0)
 
 
@@ -90,7 +87,7 @@ def reached(aggregation: str, changes: Sequence[Change]) -> Iterator[Reached]:
     """Yield the level of each window; the first starts from nothing.
 
     Args:
-        aggregation: one of `LEVELS`.
+        aggregation: one that has a level.
         changes: every window in order, each beginning where the one before ends.
     """
     before = ZERO

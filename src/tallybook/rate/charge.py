@@ -36,6 +36,7 @@ from tallybook.rate.modifiers import (
 )
 from tallybook.rate.percentage import of_events, of_total
 from tallybook.rate.proration import WHOLE, Portion
+from tallybook.rate.recurring import Held
 from tallybook.rate.step import ZERO, Part, Rated, Step, added, flat, note, shown, times
 from tallybook.rate.tiers import graduated, packaged, volume
 
@@ -63,7 +64,7 @@ def rate(price: Price, used: Metered | Decimal, minimum: Portion | None = WHOLE)
     quantity = max(used.quantity, ZERO)
     if isinstance(price, FlatPrice):
         return _rated(quantity, [flat(price.amount, "fixed fee")])
-    parts = list(_priced(price, used))
+    parts = list(_by_day(price, used) if used.held else _priced(price, used))
     parts += never_negative(_sum(parts))
     parts += around(price, _sum(parts), minimum)
     if price.pricing_unit is not None:
@@ -95,6 +96,45 @@ def _converted(amount: Decimal, unit: PricingUnit) -> Part:
     text = f"{unit.name} at {rate_text}: {shown(amount)} × {rate_text} = {shown(money)}"
     step = Step(text=text, amount=shown(money), quantity=shown(amount), unit_amount=rate_text)
     return Part(money, step)
+
+
+def _by_day(price: UsagePrice, used: Metered) -> Iterator[Part]:
+    """Yield what each level costs for the days it was there, and once what is due once.
+
+    A day costs what the whole period would cost at that day's level, divided by its days; the
+    highest level decides what is due once.
+    """
+    whole = Decimal(used.full_days)
+    counted = added_up = ZERO
+    highest: list[Part] = []
+    most = max(one.quantity for one in used.held)
+    for at, one in enumerate(used.held, 1):
+        parts = list(_priced(price, Metered(quantity=one.quantity, cells=one.cells)))
+        if one.quantity == most:
+            highest = [part for part in parts if part.once]
+        each = [part for part in parts if not part.once]
+        due = _sum(each)
+        counted = EXACT.add(counted, EXACT.multiply(due, Decimal(one.days)))
+        exact = EXACT.divide(EXACT.multiply(due, Decimal(one.days)), whole)
+        if at == len(used.held):  # takes what one exact division leaves, so that a whole is exact
+            exact = EXACT.subtract(EXACT.divide(counted, whole), added_up)
+        added_up = EXACT.add(added_up, exact)
+        yield Part(exact, _day_step(one, each, due, exact, used.full_days))
+    yield from highest
+
+
+def _day_step(one: Held, parts: Sequence[Part], due: Decimal, exact: Decimal, full: int) -> Step:
+    """Return what a level costs for its days, in words."""
+    texts = [part.step.text for part in parts] or ["nothing was used"]
+    if len([part for part in parts if part.exact]) > 1:
+        texts.append(shown(due))
+    if one.days != full:
+        texts[-1] += f", × {one.days} of {full} days = {shown(exact)}"
+    return Step(
+        text=f"from {one.since}: {'; '.join(texts)}",
+        amount=shown(exact),
+        quantity=shown(one.quantity),
+    )
 
 
 def _priced(price: UsagePrice, used: Metered) -> Iterator[Part]:

@@ -9,6 +9,7 @@ from tallybook.catalog.price import Price, price_dimensions
 from tallybook.meter.each import Bands, count_each
 from tallybook.rate.matrix import Values
 from tallybook.rate.percentage import event_terms
+from tallybook.rate.recurring import Held
 from tallybook.rate.step import ZERO, added
 
 
@@ -19,11 +20,15 @@ class Metered(msgspec.Struct, frozen=True, kw_only=True):
         quantity: what the meter says; may be below zero.
         cells: the same for each combination of a matrix price's dimensions, sorted.
         bands: the single events under the terms of a percentage price; None for any other price.
+        held: where each day counts at its own level, the days; () where the quantity is priced.
+        full_days: of the whole period that they are days of.
     """
 
     quantity: Decimal
     cells: tuple[tuple[Values, Decimal], ...] = ()
     bands: Bands | None = None
+    held: tuple[Held, ...] = ()
+    full_days: int = 1
 
 
 class PricedEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,10 +34,15 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A step with its amount as exact as it is carried."""
+    """A step with its amount as exact as it is carried.
+
+    Attributes:
+        once: it is due once, for however long and for however many.
+    """
 
     exact: Decimal
     step: Step
+    once: bool = False
 
 
 class Rated(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +87,8 @@ def note(text: str) -> Part:
 
 def flat(amount: Decimal, name: str, tier: int | None = None) -> Part:
     """Return an amount that is due once."""
-    return Part(amount, Step(text=f"{name}: {shown(amount)}", amount=shown(amount), tier=tier))
+    step = Step(text=f"{name}: {shown(amount)}", amount=shown(amount), tier=tier)
+    return Part(amount, step, once=True)
 
 
 def times(quantity: Decimal, unit_amount: Decimal, name: str, tier: int | None = None) -> Part:

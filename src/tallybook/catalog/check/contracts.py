@@ -71,7 +71,7 @@ def _check_terms(catalog: Catalog, who: str, subscription: Subscription, plans: 
         if key not in charges:
             message = f"{who}: price of '{key}', which is no charge of its plan"
             raise Conflict(message, field="prices")
-        price_fits(catalog, f"{who}, price of {key}", charges[key].meter, price)
+        price_fits(catalog, f"{who}, price of {key}", charges[key], price)
 
 
 def _quantities(subscription: Subscription) -> Iterator[str]:

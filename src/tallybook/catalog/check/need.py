@@ -3,9 +3,15 @@
 from collections.abc import Iterable
 
 from tallybook.catalog.catalog import Catalog, Kind
-from tallybook.catalog.meter import Meter
-from tallybook.catalog.plan import Plan
-from tallybook.catalog.price import FlatPrice, Price, needs_sum, price_dimensions
+from tallybook.catalog.meter import LEVELS, Meter
+from tallybook.catalog.plan import Charge, Plan
+from tallybook.catalog.price import (
+    FlatPrice,
+    PercentagePrice,
+    Price,
+    needs_sum,
+    price_dimensions,
+)
 from tallybook.kernel.errors import Conflict
 
 
@@ -39,16 +45,31 @@ def same_currency(who: str, currency: str, plan: Plan) -> None:
         raise Conflict(message, field="currency")
 
 
-def price_fits(catalog: Catalog, who: str, meter_key: str | None, price: Price) -> None:
-    """Refuse a price that cannot be of a charge with this meter."""
-    if isinstance(price, FlatPrice) != (meter_key is None):
-        kind = "usage needs a usage price" if meter_key else "a fixed fee needs a flat price"
+def price_fits(catalog: Catalog, who: str, charge: Charge, price: Price) -> None:
+    """Refuse a price that cannot be of a charge."""
+    if isinstance(price, FlatPrice) != (charge.meter is None):
+        kind = "usage needs a usage price" if charge.meter else "a fixed fee needs a flat price"
         raise Conflict(f"{who}: {kind}", field="price")
-    if meter_key is None:
+    if charge.meter is None:
         return
-    meter = catalog.meter(meter_key)
+    if charge.recurring and isinstance(price, PercentagePrice) and price.of_events():
+        message = f"{who}: what is carried over has no single events to charge for"
+        raise Conflict(f"{message}; leave out fixed_amount, free_events and bounds", field="price")
+    meter = catalog.meter(charge.meter)
     why = needs_sum(price)
     if why and meter.aggregation != "SUM":
         message = f"{who}: meter {meter.key} is {meter.aggregation}, but {why}: use a SUM meter"
         raise Conflict(message, field="meter")
     need_dimensions(who, meter, price_dimensions(price), "split_by")
+
+
+def recurs(who: str, charge: Charge, meter: Meter) -> None:
+    """Refuse to carry over what has no level, and to release what is in no set."""
+    if charge.recurring and meter.aggregation not in LEVELS:
+        known = ", ".join(sorted(LEVELS))
+        message = f"{who}: a {meter.aggregation} meter is not carried over; recurring is of {known}"
+        raise Conflict(message, field="recurring")
+    if charge.releases and meter.aggregation != "UNIQUE_COUNT":
+        message = f"{who}: releases is of a UNIQUE_COUNT meter, {meter.key} is {meter.aggregation}"
+        raise Conflict(message, field="releases")
+    need_dimensions(who, meter, charge.releases, "releases")

@@ -8,6 +8,7 @@ from tallybook.catalog.check.need import (
     need_dimensions,
     need_taxes,
     price_fits,
+    recurs,
     same_currency,
 )
 from tallybook.catalog.coupon import Coupon
@@ -27,8 +28,9 @@ def check_plan(catalog: Catalog, plan: Plan) -> None:
             need(catalog, who, "meter", charge.meter)
             meter = catalog.meter(charge.meter)
             need_dimensions(who, meter, (*charge.split_by, *charge.where), "split_by")
+            recurs(who, charge, meter)
         for price in _prices(plan, charge):
-            price_fits(catalog, who, charge.meter, price)
+            price_fits(catalog, who, charge, price)
 
 
 def _prices(plan: Plan, charge: Charge) -> Iterator[Price]:

@@ -100,6 +100,7 @@ def _charge(where: str, spec: ChargeSpec, named: NamedPrices) -> Charge:
             where={name: tuple(texts) for name, texts in sorted(spec.where.items())},
             interval=spec.interval and interval_ok("interval", spec.interval),
             recurring=spec.recurring,
+            releases={name: tuple(texts) for name, texts in sorted(spec.releases.items())},
             quantity=amount("quantity", spec.quantity),
             taxes=taxes_ok(spec.taxes),
             shares=shares_ok(spec.shares),
@@ -122,7 +123,7 @@ def _fee(charge: Charge) -> None:
     """Refuse what only usage can have."""
     if charge.split_by or charge.where:
         raise Invalid("split_by and where need a meter", field="split_by")
-    if charge.recurring:
+    if charge.recurring or charge.releases:
         raise Invalid("recurring is about usage: name a meter", field="recurring")
 
 
@@ -136,6 +137,8 @@ def _usage(charge: Charge) -> None:
         raise Invalid("quantity is of a fixed fee; usage is measured", field="quantity")
     if any(not texts for texts in charge.where.values()):
         raise Invalid("where needs at least one allowed text for each dimension", field="where")
+    if charge.releases and not charge.recurring:
+        raise Invalid("releases is about what is carried over: say recurring", field="releases")
 
 
 def _currencies(

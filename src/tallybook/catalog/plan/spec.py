@@ -40,6 +40,7 @@ class ChargeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     where: dict[str, list[str | None]] = {}
     interval: str = ""
     recurring: bool = False
+    releases: dict[str, list[str | None]] = {}
     quantity: Decimal = Decimal(1)
     taxes: list[str] | None = None
     shares: list[Share] = []
@@ -117,6 +118,7 @@ def _charge_spec(charge: Charge) -> ChargeSpec:
         where={name: list(texts) for name, texts in charge.where.items()},
         interval=charge.interval,
         recurring=charge.recurring,
+        releases={name: list(texts) for name, texts in charge.releases.items()},
         quantity=charge.quantity,
         taxes=_listed(charge.taxes),
         shares=list(charge.shares),

@@ -81,6 +81,8 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
         interval: how long its periods are, such as P1Y; '' for the plan's.
         recurring: its usage is carried over into the next period instead of starting at zero, and
             prorated by how long it was there.
+        releases: dimension -> texts of a recurring UNIQUE_COUNT: an event with one of them takes
+            its value away, such as a seat that is given back.
         quantity: units of a fixed fee, where the subscription names none.
         taxes: keys; None for those of the plan; () for none.
         shares: parts of its amount that belong to others.
@@ -96,6 +98,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     where: dict[str, tuple[str | None, ...]] = {}
     interval: str = ""
     recurring: bool = False
+    releases: dict[str, tuple[str | None, ...]] = {}
     quantity: Decimal = Decimal(1)
     taxes: tuple[str, ...] | None = None
     shares: tuple[Share, ...] = ()
