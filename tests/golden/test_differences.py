@@ -34,7 +34,7 @@ AREAS = {
 }  # fmt: skip
 REPLAYED = {
     "openmeter": openmeter.REPLAYED - set(openmeter.DIFFERENT),
-    "lago": lago.REPLAYED | recurring.REPLAYED,
+    "lago": (lago.REPLAYED - set(lago.DIFFERENT)) | recurring.REPLAYED,
     "killbill": killbill.REPLAYED,
 }
 
