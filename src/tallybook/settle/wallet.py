@@ -5,6 +5,7 @@ Source: docs/algorithms/wallets.md
 
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 
@@ -79,7 +80,12 @@ def draw_order(top_up: TopUp) -> tuple[int, int, bool, int, str]:
 
 
 def wallet_at(
-    wallet: Wallet, top_ups: Iterable[TopUp], draws: Iterable[Draw], at_us: int
+    wallet: Wallet,
+    top_ups: Iterable[TopUp],
+    draws: Iterable[Draw],
+    at_us: int,
+    *,
+    inclusive: bool = False,
 ) -> WalletState:
     """Return a wallet at an instant.
 
@@ -88,14 +94,11 @@ def wallet_at(
         top_ups: in any order, with distinct keys.
         draws: in any order; what is given back comes after its draw.
         at_us: what begins or ends at this instant is in, draws at it are not.
+        inclusive: draws at the instant are in too.
     """
     course = _Course(wallet, sorted(top_ups, key=draw_order))
-    for _, _, top_up, draw in _in_order(course.order, draws, at_us):
-        if top_up is not None:
-            course.turn(top_up)
-        else:
-            assert draw is not None, "a step is of a top-up or a draw"
-            course.draw(draw)
+    for step in _in_order(course.order, draws, at_us, inclusive=inclusive):
+        course.take(step)
     return WalletState(
         at_us=at_us,
         pots=course.pots,
@@ -104,10 +107,60 @@ def wallet_at(
     )
 
 
+Change = Literal["top-up", "lapse", "draw", "return"]
+"""What happens to a wallet; a return is what is given back of a draw."""
+
+
+class Movement(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a wallet's statement.
+
+    Attributes:
+        at_us: microseconds UTC.
+        change: what happened.
+        key: of the top-up, or what the draw is for.
+        amount: by which the balance rose, below zero where it fell.
+        balance: after it.
+    """
+
+    at_us: int
+    change: Change
+    key: str
+    amount: Decimal
+    balance: Decimal
+
+
+def statement(
+    wallet: Wallet, top_ups: Iterable[TopUp], draws: Iterable[Draw], at_us: int
+) -> list[Movement]:
+    """Return everything that changed the balance up to an instant, included, by time.
+
+    Guarantees: the amounts add up to the balance; what changed nothing is left out.
+    """
+    course = _Course(wallet, sorted(top_ups, key=draw_order))
+    found, balance = [], NOTHING
+    for step in _in_order(course.order, draws, at_us, inclusive=True):
+        change, key = course.take(step)
+        now = total(pot.left for pot in course.pots.values())
+        if now != balance:
+            found.append(
+                Movement(
+                    at_us=step[0],
+                    change=change,
+                    key=key,
+                    amount=EXACT.subtract(now, balance),
+                    balance=now,
+                )
+            )
+        balance = now
+    return found
+
+
 _Step = tuple[int, tuple[int, str], TopUp | None, Draw | None]
 
 
-def _in_order(top_ups: Iterable[TopUp], draws: Iterable[Draw], at_us: int) -> list[_Step]:
+def _in_order(
+    top_ups: Iterable[TopUp], draws: Iterable[Draw], at_us: int, *, inclusive: bool
+) -> list[_Step]:
     """Return ends, beginnings and draws by time; at one instant in this order, givers last."""
     steps: list[_Step] = []
     for top_up in top_ups:
@@ -116,7 +169,7 @@ def _in_order(top_ups: Iterable[TopUp], draws: Iterable[Draw], at_us: int) -> li
             steps.append((end, (0, ""), top_up, None))
             steps.append((top_up.at_us, (1, ""), top_up, None))
     for draw in draws:
-        if draw.at_us < at_us:
+        if draw.at_us < at_us or inclusive:
             rank = 2 if draw.amount >= 0 else 3
             steps.append((draw.at_us, (rank, draw.key), None, draw))
     return sorted((step for step in steps if step[0] <= at_us), key=lambda step: step[:2])
@@ -131,6 +184,17 @@ class _Course:
         self.pots: dict[str, Pot] = {}
         self.taken: dict[str, list[Taken]] = {}
         self.unpaid: dict[str, Decimal] = {}
+
+    def take(self, step: _Step) -> tuple[Change, str]:
+        """Let a step happen; return what it was."""
+        _, _, top_up, draw = step
+        if top_up is not None:
+            change: Change = "lapse" if top_up.key in self.pots else "top-up"
+            self.turn(top_up)
+            return change, top_up.key
+        assert draw is not None, "a step is of a top-up or a draw"
+        self.draw(draw)
+        return "draw" if draw.amount >= 0 else "return", draw.key
 
     def turn(self, top_up: TopUp) -> None:
         """Begin a top-up, which pays open debt first; or end it."""

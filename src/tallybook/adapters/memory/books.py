@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from tallybook.adapters.memory.purses import MemoryPurses
+from tallybook.catalog.entitlement import Wallet
 from tallybook.invoice.ledger.holdings import (
     Credit,
     Holdings,
@@ -27,6 +29,7 @@ class MemoryBooks(msgspec.Struct):
     redemptions: dict[str, Redemption] = {}
     credits: dict[str, Credit] = {}
     extras: dict[str, PendingExtra] = {}
+    purses: MemoryPurses = msgspec.field(default_factory=MemoryPurses)
 
     def copy(self) -> "MemoryBooks":
         """Return books that can be changed and thrown away."""
@@ -37,6 +40,7 @@ class MemoryBooks(msgspec.Struct):
             dict(self.redemptions),
             dict(self.credits),
             dict(self.extras),
+            self.purses.copy(),
         )
 
     def post(self, entries: Sequence[Entry]) -> None:
@@ -56,6 +60,7 @@ class MemoryBooks(msgspec.Struct):
         self.touch({one.customer: one.version for one in spent})
         for one in spent:
             self.put(after_invoice(one, self.held()))
+            self.purses.draw(one)
 
     def touch(self, expected: Mapping[str, int]) -> None:
         """Move accounts' versions on, where they are as expected; raises Conflict."""
@@ -90,7 +95,11 @@ class MemoryBooks(msgspec.Struct):
             ),
         )
 
-    def account(self, customer: str, currency: str, at_us: int) -> Account:
-        """Return what a customer has at an instant."""
+    def account(
+        self, customer: str, currency: str, at_us: int, wallets: Iterable[Wallet] = ()
+    ) -> Account:
+        """Return what a customer has at an instant, `wallets` among it."""
         version = self.versions.get(customer, 0)
-        return account_at(version, self.held([customer]), (), currency, at_us)
+        mine = [w for w in wallets if w.customer == customer and w.currency == currency]
+        hands = self.purses.in_hand(mine, at_us)
+        return account_at(version, self.held([customer]), hands, currency, at_us)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from tallybook.adapters.sql.database import metadata, read
-from tallybook.invoice.funds import WalletInHand
+from tallybook.adapters.sql.prepaid import rows as prepaid
 from tallybook.invoice.ledger.holdings import (
     Credit,
     Holdings,
@@ -121,7 +121,7 @@ def accounts(
     asked = set(customers)
     known = versions(connection, tenant, asked)
     held = holdings(connection, tenant, asked)
-    wallets: dict[str, tuple[WalletInHand, ...]] = {}
+    wallets = prepaid.balances(connection, tenant, asked, currency, at_us)
     return {
         customer: account_at(
             known.get(customer, 0),

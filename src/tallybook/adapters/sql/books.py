@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Column, Connection, Index, String, Table, Tex
 
 from tallybook.adapters.sql import accounts
 from tallybook.adapters.sql.database import metadata
+from tallybook.adapters.sql.prepaid import rows as prepaid
 from tallybook.invoice.ledger.holdings import after_invoice
 from tallybook.invoice.ports import Spent
 from tallybook.kernel.book.entry import Entry
@@ -97,6 +98,7 @@ class SqlBooks:
                 one.extras,
             )
             accounts.put(self._connection, self._tenant, after_invoice(one, held))
+            prepaid.draw(self._connection, self._tenant, one)
 
 
 def touch(connection: Connection, tenant: str, expected: Mapping[str, int]) -> None:

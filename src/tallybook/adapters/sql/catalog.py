@@ -78,6 +78,8 @@ _TABLES: dict[Kind, Table] = {
     "subscription": _table("subscription"),
     "rule": _table("customer_rule"),
 }
+WALLET = _TABLES["wallet"]
+"""Wallets, for what reads them together with what they hold."""
 _VERSION = Table(
     "catalog_version",
     metadata,

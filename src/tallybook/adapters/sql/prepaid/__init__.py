@@ -1,0 +1,1 @@
+"""What customers were granted or paid in advance: grants, top-ups, draws."""
