@@ -12,9 +12,10 @@ import msgspec
 
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.plan import Share
+from tallybook.catalog.tax import Tax
 from tallybook.invoice.document.commitment import MINIMUM, Cumulated, cumulated, true_ups
 from tallybook.invoice.document.discount import Discounted, coupon_order, discounted
-from tallybook.invoice.document.extra import EXTRA, extra_lines
+from tallybook.invoice.document.extra import EXTRA, extra_lines, extra_order
 from tallybook.invoice.document.funding import credit_order, wallet_order
 from tallybook.invoice.document.invoice import Draft, Facts
 from tallybook.invoice.document.shares import shared
@@ -54,8 +55,7 @@ def compose(manifest: Manifest, catalog: Catalog, facts: Facts) -> Draft | None:
     ]
     keys = [draft.item.taxes for draft in drafts]
     taxes = taxes_used(keys, manifest.taxes)
-    kept = _kept(manifest, drafts, depended_on)
-    kept = msgspec.structs.replace(kept, taxes=taxes)
+    kept = _kept(manifest, drafts, depended_on, taxes)
     found = taxed(nets, keys, taxes, currency)
     identity = invoice_id(kept)
     shares = _shares(manifest, catalog, drafts)
@@ -99,8 +99,13 @@ def _of_item(
     return list(draft_lines(item, plan, meter, found, manifest.cut, zone_name, currency))
 
 
-def _kept(manifest: Manifest, drafts: Sequence[Drafted], depended_on: set[Position]) -> Manifest:
-    """Return the manifest with what the lines depend on, funds in the order of their use."""
+def _kept(
+    manifest: Manifest,
+    drafts: Sequence[Drafted],
+    depended_on: set[Position],
+    taxes: tuple[Tax, ...],
+) -> Manifest:
+    """Return the manifest with what the lines depend on, in an order of its own."""
     needed = depended_on.union(draft.item.position for draft in drafts)
     items = tuple(item for item in manifest.items if item.position in needed)
     funds = manifest.funds
@@ -115,7 +120,14 @@ def _kept(manifest: Manifest, drafts: Sequence[Drafted], depended_on: set[Positi
     if members:
         used = {item.customer for item in items} | {extra.customer for extra in manifest.extras}
         members = tuple(member for member in members if member.key in used)
-    return msgspec.structs.replace(manifest, items=items, funds=funds, members=members)
+    return msgspec.structs.replace(
+        manifest,
+        items=items,
+        extras=tuple(sorted(manifest.extras, key=extra_order)),
+        funds=funds,
+        taxes=taxes,
+        members=members,
+    )
 
 
 def _shares(

@@ -25,9 +25,14 @@ def extra_position(extra: Extra) -> Position:
     return Position(EXTRA, extra.id, extra.start_us)
 
 
+def extra_order(extra: Extra) -> tuple[int, str]:
+    """Return the sort key of the lines: by their beginning."""
+    return extra.start_us, extra.id
+
+
 def extra_lines(manifest: Manifest) -> list[Drafted]:
     """Return the lines of the one-offs, by their beginning."""
-    extras = sorted(manifest.extras, key=lambda extra: (extra.start_us, extra.id))
+    extras = sorted(manifest.extras, key=extra_order)
     taxes = manifest.customer.taxes
     default = manifest.seller.taxes if taxes is None else taxes
     return [_drafted(manifest, extra, default) for extra in extras]
