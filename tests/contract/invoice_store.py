@@ -85,7 +85,7 @@ def billed(group: tuple[str | None, ...], amount: int) -> Billed:
     )
 
 
-def period(start: int, *, closed: bool = False) -> StoredPeriod:
+def period(start: int, *, closed: bool = False, interval: str = "P1M") -> StoredPeriod:
     return StoredPeriod(
         subscription="sub",
         start_us=start,
@@ -97,6 +97,7 @@ def period(start: int, *, closed: bool = False) -> StoredPeriod:
         until_us=start,
         meters={"m": 2},
         closed=closed,
+        interval=interval,
     )
 
 
@@ -132,6 +133,15 @@ def test_positions_are_put_in_place_of_what_they_were(store: InvoiceStore) -> No
     books = store.books("a")
     assert books.billed[POSITION][("x",)].amount_minor == 9
     assert [one.closed for one in books.periods["sub"]] == [True]
+
+
+def test_periods_of_two_intervals_may_start_at_once(store: InvoiceStore) -> None:
+    both = (period(0), period(0, interval="P1Y"))
+    with store.transaction("a") as transaction:
+        transaction.put_periods([*reversed(both), period(20)])
+        transaction.put_periods([period(0, closed=True, interval="P1Y")])
+    found = store.books("a").periods["sub"]
+    assert found == (both[0], period(0, closed=True, interval="P1Y"), period(20))
 
 
 def test_many_positions_at_once(store: InvoiceStore) -> None:

@@ -40,7 +40,7 @@ def periods(given: Case) -> list[StoredPeriod]:
         anchor_day=given["bcd"],
     )
     subscription = check_subscription(spec, "UTC")
-    return list(opened(subscription, None, at(given["target"]), "UTC", 1))
+    return list(opened(subscription, (), at(given["target"]), "UTC", 1))
 
 
 CYCLES = [

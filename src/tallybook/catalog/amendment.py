@@ -83,4 +83,18 @@ class Uncancel(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     recorded_us: int
 
 
-Amendment = PlanChange | QuantityChange | PriceChange | Pause | Resume | Cancel | Uncancel
+class AnchorChange(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="anchor"):
+    """Periods are aligned otherwise: those that are opened next, from `at_us` on.
+
+    Attributes:
+        anchor_us: an instant that is a start of a period, of every interval.
+    """
+
+    at_us: int
+    recorded_us: int
+    anchor_us: int
+
+
+Amendment = (
+    PlanChange | QuantityChange | PriceChange | Pause | Resume | Cancel | Uncancel | AnchorChange
+)

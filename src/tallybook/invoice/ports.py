@@ -14,7 +14,7 @@ from tallybook.catalog.ports import CatalogStore
 from tallybook.catalog.subscription import StoredPeriod
 from tallybook.invoice.funds import NOTHING, CouponUsed, CreditUsed, Funds, WalletUsed
 from tallybook.invoice.manifest import Billed, Extra, Group, Position
-from tallybook.invoice.state import State
+from tallybook.invoice.state import Shown, State
 from tallybook.kernel.book.entry import Entry
 from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.ports import Clock, Ids
@@ -118,7 +118,7 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     """Where billing stands, of one tenant at one instant.
 
     Attributes:
-        periods: subscription -> its periods, oldest first.
+        periods: subscription -> its periods, oldest first, then by interval.
         billed: what was billed, by position and dimension value.
         last: customer -> its newest invoice.
         versions: customer -> version of all of this; one that is not in it has 0.
@@ -293,7 +293,10 @@ class InvoiceTransaction(Protocol):
         ...
 
     def put_periods(self, periods: Sequence[StoredPeriod]) -> None:
-        """Store new periods, and changed ones in place of what they were."""
+        """Store new periods, and changed ones in place of what they were.
+
+        A period is known by its subscription, interval and start.
+        """
         ...
 
     def put_billed(self, billed: Sequence[tuple[Position, Billed]]) -> None:
@@ -379,11 +382,13 @@ class InvoiceStore(Protocol):
         after: str | None = None,
         customer: str | None = None,
         run: str | None = None,
+        shown: Shown | None = None,
         newest: bool = False,
     ) -> list[InvoiceHead]:
         """Return invoices in the order of their numbers, those after the number `after`.
 
-        With `newest` the order is the other way round, and `after` too.
+        With `newest` the order is the other way round, and `after` too. With `shown` only those in
+        that state.
         """
         ...
 

@@ -25,7 +25,7 @@ def at(text: str, name: str = "UTC") -> int:
 def made(start: str, until: str, name: str = "UTC", **more: object) -> list[StoredPeriod]:
     spec = SubscriptionSpec(key="s", customer="c", plan="p", start=start, **more)  # type: ignore[arg-type]
     subscription = check_subscription(spec, name)
-    return list(open_periods(subscription, None, at(until, name), name, 1))
+    return list(open_periods(subscription, (), at(until, name), name, 1))
 
 
 def days(periods: list[StoredPeriod]) -> list[tuple[str, str]]:
@@ -56,9 +56,9 @@ def test_a_zone_with_a_clock_change_has_a_month_of_23_hours_less_or_more() -> No
 
 def test_a_changed_zone_begins_with_the_next_period() -> None:
     subscription = Subscription(key="s", customer="c", plan="p", start_us=at("2026-05-01"))
-    may, june = open_periods(subscription, None, at("2026-06-01"), "UTC", 1)
+    may, june = open_periods(subscription, (), at("2026-06-01"), "UTC", 1)
     assert june.start_us == may.end_us
-    following = next(open_periods(subscription, june, at("2026-08-01"), "Asia/Kolkata", 2))
+    following = next(open_periods(subscription, (may, june), at("2026-08-01"), "Asia/Kolkata", 2))
     assert following.start_us == june.end_us
     assert following.end_us == at("2026-08-01", "Asia/Kolkata")
     assert following.plan_version == 2
@@ -88,7 +88,7 @@ def test_a_refusal_names_the_field(field: str, more: dict[str, object]) -> None:
 def test_periods_touch_and_lie_in_their_whole(day: int, anchor: int, name: str) -> None:
     start = at("2026-01-01", name) + day * DAY_US
     subscription = Subscription(key="s", customer="c", plan="p", start_us=start, anchor_day=anchor)
-    periods = list(open_periods(subscription, None, start + 500 * DAY_US, name, 1))
+    periods = list(open_periods(subscription, (), start + 500 * DAY_US, name, 1))
     assert periods[0].start_us == start
     for before, after in itertools.pairwise(periods):
         assert before.end_us == after.start_us == after.full_start_us

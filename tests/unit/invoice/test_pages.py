@@ -61,7 +61,7 @@ def test_periods(row: list[str]) -> None:
     spec = SubscriptionSpec(key="s", customer="c", plan="p", start=start, anchor_day=int(anchor))
     found = list(
         opened(
-            check_subscription(spec, "UTC"), None, parse_moment("2027-01-01", UTC, "at"), "UTC", 1
+            check_subscription(spec, "UTC"), (), parse_moment("2027-01-01", UTC, "at"), "UTC", 1
         )
     )
     wanted = periods.split(", ")

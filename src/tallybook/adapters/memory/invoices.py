@@ -19,6 +19,7 @@ from tallybook.invoice.ports import (
     StoredDraft,
     StoredInvoice,
 )
+from tallybook.invoice.state import Shown
 from tallybook.kernel.errors import Conflict, Missing
 
 
@@ -27,7 +28,7 @@ class _State(msgspec.Struct):
 
     numbers: dict[str, int] = {}
     invoices: dict[str, StoredInvoice] = {}
-    periods: dict[tuple[str, int], StoredPeriod] = {}
+    periods: dict[tuple[str, int, str], StoredPeriod] = {}
     billed: dict[tuple[Position, Group], Billed] = {}
     runs: dict[str, BillingRun] = {}
     drafts: dict[str, StoredDraft] = {}
@@ -108,6 +109,7 @@ class MemoryInvoices:
         after: str | None = None,
         customer: str | None = None,
         run: str | None = None,
+        shown: Shown | None = None,
         newest: bool = False,
     ) -> list[InvoiceHead]:
         """Return invoices in the order of their numbers."""
@@ -119,6 +121,7 @@ class MemoryInvoices:
             for head in heads
             if customer in {None, head.customer}
             and run in {None, head.run}
+            and (shown is None or shown.holds(head.state, head.due_us))
             and (place is None or _is_past(_by_number(head), place, newest=newest))
         ]
         return found[:limit]
@@ -216,7 +219,8 @@ class MemoryTransaction:
     def put_periods(self, periods: Sequence[StoredPeriod]) -> None:
         """Store periods."""
         for period in periods:
-            self._state.periods[period.subscription, period.start_us] = period
+            place = (period.subscription, period.start_us, period.interval)
+            self._state.periods[place] = period
 
     def put_billed(self, billed: Sequence[tuple[Position, Billed]]) -> None:
         """Store what is billed."""

@@ -54,6 +54,7 @@ from tallybook.invoice.ports import (
     StoredLine,
 )
 from tallybook.invoice.record import group_text
+from tallybook.invoice.state import Shown
 from tallybook.kernel.errors import Missing
 
 _INVOICE = Table(
@@ -115,6 +116,7 @@ _PERIOD = Table(
     metadata,
     Column("tenant", String(128), primary_key=True),
     Column("subscription", String(128), primary_key=True),
+    Column("span", String(32), primary_key=True),
     Column("start_us", BigInteger, primary_key=True, autoincrement=False),
     Column("end_us", BigInteger, nullable=False),
     Column("closed", Boolean, nullable=False),
@@ -212,6 +214,7 @@ class SqlInvoices:
         after: str | None = None,
         customer: str | None = None,
         run: str | None = None,
+        shown: Shown | None = None,
         newest: bool = False,
     ) -> list[InvoiceHead]:
         """Return invoices in the order of their numbers."""
@@ -224,6 +227,8 @@ class SqlInvoices:
             query = query.where(_INVOICE.c.customer == customer)
         if run is not None:
             query = query.where(_INVOICE.c.run == run)
+        if shown is not None:
+            query = _shown(query, shown)
         query = query.order_by(*(c.desc() if newest else c for c in order)).limit(limit)
         with read(self._engine) as connection:
             return [_head(row) for row in connection.execute(query).mappings()]
@@ -276,6 +281,7 @@ class SqlInvoiceTransaction:
             {
                 "tenant": self._tenant,
                 "subscription": period.subscription,
+                "span": period.interval,
                 "start_us": period.start_us,
                 "end_us": period.end_us,
                 "closed": period.closed,
@@ -357,6 +363,15 @@ class SqlInvoiceTransaction:
         self._insert(table, rows)
 
 
+def _shown(query: Select[Any], shown: Shown) -> Select[Any]:
+    query = query.where(_INVOICE.c.state == shown.state)
+    if shown.due_before_us is not None:
+        query = query.where(_INVOICE.c.due_us < shown.due_before_us)
+    if shown.due_from_us is not None:
+        query = query.where(_INVOICE.c.due_us >= shown.due_from_us)
+    return query
+
+
 def _json(value: msgspec.Struct) -> str:
     return msgspec.json.encode(value, order="sorted").decode()
 
@@ -395,7 +410,7 @@ def _periods(
     connection: Connection, tenant: str, of: Sequence[str] | None = None
 ) -> dict[str, tuple[StoredPeriod, ...]]:
     query = select(_PERIOD.c.body).where(_PERIOD.c.tenant == tenant)
-    ordered = query.order_by(_PERIOD.c.subscription, _PERIOD.c.start_us)
+    ordered = query.order_by(_PERIOD.c.subscription, _PERIOD.c.start_us, _PERIOD.c.span)
     decode = msgspec.json.Decoder(StoredPeriod).decode
     found: dict[str, list[StoredPeriod]] = {}
     for row in _rows(connection, ordered, _PERIOD.c.subscription, of):

@@ -1,0 +1,289 @@
+"""What a subscription has to bill, decided: items to rate, and its periods afterwards.
+
+Nothing is billed twice: an item is a position rated as a whole, and what was billed of it before
+goes with it. Nothing is lost: a stored period that an amendment leaves less room, or none, gives
+back what it no longer is.
+
+Source: docs/algorithms/periods.md, docs/algorithms/rerating.md, docs/algorithms/subscriptions.md
+"""
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from tallybook.catalog.catalog import Catalog
+from tallybook.catalog.subscription import Ending, StoredPeriod, Subscription, ending, units
+from tallybook.invoice.due.items import (
+    History,
+    before,
+    charge_item,
+    given_back,
+    is_advance,
+    minimum_item,
+)
+from tallybook.invoice.due.moving import Moving, moving
+from tallybook.invoice.due.places import Places, base_of, places
+from tallybook.invoice.due.request import Horizon
+from tallybook.invoice.due.terms import MINIMUM, Resolver, Sold, Terms
+from tallybook.invoice.manifest import Item, Position
+from tallybook.kernel.decimals import plain
+
+
+class Due(msgspec.Struct, frozen=True):
+    """What a subscription has to bill, and its periods afterwards.
+
+    Attributes:
+        items: to rate; some may turn out to have no line.
+        periods: new or changed ones, to be stored with the invoice; one that nothing is due of
+            yet is not opened, so that it is opened with the plan of the day it is first billed.
+        waiting: periods of the month asked for that have not ended yet.
+    """
+
+    items: tuple[Item, ...]
+    periods: tuple[StoredPeriod, ...]
+    waiting: int
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """What a decision is made from."""
+
+    subscription: Subscription
+    history: History
+    catalog: Catalog
+    seen: Horizon
+    cut: int
+    terms: Resolver
+    stop: Ending
+
+
+class _Window(msgspec.Struct, frozen=True):
+    """A commitment's period: what it depends on lies in it."""
+
+    start_us: int
+    end_us: int
+    full_end_us: int
+
+    def holds(self, period: StoredPeriod) -> bool:
+        """Whether the charges of a period count towards it."""
+        inside = self.start_us <= period.start_us < self.end_us
+        return inside and period.full_end_us <= self.full_end_us
+
+
+def due(
+    subscription: Subscription,
+    stored: Sequence[StoredPeriod],
+    history: History,
+    catalog: Catalog,
+    seen: Horizon,
+    cut: int,
+) -> Due:
+    """Return what a subscription has to bill.
+
+    Args:
+        subscription: whose.
+        stored: its periods, oldest first.
+        history: what was billed before.
+        catalog: plans, meters and the customer's zone.
+        seen: the run's instants in the customer's zone.
+        cut: the run's snapshot.
+
+    Raises:
+        Missing: a plan or meter version is not there.
+    """
+    asked = _Asked(
+        subscription,
+        history,
+        catalog,
+        seen,
+        cut,
+        Resolver(subscription, catalog),
+        ending(subscription, base_of(subscription, catalog)),
+    )
+    found = places(subscription, stored, catalog, min(seen.until_us, seen.now_us))
+    taken = _taken(stored, found)
+    states = [
+        moving(place, subscription, catalog, seen, cut, taken.get(place.interval, taken[""]))
+        for place in found.found
+    ]
+    windows = list(_windows(states, asked))
+    items: list[Item] = []
+    billed: list[tuple[Moving, bool]] = []
+    for state in states:
+        some = list(_items(state, windows, asked))
+        items += some
+        billed.append((state, bool(some)))
+    emptied = [one for one in found.lost if one.end_us > one.start_us]
+    known = {item.position for item in items}
+    for one in emptied:
+        items += (item for item in _given_back(one, asked) if item.position not in known)
+    gone = [_emptied(one, asked) for one in emptied]
+    waiting = sum(not state.shut and seen.waits_for(state.current) for state in states)
+    return Due(tuple(items), (*_afterwards(billed), *gone), waiting)
+
+
+def _taken(stored: Sequence[StoredPeriod], found: Places) -> dict[str, int]:
+    """Return up to where each interval was stored; '' for all that lost a part of theirs."""
+    ends: dict[str, int] = {"": 0}
+    for one in stored:
+        ends[one.interval] = max(ends.get(one.interval, 0), one.end_us)
+    shorter = [
+        place.slot.stored.end_us
+        for place in found.found
+        if place.slot.stored is not None and place.slot.end_us < place.slot.stored.end_us
+    ]
+    lost = max((*shorter, *(one.end_us for one in found.lost)), default=0)
+    return {interval: max(end, lost) for interval, end in ends.items()}
+
+
+def _windows(states: Sequence[Moving], asked: _Asked) -> Iterator[_Window]:
+    for state in states:
+        period = state.moved
+        if _minimum(state, asked) is not None and _settles(state, asked):
+            yield _Window(period.start_us, period.end_us, period.full_end_us)
+
+
+def _minimum(state: Moving, asked: _Asked) -> Decimal | None:
+    """Return the commitment of a period; zero where it had one that holds no more."""
+    amount = asked.terms.of_period(state.moved).minimum_of(state.place.interval)
+    if amount is not None or not state.changed:
+        return amount
+    position = Position(state.moved.subscription, MINIMUM, state.moved.start_us)
+    ours = state.place.interval == asked.terms.of_period(state.stored or state.moved).plan.interval
+    return Decimal(0) if ours and before(asked.history, position) else None
+
+
+def _settles(state: Moving, asked: _Asked) -> bool:
+    """Whether a run looks at everything that a period came to."""
+    if state.shut:
+        return state.changed or not asked.seen.quiet(state.moved)
+    return state.moved.closed
+
+
+def _items(state: Moving, windows: Sequence[_Window], asked: _Asked) -> Iterator[Item]:
+    terms = asked.terms.of_period(state.moved)
+    counted = any(window.holds(state.moved) for window in windows)
+    for sold in terms.of_interval(state.place.interval):
+        if counted or _is_due(sold, state, asked):
+            yield _charge_item(sold, state, terms, asked)
+    amount = _minimum(state, asked) if windows else None
+    if amount is not None and _settles(state, asked):
+        yield minimum_item(
+            amount,
+            state.moved,
+            terms,
+            asked.history,
+            adjustment=state.shut,
+            owner=asked.terms.owner,
+        )
+    if state.changed and state.stored is not None:
+        yield from _dropped(state.stored, terms, state.place.interval, asked)
+
+
+def _charge_item(sold: Sold, state: Moving, terms: Terms, asked: _Asked) -> Item:
+    return charge_item(
+        sold,
+        state.moved,
+        terms,
+        asked.subscription,
+        asked.history,
+        fees_end_us=state.place.slot.fees_end_us,
+        adjustment=state.shut,
+        owner=asked.terms.owner,
+    )
+
+
+def _is_due(sold: Sold, state: Moving, asked: _Asked) -> bool:
+    charge, period = sold.charge, state.moved
+    if state.shut:
+        if charge.meter is not None:
+            return state.changed or not asked.seen.quiet(period)
+        return state.changed or _units_moved(sold, period, asked)
+    if charge.meter is not None:
+        return state.bills and period.until_us > period.start_us
+    if is_advance(charge):
+        return state.bills or asked.seen.reached(state.current)
+    return period.closed
+
+
+def _units_moved(sold: Sold, period: StoredPeriod, asked: _Asked) -> bool:
+    """Whether a closed fee may be for another number of units than was billed."""
+    key = sold.charge.key
+    found = units(asked.subscription, key, period.start_us, period.end_us)
+    if len(found) != 1:
+        return bool(found)
+    billed = before(asked.history, Position(period.subscription, key, period.start_us))
+    return any(one.quantity != plain(found[0][1]) for one in billed)
+
+
+def _dropped(stored: StoredPeriod, terms: Terms, interval: str, asked: _Asked) -> Iterator[Item]:
+    """Yield what a period was billed for by a plan that another one was put in place of."""
+    kept = {sold.charge.key for sold in terms.of_interval(interval)} | {MINIMUM}
+    for item in _given_back(stored, asked):
+        if item.position.charge not in kept:
+            yield item
+
+
+def _given_back(stored: StoredPeriod, asked: _Asked) -> Iterator[Item]:
+    """Yield an item for everything that is billed of a period of which nothing is left."""
+    gone = _emptied(stored, asked)
+    terms = asked.terms.of_period(stored)
+    for sold in terms.of_interval(stored.interval):
+        position = Position(stored.subscription, sold.charge.key, stored.start_us)
+        if given_back(before(asked.history, position)) or _kept_fee(sold, stored, asked.stop):
+            continue
+        yield charge_item(
+            sold,
+            gone,
+            terms,
+            asked.subscription,
+            asked.history,
+            fees_end_us=gone.end_us,
+            adjustment=stored.closed,
+            owner=asked.terms.owner,
+        )
+    position = Position(stored.subscription, MINIMUM, stored.start_us)
+    if not given_back(before(asked.history, position)):
+        yield minimum_item(
+            Decimal(0),
+            gone,
+            terms,
+            asked.history,
+            adjustment=stored.closed,
+            owner=asked.terms.owner,
+        )
+
+
+def _kept_fee(sold: Sold, stored: StoredPeriod, stop: Ending) -> bool:
+    """Whether a fee in advance stays billed, because a cancellation gives no credit."""
+    if stop.credit or stop.at_us is None:
+        return False
+    return is_advance(sold.charge) and stored.start_us >= stop.at_us
+
+
+def _emptied(stored: StoredPeriod, asked: _Asked) -> StoredPeriod:
+    terms = asked.catalog.plan(stored.plan, stored.plan_version)
+    newest = {key: asked.catalog.meter(key).version for key in sorted(terms.meters())}
+    return msgspec.structs.replace(
+        stored,
+        end_us=stored.start_us,
+        until_us=stored.start_us,
+        closed=True,
+        cut=asked.cut,
+        meters=newest | stored.meters,
+    )
+
+
+def _afterwards(billed: Sequence[tuple[Moving, bool]]) -> Iterator[StoredPeriod]:
+    """Yield what is to be stored; a new period only if something of it is billed, or later."""
+    unsold: dict[str, list[StoredPeriod]] = {}
+    for state, found in billed:
+        if state.stored is not None:
+            if state.moved != state.stored:
+                yield state.moved
+            continue
+        waiting = unsold.setdefault(state.place.interval, [])
+        waiting.append(state.moved)
+        if found or state.bills:
+            yield from waiting
+            waiting.clear()
