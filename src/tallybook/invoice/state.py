@@ -5,9 +5,11 @@ What would change it becomes a line of the next one, or a credit note (guarantee
 Source: docs/algorithms/invoice-life.md
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
-from tallybook.kernel.errors import Conflict
+import msgspec
+
+from tallybook.kernel.errors import Conflict, Invalid
 
 State = Literal["draft", "finalized", "paid", "void", "uncollectible"]
 """A draft waits out its grace period. `overdue` is shown, not stored: finalized and past due."""
@@ -54,3 +56,35 @@ def after(state: State, command: Command) -> State:
 def shown(state: State, due_us: int, now_us: int) -> str:
     """Return the state as people see it: a finalized invoice past its due date is overdue."""
     return "overdue" if state == "finalized" and due_us < now_us else state
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored of invoices that are shown in a state.
+
+    Attributes:
+        due_before_us: due before this; None for no bound.
+        due_from_us: due at this or later; None for no bound.
+    """
+
+    state: State
+    due_before_us: int | None = None
+    due_from_us: int | None = None
+
+    def holds(self, state: State, due_us: int) -> bool:
+        """Whether an invoice is one of them."""
+        after = self.due_from_us is None or due_us >= self.due_from_us
+        before = self.due_before_us is None or due_us < self.due_before_us
+        return state == self.state and after and before
+
+
+def shown_as(name: str, now_us: int) -> Shown:
+    """Return what is stored of invoices that `shown` names so; raises Invalid."""
+    if name == "overdue":
+        return Shown(state="finalized", due_before_us=now_us)
+    if name == "finalized":
+        return Shown(state="finalized", due_from_us=now_us)
+    for state in get_args(State):
+        if state == name:
+            return Shown(state=state)
+    known = ", ".join((*get_args(State), "overdue"))
+    raise Invalid(f"state is one of {known}", field="state")

@@ -1,0 +1,63 @@
+"""Invoices and drafts as one list: numbered ones in the order of their numbers, then drafts."""
+
+import msgspec
+
+from tallybook.invoice.ports import InvoiceHead, InvoiceStore
+from tallybook.invoice.run.grace import is_draft_id
+from tallybook.invoice.state import shown_as
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which invoices to list; None for all.
+
+    Attributes:
+        state: as `state.shown` names it.
+    """
+
+    customer: str | None = None
+    run: str | None = None
+    state: str | None = None
+
+
+def place(head: InvoiceHead) -> str:
+    """Return where an invoice stands in the list, to go on after it."""
+    return head.id if head.state == "draft" else head.number
+
+
+def listed(
+    store: InvoiceStore,
+    tenant: str,
+    wanted: Wanted,
+    *,
+    limit: int,
+    after: str | None,
+    now_us: int,
+) -> list[InvoiceHead]:
+    """Return up to `limit` invoices and open drafts, those after a place in the list.
+
+    Raises:
+        Invalid: there is no such state or place.
+    """
+    shown = None if wanted.state is None else shown_as(wanted.state, now_us)
+    drafts_only = wanted.state == "draft" or (after is not None and is_draft_id(after))
+    found: list[InvoiceHead] = []
+    if not drafts_only:
+        found = store.invoices(
+            tenant,
+            limit=limit,
+            after=after,
+            customer=wanted.customer,
+            run=wanted.run,
+            shown=shown,
+        )
+        after = None
+    if wanted.state in {None, "draft"} and len(found) < limit:
+        drafts = store.drafts.drafts(
+            tenant,
+            limit=limit - len(found),
+            after=after,
+            customer=wanted.customer,
+            run=wanted.run,
+        )
+        found += [draft.head for draft in drafts]
+    return found
