@@ -3,11 +3,16 @@
 import hashlib
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 
 def base32(number: int, chars: int) -> str:
     """Return `number` in Crockford's base 32, lower case, `chars` long."""
-    return "".join(_ALPHABET[(number >> (5 * i)) & 31] for i in reversed(range(chars)))
+    pairs = []
+    for _ in range(chars // 2 + 1):
+        pairs.append(_PAIRS[number & 1023])
+        number >>= 10
+    return "".join(reversed(pairs))[-chars:]
 
 
 def uuid7_id(prefix: str, unix_ms: int, random_bytes: bytes) -> str:

@@ -44,7 +44,11 @@ def from_minor(amount_minor: int, currency: str) -> Decimal:
 
 def money_text(amount_minor: int, currency: str) -> str:
     """Return the wire spelling of money: a plain decimal string with the currency's digits."""
-    return format(from_minor(amount_minor, currency), "f")
+    digits = exponent(currency)
+    if not digits:
+        return str(amount_minor)
+    text = str(abs(amount_minor)).rjust(digits + 1, "0")
+    return f"{'-' if amount_minor < 0 else ''}{text[:-digits]}.{text[-digits:]}"
 
 
 def allocate(amount_minor: int, weights: Sequence[int]) -> list[int]:

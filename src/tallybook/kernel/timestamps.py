@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LOCAL_EPOCH = EPOCH.replace(tzinfo=None)
 MICROSECOND = timedelta(microseconds=1)
 SECOND_US = 1_000_000
 HOUR_US = 3600 * SECOND_US
@@ -62,8 +63,4 @@ def parse_rfc3339(text: str) -> int | None:
 
 def format_us(us: int) -> str:
     """Return the canonical RFC 3339 spelling, in UTC with a `Z`, fraction only when needed."""
-    text = from_us(us).strftime("%Y-%m-%dT%H:%M:%S")
-    if us < 0 or len(text) != 19:  # strftime does not pad years before 1000
-        text = from_us(us).replace(tzinfo=None, microsecond=0).isoformat()
-    micro = us % SECOND_US
-    return f"{text}.{micro:06d}Z" if micro else f"{text}Z"
+    return f"{(_LOCAL_EPOCH + timedelta(microseconds=us)).isoformat()}Z"
