@@ -85,9 +85,11 @@ EXTRA = Table(
     Column("invoice", String(64), nullable=False),
     Column("body", Text, nullable=False),
     Index("extra_customer", "tenant", "customer", "invoice"),
+    Index("extra_invoice", "tenant", "invoice"),
 )
 """One-off charges; invoice: '' while they wait; body: see `invoice.manifest.Extra`."""
 
+NOBODY = Holdings()
 _ROWS_AT_ONCE = 200
 T = TypeVar("T")
 H = TypeVar("H", Redemption, Credit, PendingExtra)
@@ -125,7 +127,7 @@ def accounts(
     return {
         customer: account_at(
             known.get(customer, 0),
-            held.get(customer, Holdings()),
+            held.get(customer, NOBODY),
             wallets.get(customer, ()),
             currency,
             at_us,
@@ -214,6 +216,17 @@ def extras_of(
     query = select(EXTRA).where(place).order_by(EXTRA.c.at_us, EXTRA.c.id)
     rows = connection.execute(query).mappings()
     return [_extra(row) for row in rows if row["customer"] in customers]
+
+
+def extras_on(
+    connection: Connection, tenant: str, customer: str | None, invoice: str
+) -> list[PendingExtra]:
+    """Return the one-off charges on an invoice, of one customer or of all, oldest first."""
+    place = (EXTRA.c.tenant == tenant) & (EXTRA.c.invoice == invoice)
+    if customer is not None:
+        place &= EXTRA.c.customer == customer
+    query = select(EXTRA).where(place).order_by(EXTRA.c.at_us, EXTRA.c.id)
+    return [_extra(row) for row in connection.execute(query).mappings()]
 
 
 def put_redemptions(connection: Connection, tenant: str, found: Iterable[Redemption]) -> None:

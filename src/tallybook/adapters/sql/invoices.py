@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Engine,
     Integer,
@@ -57,7 +58,7 @@ from tallybook.invoice.record import group_text
 from tallybook.invoice.state import Shown
 from tallybook.kernel.errors import Missing
 
-_INVOICE = Table(
+INVOICE = Table(
     "invoice",
     metadata,
     Column("tenant", String(128), primary_key=True),
@@ -147,7 +148,7 @@ _RUN = Table(
     Column("started_us", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
 )
-_HEAD = [column for column in _INVOICE.c if column.name not in {"tenant", "body"}]
+_HEAD = [column for column in INVOICE.c if column.name not in {"tenant", "body"}]
 _ROWS_AT_ONCE = 200
 """Keys in one DELETE, below every database's bound on parameters."""
 
@@ -194,8 +195,8 @@ class SqlInvoices:
 
     def invoice(self, tenant: str, name: str) -> StoredInvoice:
         """Return an invoice by its id or number."""
-        named = or_(_INVOICE.c.id == name, _INVOICE.c.number == name)
-        query = select(_INVOICE).where(_INVOICE.c.tenant == tenant, named)
+        named = or_(INVOICE.c.id == name, INVOICE.c.number == name)
+        query = select(INVOICE).where(INVOICE.c.tenant == tenant, named)
         with read(self._engine) as connection:
             row = connection.execute(query).mappings().first()
             if row is None:
@@ -218,15 +219,15 @@ class SqlInvoices:
         newest: bool = False,
     ) -> list[InvoiceHead]:
         """Return invoices in the order of their numbers."""
-        query = select(*_HEAD).where(_INVOICE.c.tenant == tenant)
-        order = (_INVOICE.c.series, _INVOICE.c.ordinal)
+        query = select(*_HEAD).where(INVOICE.c.tenant == tenant)
+        order = (INVOICE.c.series, INVOICE.c.ordinal)
         if after is not None:
             place, border = tuple_(*order), tuple_(*number_place(after))
             query = query.where(place < border if newest else place > border)
         if customer is not None:
-            query = query.where(_INVOICE.c.customer == customer)
+            query = query.where(INVOICE.c.customer == customer)
         if run is not None:
-            query = query.where(_INVOICE.c.run == run)
+            query = query.where(INVOICE.c.run == run)
         if shown is not None:
             query = _shown(query, shown)
         query = query.order_by(*(c.desc() if newest else c for c in order)).limit(limit)
@@ -272,7 +273,7 @@ class SqlInvoiceTransaction:
 
     def add_invoices(self, invoices: Sequence[StoredInvoice]) -> None:
         """Insert invoices and their lines."""
-        self._insert(_INVOICE, [self._invoice_row(invoice) for invoice in invoices])
+        self._insert(INVOICE, [self._invoice_row(invoice) for invoice in invoices])
         self._insert(_LINE, [self._line_row(i.head.id, line) for i in invoices for line in i.lines])
 
     def put_periods(self, periods: Sequence[StoredPeriod]) -> None:
@@ -364,16 +365,22 @@ class SqlInvoiceTransaction:
 
 
 def _shown(query: Select[Any], shown: Shown) -> Select[Any]:
-    query = query.where(_INVOICE.c.state == shown.state)
+    query = query.where(INVOICE.c.state == shown.state)
     if shown.due_before_us is not None:
-        query = query.where(_INVOICE.c.due_us < shown.due_before_us)
+        query = query.where(INVOICE.c.due_us < shown.due_before_us)
     if shown.due_from_us is not None:
-        query = query.where(_INVOICE.c.due_us >= shown.due_from_us)
+        query = query.where(INVOICE.c.due_us >= shown.due_from_us)
     return query
 
 
 def _json(value: msgspec.Struct) -> str:
     return msgspec.json.encode(value, order="sorted").decode()
+
+
+def heads_of(connection: Connection, place: ColumnElement[bool]) -> list[InvoiceHead]:
+    """Return the invoices for which a condition on their table holds, oldest first."""
+    query = select(*_HEAD).where(place).order_by(INVOICE.c.issued_us, INVOICE.c.sequence)
+    return [_head(row) for row in connection.execute(query).mappings()]
 
 
 def _head(row: RowMapping) -> InvoiceHead:
@@ -444,15 +451,15 @@ def _billed(
 
 def _last(connection: Connection, tenant: str, of: Sequence[str] | None = None) -> dict[str, Last]:
     newest = (
-        select(_INVOICE.c.customer, func.max(_INVOICE.c.sequence).label("sequence"))
-        .where(_INVOICE.c.tenant == tenant)
-        .group_by(_INVOICE.c.customer)
+        select(INVOICE.c.customer, func.max(INVOICE.c.sequence).label("sequence"))
+        .where(INVOICE.c.tenant == tenant)
+        .group_by(INVOICE.c.customer)
         .subquery()
     )
-    same = (_INVOICE.c.customer == newest.c.customer) & (_INVOICE.c.sequence == newest.c.sequence)
-    query = select(_INVOICE.c.customer, _INVOICE.c.sequence, _INVOICE.c.id, _INVOICE.c.run)
-    query = query.join(newest, same).where(_INVOICE.c.tenant == tenant)
-    rows = _rows(connection, query, _INVOICE.c.customer, of)
+    same = (INVOICE.c.customer == newest.c.customer) & (INVOICE.c.sequence == newest.c.sequence)
+    query = select(INVOICE.c.customer, INVOICE.c.sequence, INVOICE.c.id, INVOICE.c.run)
+    query = query.join(newest, same).where(INVOICE.c.tenant == tenant)
+    rows = _rows(connection, query, INVOICE.c.customer, of)
     return {row.customer: Last(row.sequence, row.id, row.run) for row in rows}
 
 
@@ -460,9 +467,7 @@ def _done(connection: Connection, tenant: str, part: Part) -> frozenset[str]:
     """Return the customers that have an invoice or a draft of a run."""
     if not part.run:
         return frozenset()
-    query = select(_INVOICE.c.customer).where(
-        _INVOICE.c.tenant == tenant, _INVOICE.c.run == part.run
-    )
+    query = select(INVOICE.c.customer).where(INVOICE.c.tenant == tenant, INVOICE.c.run == part.run)
     invoiced = connection.execute(query).scalars().all()
     return frozenset((*invoiced, *drafted(connection, tenant, part.run)))
 
@@ -470,9 +475,9 @@ def _done(connection: Connection, tenant: str, part: Part) -> frozenset[str]:
 def _recent(connection: Connection, tenant: str, part: Part) -> dict[str, int]:
     """Return how many invoices customers got since an instant."""
     query = (
-        select(_INVOICE.c.customer, func.count().label("invoices"))
-        .where(_INVOICE.c.tenant == tenant, _INVOICE.c.issued_us >= part.since_us)
-        .group_by(_INVOICE.c.customer)
+        select(INVOICE.c.customer, func.count().label("invoices"))
+        .where(INVOICE.c.tenant == tenant, INVOICE.c.issued_us >= part.since_us)
+        .group_by(INVOICE.c.customer)
     )
-    rows = _rows(connection, query, _INVOICE.c.customer, part.customers)
+    rows = _rows(connection, query, INVOICE.c.customer, part.customers)
     return {row.customer: row.invoices for row in rows}

@@ -92,7 +92,11 @@ def coupon_in_hand(redemption: Redemption, currency: str) -> CouponInHand | None
     if left_minor == 0 or times == 0:
         return None
     return CouponInHand(
-        redemption=redemption.id, coupon=coupon, left_minor=left_minor, invoices_left=times
+        redemption=redemption.id,
+        coupon=coupon,
+        left_minor=left_minor,
+        invoices_left=times,
+        redeemed_us=redemption.at_us,
     )
 
 
@@ -159,7 +163,12 @@ def account_at(
             version=version,
             coupons=tuple(coupon for coupon in coupons if coupon is not None),
             credits=tuple(
-                CreditInHand(source=one.source, number=one.number, left_minor=one.left_minor)
+                CreditInHand(
+                    source=one.source,
+                    number=one.number,
+                    left_minor=one.left_minor,
+                    at_us=one.at_us,
+                )
                 for one in held.credits
                 if one.left_minor and one.purpose == "credit" and _counts(one, currency, at_us)
             ),

@@ -19,9 +19,8 @@ def postings(invoice: Invoice) -> tuple[Entry, ...]:
     """Return the entries of an invoice at its finalization."""
     step = Step(document=invoice.id, at_us=invoice.manifest.issued_us, currency=invoice.currency)
     owed = account("receivable", invoice.customer_key)
-    contained = {tax.tax for tax in invoice.taxes if tax.inclusive}
     moves = [
-        *(move for line in invoice.lines for move in _line(invoice, line, owed, contained)),
+        *(move for line in invoice.lines for move in _line(invoice, line, owed)),
         *_taxes(invoice, owed),
         *_funds(invoice, owed),
     ]
@@ -36,15 +35,14 @@ def voided(invoice: Invoice, at_us: int) -> tuple[Entry, ...]:
     return reversal(step, postings(invoice))
 
 
-def _line(invoice: Invoice, line: Line, owed: str, contained: set[str]) -> Iterator[Move]:
-    """Yield what a line earns, less the taxes its price contains, and what others get of it."""
+def _line(invoice: Invoice, line: Line, owed: str) -> Iterator[Move]:
+    """Yield what a line earns, and what others get of it."""
     earned = account("revenue", line.customer or invoice.customer_key)
-    start_us, end_us = _service(line)
-    tax_minor = sum(part.amount_minor for part in line.taxes if part.tax in contained)
+    start_us, end_us = service(line)
     yield Move(
         debit=owed,
         credit=earned,
-        amount_minor=line.net_minor - tax_minor,
+        amount_minor=line.base_minor,
         invoice=invoice.id,
         line=line.id,
         service_start_us=start_us,
@@ -61,7 +59,7 @@ def _line(invoice: Invoice, line: Line, owed: str, contained: set[str]) -> Itera
         )
 
 
-def _service(line: Line) -> tuple[int, int]:
+def service(line: Line) -> tuple[int, int]:
     """Return when a line's service was delivered; usage ends where its counting ended."""
     start_us, end_us = _instant(line.period_start), _instant(line.period_end)
     until_us = _instant(line.until) if line.kind == "usage" else end_us

@@ -1,0 +1,1 @@
+"""What customers owe and are owed after finalization: payments, credit notes, voids, write-offs."""

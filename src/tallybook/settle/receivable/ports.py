@@ -1,0 +1,120 @@
+"""What settling invoices needs of a store: standings read whole, moves written at once.
+
+tests/contract/settlement_store.py tries to break every sentence, for every adapter.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import msgspec
+
+from tallybook.invoice.ledger.holdings import PendingExtra
+from tallybook.invoice.ports import InvoiceTransaction
+from tallybook.kernel.book.entry import Entry
+from tallybook.settle.receivable.credit_note import NoteHead, StoredNote
+from tallybook.settle.receivable.payment import Payment
+from tallybook.settle.receivable.standing import Moves, Standing
+
+
+class SettlementTransaction(Protocol):
+    """Writes that happen together or not at all."""
+
+    @property
+    def invoices(self) -> InvoiceTransaction:
+        """Writes of billing, in this transaction."""
+        ...
+
+    def settle(self, moves: Moves) -> None:
+        """Write what a command does, and move the version of the customer's account on.
+
+        Raises:
+            Conflict: the account has another version than it was decided from; code
+                'account-moved'. Or a document is there already.
+        """
+        ...
+
+
+class Balance(msgspec.Struct, frozen=True):
+    """What entries add up to on an account in a currency: debits less credits."""
+
+    account: str
+    currency: str
+    balance_minor: int
+
+
+class Settlements(Protocol):
+    """Keeps payments and credit notes, beside the invoices and what customers hold.
+
+    Raises, from every method:
+        Unavailable: the store cannot be reached; nothing of the call has happened.
+    """
+
+    def transaction(self, tenant: str) -> AbstractContextManager[SettlementTransaction]:
+        """Open a write transaction; committed when the block ends, rolled back when it raises."""
+        ...
+
+    def standing(self, tenant: str, customer: str, invoices: Sequence[str] = ()) -> Standing:
+        """Return where a customer stands, as of one instant.
+
+        Args:
+            tenant: whose.
+            customer: key.
+            invoices: ids or numbers of invoices to be in it beside those with something open; the
+                one-off charges and credit notes of these are in it too.
+        """
+        ...
+
+    def extras(self, tenant: str, customer: str | None, invoice: str) -> list[PendingExtra]:
+        """Return one-off charges that are on an invoice, oldest first; those that wait for ''."""
+        ...
+
+
+class Payments(Protocol):
+    """Reads payments and credit notes."""
+
+    def payment(self, tenant: str, name: str) -> Payment:
+        """Return a payment by its id; raises Missing."""
+        ...
+
+    def payments(
+        self, tenant: str, *, limit: int, after: str | None = None, customer: str | None = None
+    ) -> list[Payment]:
+        """Return payments, refunds and uses of credit by id, those after the id `after`."""
+        ...
+
+    def credit_note(self, tenant: str, name: str) -> StoredNote:
+        """Return a credit note by its id or number; raises Missing."""
+        ...
+
+    def credit_notes(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        customer: str | None = None,
+        invoice: str | None = None,
+    ) -> list[NoteHead]:
+        """Return credit notes in the order of their numbers, those after the number `after`."""
+        ...
+
+
+class Ledger(Protocol):
+    """Reads the ledger."""
+
+    def entries(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        document: str | None = None,
+        account: str | None = None,
+    ) -> list[Entry]:
+        """Return entries by id, those after the id `after`; of a document, or on an account."""
+        ...
+
+    def balances(self, tenant: str, account: str = "") -> list[Balance]:
+        """Return every account's balance, or those of accounts whose name begins so, by name."""
+        ...
