@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.golden import test_meters as meters
+from tests.golden import test_periods as periods
 from tests.golden import test_prices_killbill as killbill
 from tests.golden import test_prices_lago as lago
 from tests.golden import test_prices_openmeter as openmeter
@@ -12,7 +14,10 @@ from tests.golden.vectors import cases, require
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "algorithms" / "differences.md"
 AREAS = {
-    "openmeter": openmeter.AREAS,
+    "openmeter": (
+        *openmeter.AREAS, *meters.AREAS["openmeter"],
+        "money-rounding", "money-allocation", "proration",
+    ),
     "lago": (
         *(f"charge_model.{name}" for name in (
             "standard", "standard.pricing_unit", "graduated", "graduated_percentage", "volume",
@@ -24,18 +29,21 @@ AREAS = {
         "filter.most_specific_wins",
         "pay_in_advance.count.standard", "pay_in_advance.sum.package",
         "fixed_charge.units_change",
-        *recurring.AREAS,
+        *recurring.AREAS, *meters.AREAS["lago"],
     ),
     "killbill": (
         "usage.consumable.ALL_TIERS", "usage.consumable.TOP_TIER", "usage.consumable.multi_unit",
         "usage.consumable.incremental", "usage.rounding", "usage.capacity",
         "usage.capacity.scenario", "usage.zero", "usage.scenario",
+        *meters.AREAS["killbill"],
     ),
 }  # fmt: skip
 REPLAYED = {
-    "openmeter": openmeter.REPLAYED - set(openmeter.DIFFERENT),
-    "lago": (lago.REPLAYED - set(lago.DIFFERENT)) | recurring.REPLAYED,
-    "killbill": killbill.REPLAYED,
+    "openmeter": (openmeter.REPLAYED - set(openmeter.DIFFERENT))
+    | meters.REPLAYED
+    | {case["id"] for case in periods.FEES},
+    "lago": (lago.REPLAYED - set(lago.DIFFERENT)) | recurring.REPLAYED | meters.REPLAYED,
+    "killbill": killbill.REPLAYED | meters.REPLAYED,
 }
 
 

@@ -199,18 +199,19 @@ def test_openmeter_costs_by_model(case: Case) -> None:
             assert rate(price, metered_events(price, events)).amount == Decimal(row["cost"])
 
 
-PARTS = (LINES, FUNCTIONS, RERATING, CONVERSIONS, DISCOUNTS, COSTS)
-REPLAYED = {case["id"] for part in PARTS for case in part}
+ROUNDING = cases("openmeter", "money-rounding")
 
 
-@pytest.mark.parametrize("case", cases("openmeter", "money-rounding"), ids=identity)
+@pytest.mark.parametrize("case", ROUNDING, ids=identity)
 def test_openmeter_rounding(case: Case) -> None:
     currency = case["given"]["currency"].replace("custom, 4 digits", "CLF")
     minor = to_minor(Decimal(case["given"]["amount"]), currency)
     assert from_minor(minor, currency) == Decimal(case["expect"]["rounded"])
 
 
+TIES = "om-money-allocation-003"
 ALLOCATIONS = [c for c in cases("openmeter", "money-allocation") if "error" not in c["expect"]]
+"""An amount with more digits than its currency cannot be written: ours are in minor units."""
 
 
 @pytest.mark.parametrize("case", ALLOCATIONS, ids=identity)
@@ -224,7 +225,11 @@ def test_openmeter_allocation(case: Case) -> None:
     parts = allocate(to_minor(Decimal(given["amount"]), currency), whole)
     shares = {key: from_minor(p, currency) for (key, _), p in zip(pairs, parts, strict=True)}
     wanted = expect.get("allocations") or expect["allocations_in_order"]
-    if case["id"] == "om-money-allocation-003":
+    if case["id"] == TIES:
         assert sum(shares.values()) == Decimal(given["amount"])
     else:
         assert shares == {key: Decimal(text) for key, text in dict(wanted).items()}
+
+
+PARTS = (LINES, FUNCTIONS, RERATING, CONVERSIONS, DISCOUNTS, COSTS, ROUNDING, ALLOCATIONS)
+REPLAYED = {case["id"] for part in PARTS for case in part} - {TIES}
