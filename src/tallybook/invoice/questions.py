@@ -117,6 +117,8 @@ def ask(
             if item.meter is not None:
                 owner = owner_of(item, one.customer, one.members)
                 place = (owner, facts.setdefault(item.position, {}))
+                if item.until_us <= item.position.start_us:
+                    continue  # Nothing is left of its period.
                 groups.setdefault(_group(item, catalog, owner), []).append(place)
     for group, places in groups.items():
         by_owner: dict[str, list[dict[Group, Fact]]] = {}

@@ -59,13 +59,13 @@ def rated_item(item: Item, charge: Charge, fact: Fact, zone_name: str) -> Rated:
     Raises:
         Invalid: a matrix price has no amount for some usage.
     """
+    if item.end_us <= item.position.start_us:
+        step = Step(text="ended before it began", amount="0")
+        return Rated(quantity=ZERO, amount=ZERO, steps=(step,))
     price = price_of(item, charge)
     if charge.meter is not None:
         return rate(price, _metered(price, fact), _minimum(item, charge, zone_name))
     assert isinstance(price, FlatPrice), "a fixed fee has a flat price"
-    if item.end_us <= item.position.start_us:
-        step = Step(text="ended before it began", amount="0")
-        return Rated(quantity=ZERO, amount=ZERO, steps=(step,))
     return rate_fee(
         price.amount,
         charge.proration,
@@ -95,8 +95,6 @@ def _minimum(item: Item, charge: Charge, zone_name: str) -> Portion | None:
     start_us = item.position.start_us
     if item.until_us < item.end_us:
         return None
-    if item.end_us <= start_us:
-        return Portion(0)
     return portion(
         charge.proration,
         Period(start_us, item.end_us),

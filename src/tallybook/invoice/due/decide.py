@@ -15,6 +15,7 @@ import msgspec
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.subscription import Ending, StoredPeriod, Subscription, ending, units
 from tallybook.invoice.due.items import (
+    Bearings,
     History,
     before,
     charge_item,
@@ -26,7 +27,7 @@ from tallybook.invoice.due.moving import Moving, moving
 from tallybook.invoice.due.places import Places, base_of, places
 from tallybook.invoice.due.request import Horizon
 from tallybook.invoice.due.terms import MINIMUM, Resolver, Sold, Terms
-from tallybook.invoice.manifest import Item, Position
+from tallybook.invoice.manifest import Billed, Item, Position
 from tallybook.kernel.decimals import plain
 
 
@@ -48,13 +49,16 @@ class Due(msgspec.Struct, frozen=True):
 class _Asked(msgspec.Struct, frozen=True):
     """What a decision is made from."""
 
-    subscription: Subscription
-    history: History
+    bearings: Bearings
     catalog: Catalog
     seen: Horizon
     cut: int
     terms: Resolver
     stop: Ending
+
+    def billed(self, position: Position) -> tuple[Billed, ...]:
+        """Return what was billed of a position."""
+        return before(self.bearings.history, position)
 
 
 class _Window(msgspec.Struct, frozen=True):
@@ -91,13 +95,13 @@ def due(
     Raises:
         Missing: a plan or meter version is not there.
     """
+    terms = Resolver(subscription, catalog)
     asked = _Asked(
-        subscription,
-        history,
+        Bearings(subscription, history, terms.owner),
         catalog,
         seen,
         cut,
-        Resolver(subscription, catalog),
+        terms,
         ending(subscription, base_of(subscription, catalog)),
     )
     found = places(subscription, stored, catalog, min(seen.until_us, seen.now_us))
@@ -150,7 +154,7 @@ def _minimum(state: Moving, asked: _Asked) -> Decimal | None:
         return amount
     position = Position(state.moved.subscription, MINIMUM, state.moved.start_us)
     ours = state.place.interval == asked.terms.of_period(state.stored or state.moved).plan.interval
-    return Decimal(0) if ours and before(asked.history, position) else None
+    return Decimal(0) if ours and asked.billed(position) else None
 
 
 def _settles(state: Moving, asked: _Asked) -> bool:
@@ -168,14 +172,7 @@ def _items(state: Moving, windows: Sequence[_Window], asked: _Asked) -> Iterator
             yield _charge_item(sold, state, terms, asked)
     amount = _minimum(state, asked) if windows else None
     if amount is not None and _settles(state, asked):
-        yield minimum_item(
-            amount,
-            state.moved,
-            terms,
-            asked.history,
-            adjustment=state.shut,
-            owner=asked.terms.owner,
-        )
+        yield minimum_item(amount, state.moved, terms, asked.bearings, adjustment=state.shut)
     if state.changed and state.stored is not None:
         yield from _dropped(state.stored, terms, state.place.interval, asked)
 
@@ -185,11 +182,9 @@ def _charge_item(sold: Sold, state: Moving, terms: Terms, asked: _Asked) -> Item
         sold,
         state.moved,
         terms,
-        asked.subscription,
-        asked.history,
+        asked.bearings,
         fees_end_us=state.place.slot.fees_end_us,
         adjustment=state.shut,
-        owner=asked.terms.owner,
     )
 
 
@@ -209,10 +204,10 @@ def _is_due(sold: Sold, state: Moving, asked: _Asked) -> bool:
 def _units_moved(sold: Sold, period: StoredPeriod, asked: _Asked) -> bool:
     """Whether a closed fee may be for another number of units than was billed."""
     key = sold.charge.key
-    found = units(asked.subscription, key, period.start_us, period.end_us)
+    found = units(asked.bearings.subscription, key, period.start_us, period.end_us)
     if len(found) != 1:
         return bool(found)
-    billed = before(asked.history, Position(period.subscription, key, period.start_us))
+    billed = asked.billed(Position(period.subscription, key, period.start_us))
     return any(one.quantity != plain(found[0][1]) for one in billed)
 
 
@@ -230,28 +225,19 @@ def _given_back(stored: StoredPeriod, asked: _Asked) -> Iterator[Item]:
     terms = asked.terms.of_period(stored)
     for sold in terms.of_interval(stored.interval):
         position = Position(stored.subscription, sold.charge.key, stored.start_us)
-        if given_back(before(asked.history, position)) or _kept_fee(sold, stored, asked.stop):
+        if given_back(asked.billed(position)) or _kept_fee(sold, stored, asked.stop):
             continue
         yield charge_item(
             sold,
             gone,
             terms,
-            asked.subscription,
-            asked.history,
+            asked.bearings,
             fees_end_us=gone.end_us,
             adjustment=stored.closed,
-            owner=asked.terms.owner,
         )
     position = Position(stored.subscription, MINIMUM, stored.start_us)
-    if not given_back(before(asked.history, position)):
-        yield minimum_item(
-            Decimal(0),
-            gone,
-            terms,
-            asked.history,
-            adjustment=stored.closed,
-            owner=asked.terms.owner,
-        )
+    if not given_back(asked.billed(position)):
+        yield minimum_item(Decimal(0), gone, terms, asked.bearings, adjustment=stored.closed)
 
 
 def _kept_fee(sold: Sold, stored: StoredPeriod, stop: Ending) -> bool:

@@ -6,6 +6,8 @@ Source: docs/algorithms/rerating.md
 from collections.abc import Mapping
 from decimal import Decimal
 
+import msgspec
+
 from tallybook.catalog.plan import Charge
 from tallybook.catalog.subscription import StoredPeriod, Subscription, units
 from tallybook.invoice.due.terms import MINIMUM, Sold, Terms
@@ -15,16 +17,28 @@ History = Mapping[Position, Mapping[Group, Billed]]
 """What earlier invoices billed, by position and dimension value."""
 
 
+class Bearings(msgspec.Struct, frozen=True):
+    """What every item of a subscription is made from.
+
+    Attributes:
+        subscription: whose.
+        history: what was billed before.
+        owner: key of the customer whose it is, where another one pays; '' for the payer.
+    """
+
+    subscription: Subscription
+    history: History
+    owner: str
+
+
 def charge_item(
     sold: Sold,
     period: StoredPeriod,
     terms: Terms,
-    subscription: Subscription,
-    history: History,
+    bearings: Bearings,
     *,
     fees_end_us: int,
     adjustment: bool,
-    owner: str,
 ) -> Item:
     """Return the item of a charge in a period as the run leaves it."""
     charge = sold.charge
@@ -41,23 +55,23 @@ def charge_item(
         meter=charge.meter,
         meter_version=None if charge.meter is None else period.meters[charge.meter],
         adjustment=adjustment,
-        before=before(history, position),
-        customer=owner,
+        before=before(bearings.history, position),
+        customer=bearings.owner,
         phase=terms.phase,
         price=period.prices.get(charge.key, sold.price),
-        quantities=() if charge.meter else units(subscription, charge.key, period.start_us, end),
+        quantities=_quantities(charge, bearings.subscription, period.start_us, end),
         taxes=sold.taxes,
     )
 
 
+def _quantities(
+    charge: Charge, subscription: Subscription, start_us: int, end_us: int
+) -> tuple[tuple[int, Decimal], ...]:
+    return () if charge.meter else units(subscription, charge.key, start_us, end_us)
+
+
 def minimum_item(
-    amount: Decimal,
-    period: StoredPeriod,
-    terms: Terms,
-    history: History,
-    *,
-    adjustment: bool,
-    owner: str,
+    amount: Decimal, period: StoredPeriod, terms: Terms, bearings: Bearings, *, adjustment: bool
 ) -> Item:
     """Return the item of a commitment in a period."""
     position = Position(period.subscription, MINIMUM, period.start_us)
@@ -72,8 +86,8 @@ def minimum_item(
         meter=None,
         meter_version=None,
         adjustment=adjustment,
-        before=before(history, position),
-        customer=owner,
+        before=before(bearings.history, position),
+        customer=bearings.owner,
         phase=terms.phase,
         minimum=amount,
         taxes=terms.taxes,

@@ -53,9 +53,12 @@ def places(
     found: list[Place] = []
     for interval, some in _by_interval(stretches, stored, subscription, catalog, until_us):
         known = {one.start_us: one for one in stored if one.interval == interval}
-        for slot in slots(some, known, max(until_us, last), base or subscription, zone, interval):
-            if slot.stored is not None or slot.start_us <= until_us:
-                found.append(Place(interval, slot))
+        there = slots(some, known, max(until_us, last), base or subscription, zone, interval)
+        found += (
+            Place(interval, slot)
+            for slot in there
+            if slot.stored is not None or slot.start_us <= until_us
+        )
     found.sort(key=lambda place: place.slot.start_us)
     kept = {(place.interval, place.slot.start_us) for place in found}
     lost = tuple(one for one in stored if (one.interval, one.start_us) not in kept)
