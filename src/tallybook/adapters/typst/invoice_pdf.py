@@ -25,6 +25,9 @@ from tallybook.kernel.timestamps import SECOND_US
 
 _LOCK = Lock()
 """The compiler keeps its inputs between calls, so one document at a time."""
+LARGE_CHARS = 200_000
+FORGET_COMPILES = 12
+"""What was laid out is remembered for ten compilations; after a large document it is forgotten."""
 
 
 def render_invoice(
@@ -82,6 +85,8 @@ def compiled(
                 pdf_standards=["a-3b"] if format_ == "pdf" else [],
                 timestamp=issued_us // SECOND_US,
             )
+            if len(data) > LARGE_CHARS:
+                _forget()
         except typst.TypstError as error:
             if "image" in error.message:
                 message = f"seller.logo cannot be drawn: {error.message}"
@@ -90,6 +95,12 @@ def compiled(
             raise Corrupt(message) from error
     assert made is not None, "without an output file the document is returned"
     return made if isinstance(made, list) else [made]
+
+
+def _forget() -> None:
+    """Make the compiler drop what it remembers of a large document: hundreds of megabytes."""
+    for _ in range(FORGET_COMPILES):
+        _compiler().compile(b"", format="svg", sys_inputs=None)
 
 
 @cache
