@@ -27,6 +27,7 @@ from tallybook.catalog.price import (
     FlatPrice,
     GraduatedPercentagePrice,
     MatrixPrice,
+    PercentagePrice,
     Price,
     RateTier,
     UnitPrice,
@@ -47,6 +48,7 @@ FLAT, UNIT = FlatPrice(Decimal(5)), UnitPrice(unit_amount=Decimal(1))
 MATRIX = MatrixPrice(
     dimensions=("zone",), cells=(Cell(match={"zone": "a"}, unit_amount=Decimal(1)),)
 )
+OF_EVENTS = PercentagePrice(rate=Decimal(1), fixed_amount=Decimal(1))
 BY_AMOUNT = GraduatedPercentagePrice(tiers=(RateTier(rate=Decimal(1)),))
 FEE = Charge(key="fee", name="Fee", price=FLAT)
 CALLS = Charge(key="calls", name="Calls", price=UNIT, meter="calls")
@@ -169,6 +171,14 @@ def test_what_fits_together_is_let_through(entries: list[Entry]) -> None:
         ([charged(CALLS, price=MATRIX)], "no dimension 'zone'", "split_by"),
         ([charged(CALLS, price=DynamicPrice(multiplier=Decimal(1)))], "calls is COUNT, but",
          "meter"),
+        ([charged(CALLS, recurring=True, meter="peak"), meter("peak", "MAX")],
+         "a MAX meter is not carried over", "recurring"),
+        ([charged(CALLS, recurring=True, releases={"region": ("x",)})],
+         "releases is of a UNIQUE_COUNT meter, calls is COUNT", "releases"),
+        ([charged(CALLS, recurring=True, meter="seats", releases={"x": ("y",)}),
+          meter("seats", "UNIQUE_COUNT")], "no dimension 'x'", "releases"),
+        ([charged(CALLS, recurring=True, meter="sums", price=OF_EVENTS), meter("sums", "SUM")],
+         "no single events", "price"),
         ([replaced(PLAN, version=2, currencies={"EUR": {"fee": FLAT, "calls": MATRIX}})],
          "no dimension 'zone'", "split_by"),
         ([replaced(PLAN, version=2, phases=(Phase(key="x", name="x", prices={"calls": MATRIX}),))],

@@ -163,6 +163,8 @@ def test_an_interval_that_is_none_is_refused(interval: str, message: str) -> Non
         (fee(split_by="region"), "need a meter", "split_by"),
         (fee(where={"region": ["eu"]}), "need a meter", "split_by"),
         (fee(recurring=True), "name a meter", "recurring"),
+        (fee(releases={"a": ["b"]}), "name a meter", "recurring"),
+        (usage(releases={"a": ["b"]}), "say recurring", "releases"),
         (fee(quantity=-1), "0 or more", "quantity"),
         (usage(timing="advance"), "in arrears", "timing"),
         (usage(quantity=2), "of a fixed fee", "quantity"),
