@@ -12,7 +12,7 @@ import msgspec
 
 from tallybook.catalog.subscription import Subscription
 from tallybook.invoice.document import Draft, Facts
-from tallybook.invoice.due import BillRequest, check_request
+from tallybook.invoice.due import BillRequest, check_request, horizon
 from tallybook.invoice.newcomers import register_newcomers
 from tallybook.invoice.ports import Billing, BillingRun, Progress
 from tallybook.invoice.run.alone import fresh, insist
@@ -102,11 +102,13 @@ def preview(
     *,
     instead: Sequence[Subscription] = (),
 ) -> Draft | None:
-    """Return the invoice that a run would make for one customer now, and store nothing.
+    """Return the invoice that a run would make for one customer, and store nothing.
+
+    A month or an instant to come is billed as if nothing more were used until then.
 
     Args:
         billing: ports.
-        request: a month, or an instant.
+        request: a month, or an instant, in the future too.
         customer: key; the invoice is that of who pays for it.
         instead: subscriptions as they might be, in place of those of their keys, or new ones.
 
@@ -117,8 +119,13 @@ def preview(
     catalog = billing.catalog.load(billing.tenant)
     known = catalog.subscriptions | {one.key: one for one in instead}
     catalog = msgspec.structs.replace(catalog, subscriptions=known)
-    basis = Basis(billing, new_run(billing, request, "preview"), catalog)
-    _, _, result = fresh(basis, payer(catalog, customer))
+    found = payer(catalog, customer)
+    check_request(request, request.until_us or 0)
+    zones = {one.zone for one in (found.customer, *found.members)}
+    now = billing.clock.now_us()
+    ends = [horizon(request, name, now).until_us for name in sorted(zones)]
+    run = _run(billing, request, "preview", max(now, *ends))
+    _, _, result = fresh(Basis(billing, run, catalog), found)
     return result.draft
 
 
@@ -130,13 +137,17 @@ def new_run(billing: Billing, request: BillRequest, name: str) -> BillingRun:
     """
     now = billing.clock.now_us()
     check_request(request, now)
+    return _run(billing, request, name, now)
+
+
+def _run(billing: Billing, request: BillRequest, name: str, now_us: int) -> BillingRun:
     return BillingRun(
         id=name,
         request=str(request),
         period=request.period,
         until_us=request.until_us,
         cut=billing.usage.head(),
-        started_us=now,
+        started_us=now_us,
     )
 
 

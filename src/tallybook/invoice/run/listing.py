@@ -2,9 +2,10 @@
 
 import msgspec
 
-from tallybook.invoice.ports import InvoiceHead, InvoiceStore
+from tallybook.invoice.ports import InvoiceHead, InvoiceStore, StoredInvoice
 from tallybook.invoice.run.grace import is_draft_id
 from tallybook.invoice.state import shown_as
+from tallybook.kernel.errors import Missing
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,3 +62,19 @@ def listed(
         )
         found += [draft.head for draft in drafts]
     return found
+
+
+def named(store: InvoiceStore, tenant: str, name: str) -> StoredInvoice:
+    """Return an invoice by id or number, or a draft by its id: as it is, or what it became.
+
+    Raises:
+        Missing: there is neither, or the draft came to nothing.
+    """
+    if not is_draft_id(name):
+        return store.invoice(tenant, name)
+    draft = store.drafts.draft(tenant, name)
+    if draft.state == "finalized":
+        return store.invoice(tenant, draft.invoice)
+    if draft.state != "open":
+        raise Missing(f"draft '{name}' is {draft.state}", field="invoice")
+    return StoredInvoice(head=draft.head, body=draft.body, lines=())

@@ -9,6 +9,8 @@ from litestar.types import ControllerRouterHandler
 from tallybook.compose import World
 from tallybook.invoice.audit.verify import Verified, find_line, verify
 from tallybook.invoice.document import decode_invoice
+from tallybook.invoice.ports import InvoiceHead
+from tallybook.invoice.run.listing import named
 from tallybook.serve.api.common.paging import keyed_page, page, place_of
 from tallybook.serve.api.rest.catalog import customer_view
 from tallybook.serve.api.rest.documents import pdf_of
@@ -66,16 +68,30 @@ def invoices_page(
     )
     shown = page(heads, PAGE_ROWS, lambda head: head.number)
     runs = world.jobs.listed(tenant, BILLING_RUN, 1)
+    now_us = world.clock.now_us()
     return html(
         "invoices.html",
         session=session,
         here="invoices",
-        invoices=[invoice_view(head) for head in shown.items],
+        invoices=[
+            invoice_view(head, now_us)
+            for head in [*_drafts(world, tenant, cursor, customer), *shown.items]
+        ],
         customer=customer,
         next_cursor=shown.next_cursor,
         run=run_view(runs[0]) if runs else None,
         may_bill=session.grant.allows("billing"),
     )
+
+
+def _drafts(
+    world: World, tenant: str, cursor: str | None, customer: str | None
+) -> list[InvoiceHead]:
+    """Return the drafts that stand above the first page."""
+    if cursor is not None:
+        return []
+    found = world.invoices.drafts.drafts(tenant, limit=PAGE_ROWS, customer=customer)
+    return [draft.head for draft in found]
 
 
 @post("/invoices/bill", opt=BILLING_PAGE, sync_to_thread=True)
@@ -95,17 +111,19 @@ def invoice_page(
     session = session_of(request)
     tenant = session.grant.tenant
     if name.endswith(".pdf"):
-        stored = world.invoices.invoice(tenant, name.removesuffix(".pdf"))
+        stored = named(world.invoices, tenant, name.removesuffix(".pdf"))
         headers = {"content-disposition": f'inline; filename="{stored.head.number}.pdf"'}
         return Response(pdf_of(world, stored), media_type="application/pdf", headers=headers)
-    stored = world.invoices.invoice(tenant, name)
-    proof: Verified | None = verify(world.billing(tenant), name) if check else None
+    stored = named(world.invoices, tenant, name)
+    proof: Verified | None = (
+        verify(world.billing(tenant), name) if check and stored.head.state != "draft" else None
+    )
     return html(
         "invoice.html",
         session=session,
         here="invoices",
         invoice=decode_invoice(stored.body),
-        head=invoice_view(stored.head),
+        head=invoice_view(stored.head, world.clock.now_us()),
         sha256=stored.head.sha256,
         proof=proof,
     )

@@ -50,7 +50,8 @@ def recent_events(world: World, tenant: str) -> list[EventView]:
 def recent_invoices(world: World, tenant: str) -> list[InvoiceView]:
     """Return the newest invoices, newest first."""
     heads = world.invoices.invoices(tenant, limit=RECENT_INVOICES, newest=True)
-    return [invoice_view(head) for head in heads]
+    now_us = world.clock.now_us()
+    return [invoice_view(head, now_us) for head in heads]
 
 
 ROUTES: list[ControllerRouterHandler] = [overview]

@@ -1,6 +1,6 @@
-"""What the jobs process can do: billing runs."""
+"""What the jobs process does about billing: runs, drafts whose time has come."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -9,8 +9,10 @@ from tallybook.compose import World
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import bill
 from tallybook.invoice.ports import BillingRun
+from tallybook.invoice.run.drafts import finalize_due
 from tallybook.kernel.timestamps import parse_rfc3339
 from tallybook.serve.api.rest.runs import BILLING_RUN, RunSpec
+from tallybook.serve.worker.chores import Chore
 from tallybook.serve.worker.jobs import Advance, Work
 from tallybook.serve.worker.pipeline import await_contained
 
@@ -33,3 +35,22 @@ def billing_run(world: World, job: Job, advance: Advance) -> BillingRun:
 
 WORK: Mapping[str, Work] = {BILLING_RUN: billing_run}
 """Kind of job -> how it is done."""
+
+
+DRAFTS_SECONDS = 10.0
+DRAFTS_AT_ONCE = 200
+
+
+def finalize_drafts(world: World) -> int:
+    """Finalize drafts whose days of grace are over; return how many became invoices."""
+    due = world.invoices.drafts.drafts_due(world.clock.now_us(), DRAFTS_AT_ONCE)
+    made = 0
+    for tenant, name in due:
+        made += finalize_due(world.billing(tenant), name) is not None
+    return made
+
+
+CHORES: Sequence[Chore] = (
+    Chore(name="finalize-drafts", every_seconds=DRAFTS_SECONDS, step=finalize_drafts),
+)
+"""What is looked after between jobs."""

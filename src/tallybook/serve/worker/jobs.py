@@ -6,7 +6,7 @@ that a kill interrupted is taken again at the next start; its flow is idempotent
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -14,6 +14,7 @@ import structlog
 from tallybook.adapters.sql.jobs import Job
 from tallybook.compose import World
 from tallybook.kernel.errors import Conflict, Corrupt, Missing, TallybookError, Unavailable
+from tallybook.serve.worker.chores import Chore, Chores
 from tallybook.settings import Settings
 
 POLL_SECONDS = 0.2
@@ -27,15 +28,22 @@ Work = Callable[[World, Job, Advance], object]
 """Does a job; calls `advance(finished, total)`; returns the result, spelled as JSON."""
 
 
-def run_jobs(settings: Settings, stop: threading.Event, work: Mapping[str, Work]) -> None:
-    """Take jobs and keep the lake until asked to stop.
+def run_jobs(
+    settings: Settings,
+    stop: threading.Event,
+    work: Mapping[str, Work],
+    chores: Sequence[Chore] = (),
+) -> None:
+    """Take jobs, do chores and keep the lake until asked to stop.
 
     Args:
         settings: of the server.
         stop: set from outside.
         work: kind of job -> how it is done.
+        chores: looked after between jobs.
     """
     world = World(settings)
+    looked_after = Chores(world, chores)
     keeper = threading.Thread(target=_keep, args=(settings, stop), name="lake-keeper")
     keeper.start()
     forgot = 0.0
@@ -43,6 +51,7 @@ def run_jobs(settings: Settings, stop: threading.Event, work: Mapping[str, Work]
         if not keeper.is_alive():  # a bug ended it: end the process too, so that it starts anew
             raise Corrupt("the lake keeper ended by itself; its reason is above", code="gave-up")
         worked = step(world, work)
+        looked_after.round()
         if time.monotonic() - forgot > 60:
             forgot = time.monotonic()
             _forget(world)

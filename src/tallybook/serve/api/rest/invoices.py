@@ -14,6 +14,9 @@ from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import preview
 from tallybook.invoice.line import Line
 from tallybook.invoice.ports import InvoiceHead
+from tallybook.invoice.run.drafts import discard, finalize, refresh
+from tallybook.invoice.run.listing import Wanted, listed, named, place
+from tallybook.invoice.state import shown as shown_state
 from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import format_us, parse_rfc3339
 from tallybook.serve.api.common.access import BILLING, READ
@@ -34,11 +37,19 @@ from tallybook.serve.api.rest.runs import RunSpec, check_run
 PDF_SUFFIX = ".pdf"
 XML_SUFFIX = ".xml"
 
-Name = Annotated[str, Parameter(description="The invoice's id (inv_…) or number (INV-000001).")]
+Name = Annotated[
+    str, Parameter(description="The id (inv_…) or number (INV-000001), or a draft's id (drf_…).")
+]
 
 
 class InvoiceView(msgspec.Struct, frozen=True, kw_only=True):
-    """An invoice in a list; money is a string, times are RFC 3339."""
+    """An invoice in a list; money is a string, times are RFC 3339.
+
+    Attributes:
+        state: draft, finalized, overdue, paid, void or uncollectible.
+        payable: what was to be paid when it was finalized.
+        open: of that, what is neither paid nor credited nor written off.
+    """
 
     id: str
     number: str
@@ -47,6 +58,8 @@ class InvoiceView(msgspec.Struct, frozen=True, kw_only=True):
     customer_name: str
     currency: str
     total: str
+    payable: str
+    open: str
     lines: int
     issued: str
     due: str
@@ -90,16 +103,18 @@ class ExplainedView(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
-def invoice_view(head: InvoiceHead) -> InvoiceView:
-    """Return an invoice as lists show it."""
+def invoice_view(head: InvoiceHead, now_us: int) -> InvoiceView:
+    """Return an invoice as lists show it at an instant."""
     return InvoiceView(
         id=head.id,
         number=head.number,
-        state=head.state,
+        state=shown_state(head.state, head.due_us, now_us),
         customer=head.customer,
         customer_name=head.customer_name,
         currency=head.currency,
         total=money_text(head.total_minor, head.currency),
+        payable=money_text(head.payable_minor, head.currency),
+        open=money_text(head.open_minor, head.currency),
         lines=head.lines,
         issued=format_us(head.issued_us),
         due=format_us(head.due_us),
@@ -144,17 +159,23 @@ class Invoices(Controller):
         cursor: Cursor = None,
         customer: str | None = None,
         run: str | None = None,
+        state: Annotated[
+            str | None,
+            Parameter(description="draft, finalized, overdue, paid, void or uncollectible."),
+        ] = None,
     ) -> Page[InvoiceView]:
-        """List invoices in the order of their numbers."""
-        heads = world.invoices.invoices(
+        """List invoices in the order of their numbers, then drafts."""
+        now_us = world.clock.now_us()
+        heads = listed(
+            world.invoices,
             grant.tenant,
+            Wanted(customer=customer, run=run, state=state),
             limit=limit + 1,
             after=place_of(cursor, str),
-            customer=customer,
-            run=run,
+            now_us=now_us,
         )
-        shown = page(heads, limit, lambda head: head.number)
-        return Page([invoice_view(head) for head in shown.items], shown.next_cursor)
+        shown = page(heads, limit, place)
+        return Page([invoice_view(head, now_us) for head in shown.items], shown.next_cursor)
 
     @post("/preview", opt=READ, status_code=200, sync_to_thread=True)
     def preview_invoice(self, world: World, grant: Grant, data: PreviewSpec) -> Preview:
@@ -181,7 +202,7 @@ class Invoices(Controller):
             return _pdf(world, grant, name.removesuffix(PDF_SUFFIX))
         if name.endswith(XML_SUFFIX):
             return _xml(world, grant, name.removesuffix(XML_SUFFIX), xml)
-        stored = world.invoices.invoice(grant.tenant, name)
+        stored = named(world.invoices, grant.tenant, name)
         return Response(stored.body.encode(), media_type="application/json")
 
     @get("/{name:str}/explain", opt=READ, sync_to_thread=True)
@@ -204,8 +225,21 @@ class Invoices(Controller):
 
     @post("/{name:str}/finalize", opt=BILLING, status_code=200, sync_to_thread=True)
     def finalize_invoice(self, world: World, grant: Grant, name: Name) -> InvoiceView:
-        """Fix an invoice for good. Billing runs finalize what they make, so it is so already."""
-        return invoice_view(world.invoices.invoice(grant.tenant, name).head)
+        """Fix a draft for good: composed anew, numbered, posted. An invoice stays as it is."""
+        stored = finalize(world.billing(grant.tenant), name)
+        return invoice_view(stored.head, world.clock.now_us())
+
+    @post("/{name:str}/refresh", opt=BILLING, status_code=200, sync_to_thread=True)
+    def refresh_draft(self, world: World, grant: Grant, name: Name) -> InvoiceView:
+        """Compose a draft anew from what is stored now."""
+        kept = refresh(world.billing(grant.tenant), name)
+        return invoice_view(kept.head, world.clock.now_us())
+
+    @post("/{name:str}/discard", opt=BILLING, status_code=200, sync_to_thread=True)
+    def discard_draft(self, world: World, grant: Grant, name: Name) -> InvoiceView:
+        """Throw a draft away; what it would have billed stays open for another run."""
+        kept = discard(world.billing(grant.tenant), name)
+        return invoice_view(kept.head, world.clock.now_us())
 
 
 @get("/reconcile", opt=READ, tags=["invoices"], sync_to_thread=True)
@@ -218,13 +252,13 @@ def show_reconciliation(world: World, grant: Grant) -> Reconciliation:
 
 
 def _pdf(world: World, grant: Grant, name: str) -> Response[bytes]:
-    stored = world.invoices.invoice(grant.tenant, name)
+    stored = named(world.invoices, grant.tenant, name)
     headers = {"content-disposition": f'inline; filename="{stored.head.number}.pdf"'}
     return Response(pdf_of(world, stored), media_type="application/pdf", headers=headers)
 
 
 def _xml(world: World, grant: Grant, name: str, format_: XmlFormat) -> Response[bytes]:
-    stored = world.invoices.invoice(grant.tenant, name)
+    stored = named(world.invoices, grant.tenant, name)
     headers = {"content-disposition": f'inline; filename="{stored.head.number}.xml"'}
     content = xml_of(stored, format_).encode()
     return Response(content, media_type="application/xml", headers=headers)
