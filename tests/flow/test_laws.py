@@ -7,6 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallybook.catalog.meter import LEVELS
 from tallybook.catalog.plan import Charge
 from tallybook.invoice.audit.reconcile import reconcile
 from tallybook.invoice.audit.verify import explain, verify_all
@@ -42,6 +43,7 @@ OF_EVENTS = (
     ),
 )
 """Priced event by event: for SUM meters."""
+CARRIED = tuple(f'recurring = true\nproration = "{how}"' for how in ("day", "second", "none"))
 CATALOG = """
 [[meters]]
 key = "units"
@@ -87,11 +89,15 @@ STORIES = st.lists(st.one_of(EVENTS, RUNS), min_size=1, max_size=25)
 @st.composite
 def catalogs(draw: st.DrawFn) -> str:
     aggregation = draw(st.sampled_from(["SUM", "MAX", "LATEST", "AVG", "UNIQUE_COUNT"]))
-    prices = (*PRICES, *OF_MORE, *(OF_EVENTS if aggregation == "SUM" else ()))
+    carried = draw(st.sampled_from(["", "", *CARRIED])) if aggregation in LEVELS else ""
+    if carried and aggregation == "UNIQUE_COUNT":
+        carried += draw(st.sampled_from(["", '\nreleases = { region = ["us"] }']))
+    prices = (*PRICES, *OF_MORE, *(OF_EVENTS if aggregation == "SUM" and not carried else ()))
+    split = draw(st.sampled_from(["", 'split_by = "region"', 'where = { region = ["eu"] }']))
     return CATALOG.format(
         aggregation=aggregation,
         currency=draw(st.sampled_from(["USD", "JPY", "KWD"])),
-        split=draw(st.sampled_from(["", 'split_by = "region"', 'where = { region = ["eu"] }'])),
+        split=f"{split}\n{carried}",
         price=draw(st.sampled_from(prices)),
         start=draw(st.sampled_from(["2026-04-01", "2026-05-11"])),
     )
@@ -143,7 +149,7 @@ def test_billing_in_parts_is_billing_once(catalog: str, story: list[object]) -> 
     once = told(catalog, [*events, "2026-04", "2026-05", "2026-06"])
     assert by_position(parts) == by_position(once)
     charge, currency = charge_of(parts)
-    if any(price in catalog for price in (*OF_MORE, *OF_EVENTS)):
+    if charge.recurring or any(price in catalog for price in (*OF_MORE, *OF_EVENTS)):
         return
     for quantity, amount in by_position(parts).values():
         assert amount == to_minor(rate(charge.price, quantity).amount, currency)
@@ -182,7 +188,7 @@ def test_a_late_event_is_an_adjustment(
 @given(catalogs(), STORIES)
 def test_split_then_sum_is_the_whole(catalog: str, story: list[object]) -> None:
     plain = catalog.replace('split_by = "region"', "").replace('where = { region = ["eu"] }', "")
-    if '"SUM"' not in plain:
+    if '"SUM"' not in plain or "recurring" in plain:
         return
     split = plain.replace("price =", 'split_by = "region"\nprice =')
     end = ["2026-04", "2026-05", "2026-06"]
