@@ -196,6 +196,44 @@ def test_who_cannot_be_priced_is_named_and_the_rest_goes_on(world: World) -> Non
     assert amounts(found.totals[0])[0] == "130.00"
 
 
+def test_a_history_too_long_to_follow_is_named_and_nothing_to_charge_is_not_shown() -> None:
+    others = """
+[[plans]]
+key = "daily"
+interval = "P1D"
+currency = "USD"
+charges = [{ key = "fee", price = { type = "flat", amount = 1 } }]
+
+[[customers]]
+key = "old"
+currency = "USD"
+
+[[customers]]
+key = "later"
+currency = "USD"
+
+[[subscriptions]]
+key = "old"
+customer = "old"
+plan = "daily"
+start = 1970-01-01
+
+[[subscriptions]]
+key = "later"
+customer = "later"
+plan = "daily"
+start = 2026-12-01
+"""
+    world = World()
+    world.apply(CATALOG + others)
+    found = run(world, PROPOSED, "2026-05-01", "2026-06-01")
+    assert [one.customer for one in found.customers] == ["c"]
+    assert [(one.customer, one.side) for one in found.failed] == [
+        ("old", "present"),
+        ("old", "proposed"),
+    ]
+
+
 def test_currencies_are_not_added() -> None:
     euro = """
 [[plans]]

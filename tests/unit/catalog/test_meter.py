@@ -96,8 +96,8 @@ def test_a_price_in_a_unit_of_its_own_names_it() -> None:
     unit = PricingUnit(name="my credits", conversion_rate=Decimal(1))
     with pytest.raises(Invalid, match="letters or digits"):
         check_price(UnitPrice(unit_amount=Decimal(1), pricing_unit=unit))
-    credits = PricingUnit(name="credits", conversion_rate=Decimal(2))
-    named = UnitPrice(unit_amount=Decimal(1), pricing_unit=credits)
+    unit = PricingUnit(name="credits", conversion_rate=Decimal(2))
+    named = UnitPrice(unit_amount=Decimal(1), pricing_unit=unit)
     assert check_price(named) == named
 
 
