@@ -11,8 +11,9 @@ import msgspec
 
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.customer import FAR_US, Customer, SubjectSpan
-from tallybook.catalog.plan import Plan
+from tallybook.catalog.plan import Charge
 from tallybook.catalog.subscription import Subscription
+from tallybook.invoice.due import charges_of, stretches_of
 from tallybook.invoice.ports import Books
 
 Where = tuple[tuple[str, tuple[str | None, ...]], ...]
@@ -90,23 +91,26 @@ def _of_subscription(
     meter: str, subscription: Subscription, catalog: Catalog, books: Books
 ) -> Iterator[_Stretch]:
     """Yield the claims of stored periods, and of the time after them."""
-    after = subscription.start_us
-    for period in books.periods.get(subscription.key, ()):
-        plan = catalog.plan(period.plan, period.plan_version)
-        yield from _of_plan(meter, plan, period.start_us, period.end_us, None)
+    stored = books.periods.get(subscription.key, ())
+    after: dict[str, int] = {}
+    for period in stored:
+        charges = charges_of(period, catalog)
+        yield from _of_charges(meter, charges, period.start_us, period.end_us, None)
         if period.until_us > period.start_us:
-            yield from _of_plan(meter, plan, period.start_us, period.until_us, period.cut)
-        after = max(after, period.end_us)
-    end = FAR_US if subscription.end_us is None else subscription.end_us
-    if after < end:
-        plan = catalog.plan(subscription.plan, subscription.plan_version)
-        yield from _of_plan(meter, plan, after, end, None)
+            yield from _of_charges(meter, charges, period.start_us, period.until_us, period.cut)
+        after[period.interval] = max(after.get(period.interval, -FAR_US), period.end_us)
+    for stretch in stretches_of(subscription, stored, catalog):
+        plan = catalog.plan(stretch.plan, stretch.plan_version)
+        end = FAR_US if stretch.end_us is None else stretch.end_us
+        for charge in plan.charges:
+            start = max(stretch.start_us, after.get(plan.interval_of(charge), stretch.start_us))
+            yield from _of_charges(meter, [charge], start, end, None)
 
 
-def _of_plan(
-    meter: str, plan: Plan, start_us: int, end_us: int, cut: int | None
+def _of_charges(
+    meter: str, charges: Iterable[Charge], start_us: int, end_us: int, cut: int | None
 ) -> Iterator[_Stretch]:
-    for charge in plan.charges:
+    for charge in charges:
         if charge.meter == meter and start_us < end_us:
             yield _Stretch(start_us, end_us, Claim(tuple(charge.where.items()), cut))
 

@@ -15,6 +15,7 @@ import msgspec
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.meter import Meter
 from tallybook.invoice.audit.claims import Claim, Label, Segment, segments
+from tallybook.invoice.due import charges_of
 from tallybook.invoice.manifest import Item, Position
 from tallybook.invoice.ports import Billing, Books
 from tallybook.invoice.questions import OWNERS_MAX, Asked, ask
@@ -273,8 +274,7 @@ def _position_differences(billing: Billing, catalog: Catalog, books: Books) -> I
 
 def _billed_items(key: str, catalog: Catalog, books: Books) -> Iterator[tuple[int, Item]]:
     for period in books.periods.get(key, ()):
-        plan = catalog.plan(period.plan, period.plan_version)
-        for charge in plan.charges:
+        for charge in charges_of(period, catalog):
             if charge.meter is not None and period.until_us > period.start_us:
                 yield (
                     period.cut,

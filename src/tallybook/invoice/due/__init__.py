@@ -7,7 +7,7 @@ from tallybook.invoice.due.decide import Due, due
 from tallybook.invoice.due.items import History
 from tallybook.invoice.due.places import places, stretches_of
 from tallybook.invoice.due.request import BillRequest, Horizon, check_request, horizon
-from tallybook.invoice.due.terms import MINIMUM
+from tallybook.invoice.due.terms import MINIMUM, charges_of
 
 __all__ = [
     "MINIMUM",
@@ -15,6 +15,7 @@ __all__ = [
     "Due",
     "History",
     "Horizon",
+    "charges_of",
     "check_request",
     "due",
     "horizon",

@@ -117,7 +117,7 @@ def due(
         some = list(_items(state, windows, asked))
         items += some
         billed.append((state, bool(some)))
-    emptied = [one for one in found.lost if one.end_us > one.start_us]
+    emptied = [one for one in found.lost if _emptied(one, asked) != _as_counted(one, cut)]
     known = {item.position for item in items}
     for one in emptied:
         items += (item for item in _given_back(one, asked) if item.position not in known)
@@ -225,7 +225,8 @@ def _given_back(stored: StoredPeriod, asked: _Asked) -> Iterator[Item]:
     terms = asked.terms.of_period(stored)
     for sold in terms.of_interval(stored.interval):
         position = Position(stored.subscription, sold.charge.key, stored.start_us)
-        if given_back(asked.billed(position)) or _kept_fee(sold, stored, asked.stop):
+        kept = is_advance(sold.charge) and not gone.credited
+        if given_back(asked.billed(position)) or kept:
             continue
         yield charge_item(
             sold,
@@ -240,16 +241,11 @@ def _given_back(stored: StoredPeriod, asked: _Asked) -> Iterator[Item]:
         yield minimum_item(Decimal(0), gone, terms, asked.bearings, adjustment=stored.closed)
 
 
-def _kept_fee(sold: Sold, stored: StoredPeriod, stop: Ending) -> bool:
-    """Whether a fee in advance stays billed, because a cancellation gives no credit."""
-    if stop.credit or stop.at_us is None:
-        return False
-    return is_advance(sold.charge) and stored.start_us >= stop.at_us
-
-
 def _emptied(stored: StoredPeriod, asked: _Asked) -> StoredPeriod:
+    """Return a period of which nothing is left, but perhaps fees that are not credited."""
     terms = asked.catalog.plan(stored.plan, stored.plan_version)
     newest = {key: asked.catalog.meter(key).version for key in sorted(terms.meters())}
+    stop = asked.stop
     return msgspec.structs.replace(
         stored,
         end_us=stored.start_us,
@@ -257,7 +253,13 @@ def _emptied(stored: StoredPeriod, asked: _Asked) -> StoredPeriod:
         closed=True,
         cut=asked.cut,
         meters=newest | stored.meters,
+        credited=stop.credit or stop.at_us is None or stored.start_us < stop.at_us,
     )
+
+
+def _as_counted(stored: StoredPeriod, cut: int) -> StoredPeriod:
+    """Return a period as if it was counted at a cut."""
+    return msgspec.structs.replace(stored, cut=cut)
 
 
 def _afterwards(billed: Sequence[tuple[Moving, bool]]) -> Iterator[StoredPeriod]:

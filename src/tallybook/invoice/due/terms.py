@@ -56,6 +56,18 @@ class Terms(msgspec.Struct, frozen=True):
         return self.minimum if interval == self.plan.interval else None
 
 
+def charges_of(period: StoredPeriod, catalog: Catalog) -> list[Charge]:
+    """Return the charges of a period's interval and phase; raises Missing."""
+    plan = catalog.plan(period.plan, period.plan_version)
+    there = plan.phase(period.phase)
+    return [
+        charge
+        for charge in plan.charges
+        if plan.interval_of(charge) == period.interval
+        and (there is None or there.charges is None or charge.key in there.charges)
+    ]
+
+
 class Resolver:
     """Resolves terms for one subscription, each once."""
 
