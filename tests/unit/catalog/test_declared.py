@@ -1,6 +1,8 @@
 """Taxes, coupons, entitlements and wallets in catalog.toml; what commands decided outlives it."""
 
+import re
 from decimal import Decimal
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -17,6 +19,7 @@ from tallybook.catalog.tax import Tax
 from tallybook.kernel.errors import Conflict, Invalid
 from tallybook.kernel.timestamps import format_us
 
+GUIDE = Path(__file__).resolve().parents[3] / "docs" / "guides" / "catalog.md"
 TEXT = """
 [seller]
 name = "Example Ltd"
@@ -269,3 +272,12 @@ def test_showing_applying_and_writing_one_thing() -> None:
     assert archived.action == "archive"
     assert put(store, "t", [Archive("coupon", "welcome")]) == []
     assert entry_kind(archived.entry) == "coupon"
+
+
+def test_every_example_of_the_guide_applies() -> None:
+    examples = re.findall(r"```toml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(examples) == 4
+    catalog = applied("\n".join(examples))
+    assert told("\n".join(examples), catalog, prune=True) == []
+    for kind in KINDS:
+        assert catalog.keys(kind), kind
