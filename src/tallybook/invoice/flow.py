@@ -116,11 +116,11 @@ def preview(
         Invalid: the request cannot be followed.
         Missing: there is no such customer.
     """
+    check_request(request, request.until_us or 0)
     catalog = billing.catalog.load(billing.tenant)
     known = catalog.subscriptions | {one.key: one for one in instead}
     catalog = msgspec.structs.replace(catalog, subscriptions=known)
     found = payer(catalog, customer)
-    check_request(request, request.until_us or 0)
     zones = {one.zone for one in (found.customer, *found.members)}
     now = billing.clock.now_us()
     ends = [horizon(request, name, now).until_us for name in sorted(zones)]
