@@ -10,8 +10,8 @@ from tallybook.catalog.coupon import Coupon
 from tallybook.catalog.customer import Customer, Seller
 from tallybook.catalog.entitlement import Wallet
 from tallybook.catalog.meter import Meter
-from tallybook.catalog.plan import Charge, Minimum, Plan, Share
-from tallybook.catalog.price import FlatPrice, UnitPrice
+from tallybook.catalog.plan import Charge, Minimum, Plan, Proration, Share
+from tallybook.catalog.price import FlatPrice, Price, UnitPrice
 from tallybook.catalog.tax import Tax
 from tallybook.invoice.document import MINIMUM, Draft, Facts, Invoice, compose
 from tallybook.invoice.funds import CouponInHand, CreditInHand, Funds, WalletInHand
@@ -37,6 +37,8 @@ class Fee(msgspec.Struct, frozen=True, kw_only=True):
         before: amount and discount billed before; None for nothing.
         meter: usage where there is one, else a fixed fee.
         span: its period and its whole period, where not May.
+        price: in place of one that comes to `minor`, with the units used.
+        proration: of a fixed fee.
     """
 
     key: str
@@ -50,6 +52,9 @@ class Fee(msgspec.Struct, frozen=True, kw_only=True):
     subscription: str = "sub"
     adjustment: bool = False
     span: tuple[int, int, int, int] | None = None
+    price: Price | None = None
+    used: Decimal = Decimal(1)
+    proration: Proration = "none"
 
 
 def item_of(fee: Fee) -> Item:
@@ -101,13 +106,15 @@ def catalog_of(
     meters = {}
     for fee in fees:
         amount = from_minor(fee.minor, currency)
-        price = FlatPrice(amount=amount) if fee.meter is None else UnitPrice(unit_amount=amount)
+        price: Price = FlatPrice(amount=amount)
+        if fee.meter is not None:
+            price = fee.price or UnitPrice(unit_amount=amount)
         charges.setdefault(fee.plan, {})[fee.key] = Charge(
             key=fee.key,
             name=fee.key,
             price=price,
             meter=fee.meter,
-            proration="none",
+            proration=fee.proration,
             shares=fee.shares,
         )
         if fee.meter is not None:
@@ -128,9 +135,9 @@ def catalog_of(
 
 
 def facts_of(fees: Iterable[Fee]) -> Facts:
-    """Return usage of one for each metered fee."""
+    """Return the usage of each metered fee, one unit where it says nothing."""
     return {
-        item_of(fee).position: {(): Fact(Decimal(1), 1, 1)} for fee in fees if fee.meter is not None
+        item_of(fee).position: {(): Fact(fee.used, 1, 1)} for fee in fees if fee.meter is not None
     }
 
 
