@@ -18,6 +18,8 @@ from tallybook.invoice.ports import Account, Spent
 from tallybook.kernel.book.entry import Entry
 from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Conflict
+from tallybook.settle.receivable.credit_note import StoredNote
+from tallybook.settle.receivable.payment import Payment
 
 
 class MemoryBooks(msgspec.Struct):
@@ -30,6 +32,8 @@ class MemoryBooks(msgspec.Struct):
     credits: dict[str, Credit] = {}
     extras: dict[str, PendingExtra] = {}
     purses: MemoryPurses = msgspec.field(default_factory=MemoryPurses)
+    payments: dict[str, Payment] = {}
+    notes: dict[str, StoredNote] = {}
 
     def copy(self) -> "MemoryBooks":
         """Return books that can be changed and thrown away."""
@@ -41,6 +45,8 @@ class MemoryBooks(msgspec.Struct):
             dict(self.credits),
             dict(self.extras),
             self.purses.copy(),
+            dict(self.payments),
+            dict(self.notes),
         )
 
     def post(self, entries: Sequence[Entry]) -> None:

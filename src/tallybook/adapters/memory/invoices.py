@@ -19,7 +19,7 @@ from tallybook.invoice.ports import (
     StoredDraft,
     StoredInvoice,
 )
-from tallybook.invoice.state import Shown
+from tallybook.invoice.state import Shown, State
 from tallybook.kernel.errors import Conflict, Missing
 
 
@@ -131,6 +131,11 @@ class MemoryInvoices:
         runs = sorted(self._state(tenant).runs.values(), key=lambda r: (-r.started_us, r.id))
         return [run for run in runs if name in {None, run.id}][:limit]
 
+    def heads(self, tenant: str) -> list[InvoiceHead]:
+        """Return all invoices, oldest first."""
+        heads = [invoice.head for invoice in self._state(tenant).invoices.values()]
+        return sorted(heads, key=lambda head: (head.issued_us, head.sequence))
+
     def kept(self, tenant: str) -> MemoryBooks:
         """Return the books as they are; not to be changed."""
         return self._state(tenant).books
@@ -215,6 +220,12 @@ class MemoryTransaction:
             self._state.invoices[head.id] = invoice
             numbers.add(head.number)
             sequences.add(place)
+
+    def change(self, invoice: str, state: State, open_minor: int) -> None:
+        """Put state and what is open of an invoice in place of what they were."""
+        stored = self._state.invoices[invoice]
+        head = msgspec.structs.replace(stored.head, state=state, open_minor=open_minor)
+        self._state.invoices[invoice] = msgspec.structs.replace(stored, head=head)
 
     def put_periods(self, periods: Sequence[StoredPeriod]) -> None:
         """Store periods."""

@@ -117,14 +117,14 @@ def void(
             forbids it.
     """
     head = standing.invoice(invoice.id)
+    # One with nothing to pay is paid from the beginning; whether money came is asked below.
+    state = after(after("paid", "unpay") if head.state == "paid" else head.state, "void")
     if earlier(standing, invoice.id):
         message = f"invoice {head.number} was credited; void the credit notes first"
         raise Conflict(message, code="later-document")
     if head.open_minor != head.payable_minor:
         message = f"something was paid on invoice {head.number}; reverse the payment first"
         raise Conflict(message, code="invoice-paid")
-    nothing_to_pay = head.state == "paid"
-    state = after(after("paid", "unpay") if nothing_to_pay else head.state, "void")
     entries = voided(invoice, now_us)
     if head.state == "uncollectible":
         entries = (*_given_up(invoice, -head.open_minor, now_us, "recover"), *entries)

@@ -1,0 +1,166 @@
+"""Payments, credit notes and the ledger in dicts, in the state of the invoices in memory."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from tallybook.adapters.memory.invoices import MemoryInvoices, MemoryTransaction
+from tallybook.invoice.document import number_place
+from tallybook.invoice.ledger.holdings import Holdings, PendingExtra
+from tallybook.kernel.book.entry import Entry
+from tallybook.kernel.errors import Missing
+from tallybook.settle.receivable.credit_note import NoteHead, StoredNote
+from tallybook.settle.receivable.payment import Payment
+from tallybook.settle.receivable.ports import Balance
+from tallybook.settle.receivable.standing import Moves, Standing
+
+
+class MemorySettlements:
+    """`Settlements`, `Payments` and `Ledger` of a `MemoryInvoices`."""
+
+    def __init__(self, invoices: MemoryInvoices) -> None:
+        """Share the state of this store."""
+        self._invoices = invoices
+
+    @contextmanager
+    def transaction(self, tenant: str) -> Iterator["MemorySettlementTransaction"]:
+        """Change a copy; it becomes the state when the block ends."""
+        with self._invoices.transaction(tenant) as transaction:
+            yield MemorySettlementTransaction(transaction)
+
+    def standing(self, tenant: str, customer: str, invoices: Sequence[str] = ()) -> Standing:
+        """Return where a customer stands."""
+        books = self._invoices.kept(tenant)
+        heads = tuple(
+            head
+            for head in self._invoices.heads(tenant)
+            if head.customer == customer
+            and (head.open_minor or not {head.id, head.number}.isdisjoint(invoices))
+        )
+        known = {head.id for head in heads}
+        held = books.held([customer])
+        return Standing(
+            customer=customer,
+            version=books.versions.get(customer, 0),
+            invoices=heads,
+            held=Holdings(
+                redemptions=held.redemptions,
+                credits=held.credits,
+                extras=tuple(extra for extra in held.extras if not extra.invoice),
+            ),
+            notes=tuple(note for note in self._notes(tenant) if note.head.invoice in known),
+        )
+
+    def extras(self, tenant: str, customer: str | None, invoice: str) -> list[PendingExtra]:
+        """Return one-off charges that are on an invoice; those that wait for ''."""
+        held = self._invoices.kept(tenant).held(None if customer is None else [customer])
+        return [extra for extra in held.extras if extra.invoice == invoice]
+
+    def payment(self, tenant: str, name: str) -> Payment:
+        """Return a payment by its id."""
+        found = self._invoices.kept(tenant).payments.get(name)
+        if found is None:
+            raise Missing(f"there is no payment '{name}'", field="payment")
+        return found
+
+    def payments(
+        self, tenant: str, *, limit: int, after: str | None = None, customer: str | None = None
+    ) -> list[Payment]:
+        """Return payments by id."""
+        kept = self._invoices.kept(tenant).payments
+        found = [
+            kept[name]
+            for name in sorted(kept)
+            if (after is None or name > after) and customer in {None, kept[name].customer}
+        ]
+        return found[:limit]
+
+    def credit_note(self, tenant: str, name: str) -> StoredNote:
+        """Return a credit note by its id or number."""
+        for note in self._notes(tenant):
+            if name in {note.head.id, note.head.number}:
+                return note
+        raise Missing(f"there is no credit note '{name}'", field="credit_note")
+
+    def credit_notes(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        customer: str | None = None,
+        invoice: str | None = None,
+    ) -> list[NoteHead]:
+        """Return credit notes in the order of their numbers."""
+        place = None if after is None else number_place(after)
+        found = [
+            note.head
+            for note in self._notes(tenant)
+            if (place is None or number_place(note.head.number) > place)
+            and customer in {None, note.head.customer}
+            and invoice in {None, note.head.invoice, note.head.invoice_number}
+        ]
+        return found[:limit]
+
+    def entries(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        document: str | None = None,
+        account: str | None = None,
+    ) -> list[Entry]:
+        """Return entries by id."""
+        kept = self._invoices.kept(tenant).entries
+        found = [
+            kept[name]
+            for name in sorted(kept)
+            if (after is None or name > after)
+            and document in {None, kept[name].document}
+            and account in {None, kept[name].debit, kept[name].credit}
+        ]
+        return found[:limit]
+
+    def balances(self, tenant: str, account: str = "") -> list[Balance]:
+        """Return accounts' balances, by name."""
+        sums: Counter[tuple[str, str]] = Counter()
+        for entry in self._invoices.kept(tenant).entries.values():
+            sums[entry.debit, entry.currency] += entry.amount_minor
+            sums[entry.credit, entry.currency] -= entry.amount_minor
+        return [
+            Balance(name, currency, sums[name, currency])
+            for name, currency in sorted(sums)
+            if name.startswith(account)
+        ]
+
+    def _notes(self, tenant: str) -> list[StoredNote]:
+        notes = self._invoices.kept(tenant).notes.values()
+        return sorted(notes, key=lambda note: number_place(note.head.number))
+
+
+class MemorySettlementTransaction:
+    """`SettlementTransaction` on a copy."""
+
+    def __init__(self, invoices: MemoryTransaction) -> None:
+        """Write to the state of this transaction."""
+        self._invoices = invoices
+
+    @property
+    def invoices(self) -> MemoryTransaction:
+        """Writes of billing, in this transaction."""
+        return self._invoices
+
+    def settle(self, moves: Moves) -> None:
+        """Write what a command does."""
+        books = self._invoices.books
+        books.touch({moves.customer: moves.version})
+        books.post(moves.entries)
+        books.tell(moves.facts)
+        for one in moves.changed:
+            self._invoices.change(one.invoice, one.state, one.open_minor)
+        books.put(moves.held)
+        books.payments |= {payment.id: payment for payment in moves.payments}
+        books.notes |= {note.head.id: note for note in moves.notes}
+        for gone in moves.returned:
+            books.purses.give_back(moves.customer, gone.invoice, gone.at_us)

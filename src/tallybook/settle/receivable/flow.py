@@ -1,0 +1,346 @@
+"""Commands on what customers owe: read where they stand, decide, write; again where others moved.
+
+Source: docs/algorithms/payments.md, docs/algorithms/credit-notes.md,
+docs/algorithms/invoice-life.md
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from tallybook.catalog.coupon import Coupon
+from tallybook.invoice.document import Invoice, decode_invoice
+from tallybook.invoice.ledger.holdings import Holdings, PendingExtra, Redemption
+from tallybook.invoice.manifest import Extra
+from tallybook.invoice.ports import Billing, InvoiceHead, InvoiceTransaction, Part
+from tallybook.kernel.errors import Conflict, Invalid, Missing
+from tallybook.settle.receivable.credit_note import (
+    SERIES,
+    CreditNote,
+    StoredNote,
+    decode_note,
+)
+from tallybook.settle.receivable.crediting import (
+    Ask,
+    CheckedNote,
+    earlier,
+    issue,
+    note_manifest,
+    numbered,
+    refundable,
+    verify_note,
+    void_note,
+)
+from tallybook.settle.receivable.life import Released, released, void, write_off
+from tallybook.settle.receivable.noting import compose_note
+from tallybook.settle.receivable.paying import Received, receive, refund, reverse, use_credit
+from tallybook.settle.receivable.payment import Payment
+from tallybook.settle.receivable.ports import Payments, Settlements
+from tallybook.settle.receivable.standing import Moves, Standing
+
+MOVED = ("account-moved", "books-moved")
+TRIES_MAX = 5
+"""Tries of a command while others change the same customer's account."""
+
+T = TypeVar("T")
+
+
+class Settling(msgspec.Struct, frozen=True, kw_only=True):
+    """The ports that settling works with, for one tenant."""
+
+    billing: Billing
+    settlements: Settlements
+    payments: Payments
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """What a credit note would be.
+
+    Attributes:
+        note: without a number.
+        creditable_minor: what is left of the invoice's total.
+        refundable_minor: what of it could be paid out.
+    """
+
+    note: CreditNote
+    creditable_minor: int
+    refundable_minor: int
+
+
+def pay(settling: Settling, customer: str, received: Received) -> Payment:
+    """Record a payment of a customer and return it; see `receive`."""
+    return _payment(settling, customer, received, receive)
+
+
+def pay_from_credit(settling: Settling, customer: str, received: Received) -> Payment:
+    """Pay open invoices from a customer's credit and return what was paid; see `use_credit`."""
+    return _payment(settling, customer, received, use_credit)
+
+
+def pay_out(
+    settling: Settling, customer: str, received: Received, source: str | None = None
+) -> Payment:
+    """Record that credit was paid out and return the refund; see `refund`."""
+    return _payment(settling, customer, received, lambda r, s: refund(r, s, source))
+
+
+def _payment(
+    settling: Settling,
+    customer: str,
+    received: Received,
+    decide: Callable[[Received, Standing], Moves],
+) -> Payment:
+    settling.billing.catalog.load(settling.billing.tenant).customer(customer)
+    names = [want.invoice for want in received.wanted]
+    moves = _insist(settling, customer, names, lambda standing: decide(received, standing))
+    return moves.payments[0]
+
+
+def take_back(settling: Settling, name: str, reason: str) -> Payment:
+    """Reverse a payment, refund or use of credit and return it; see `reverse`."""
+    tenant, now = settling.billing.tenant, settling.billing.clock.now_us()
+    payment = settling.payments.payment(tenant, name)
+    names = [one.invoice for one in payment.allocations]
+
+    def decide(standing: Standing) -> Moves:
+        again = settling.payments.payment(tenant, name)
+        return reverse(again, standing, now, reason)
+
+    return _insist(settling, payment.customer, names, decide).payments[0]
+
+
+def estimate(settling: Settling, name: str, ask: Ask) -> Estimate:
+    """Return what a credit note of an invoice would be, and store nothing.
+
+    Raises:
+        Missing, Invalid, Conflict: as `credit`.
+    """
+    invoice, head = _invoice(settling, name)
+    standing = settling.settlements.standing(settling.billing.tenant, head.customer, [invoice.id])
+    before = earlier(standing, invoice.id)
+    return Estimate(
+        note=_note(settling, invoice, ask, standing),
+        creditable_minor=invoice.total_minor - sum(note.total_minor for note in before),
+        refundable_minor=refundable(standing.invoice(invoice.id), before),
+    )
+
+
+def credit(settling: Settling, name: str, ask: Ask) -> StoredNote:
+    """Issue a credit note of an invoice and return it.
+
+    Raises:
+        Missing: there is no such invoice or line.
+        Invalid: more than is left of a line or of the invoice.
+        Conflict: the invoice is void, or nothing is left of it.
+    """
+    invoice, head = _invoice(settling, name)
+
+    def attempt() -> StoredNote:
+        tenant = settling.billing.tenant
+        standing = settling.settlements.standing(tenant, head.customer, [invoice.id])
+        note = _note(settling, invoice, ask, standing)
+        with settling.settlements.transaction(tenant) as transaction:
+            number = transaction.invoices.take_numbers(SERIES, 1)
+            stored = numbered(note, number)
+            transaction.settle(issue(stored, invoice, standing))
+        return stored
+
+    return _again(attempt)
+
+
+def _note(settling: Settling, invoice: Invoice, ask: Ask, standing: Standing) -> CreditNote:
+    billing = settling.billing
+    now = billing.clock.now_us()
+    return compose_note(note_manifest(billing.tenant, invoice, ask, standing, now), invoice)
+
+
+def take_back_note(settling: Settling, name: str) -> StoredNote:
+    """Void a credit note and return it; see `void_note`."""
+    tenant, now = settling.billing.tenant, settling.billing.clock.now_us()
+    stored = settling.payments.credit_note(tenant, name)
+    invoice, _ = _invoice(settling, stored.head.invoice)
+
+    def decide(standing: Standing) -> Moves:
+        again = settling.payments.credit_note(tenant, stored.head.id)
+        return void_note(again, invoice, standing, now)
+
+    moves = _insist(settling, stored.head.customer, [invoice.id], decide)
+    return moves.notes[0]
+
+
+def check_note(settling: Settling, name: str) -> CheckedNote:
+    """Recompute a credit note and compare it byte by byte."""
+    tenant = settling.billing.tenant
+    stored = settling.payments.credit_note(tenant, name)
+    body = settling.billing.invoices.invoice(tenant, decode_note(stored.body).invoice).body
+    return verify_note(stored, decode_invoice(body), body.encode())
+
+
+def void_invoice(settling: Settling, name: str) -> InvoiceHead:
+    """Take a finalized invoice back and return it; its number stays used.
+
+    What it billed is billed again by the next run that asks for it.
+
+    Raises:
+        Missing: there is no such invoice.
+        Conflict: something was paid on it or credited of it, a later invoice builds on it, or its
+            state forbids it.
+    """
+    tenant, now = settling.billing.tenant, settling.billing.clock.now_us()
+
+    def attempt() -> None:
+        stored = settling.billing.invoices.invoice(tenant, name)
+        invoice = decode_invoice(stored.body)
+        payer = stored.head.customer
+        standing = settling.settlements.standing(tenant, payer, [invoice.id])
+        extras = tuple(settling.settlements.extras(tenant, None, invoice.id))
+        moves = void(invoice, standing, extras, now)
+        part = Part(customers=[payer], subscriptions=_subscriptions(invoice))
+        books = settling.billing.invoices.books(tenant, part)
+        gone = released(stored, invoice, books)
+        with settling.settlements.transaction(tenant) as transaction:
+            transaction.invoices.claim({payer: books.versions.get(payer, 0)})
+            _release(transaction.invoices, gone)
+            transaction.settle(moves)
+
+    _again(attempt)
+    return settling.billing.invoices.invoice(tenant, name).head
+
+
+def _release(invoices: InvoiceTransaction, gone: Released) -> None:
+    invoices.put_billed(gone.billed)
+    invoices.put_periods(gone.periods)
+
+
+def _subscriptions(invoice: Invoice) -> list[str]:
+    return sorted({item.position.subscription for item in invoice.manifest.items})
+
+
+def give_up(settling: Settling, name: str) -> InvoiceHead:
+    """Write off what is open of an invoice and return it; see `write_off`."""
+    tenant, now = settling.billing.tenant, settling.billing.clock.now_us()
+    invoice, head = _invoice(settling, name)
+    _insist(
+        settling, head.customer, [invoice.id], lambda standing: write_off(invoice, standing, now)
+    )
+    return settling.billing.invoices.invoice(tenant, name).head
+
+
+def redeem(settling: Settling, key: str, customer: str) -> Redemption:
+    """Put a coupon to a customer's use and return the redemption.
+
+    A coupon of a customer whose parent pays is the parent's: it counts on the parent's invoices.
+
+    Raises:
+        Missing: there is no such coupon or customer.
+        Conflict: the coupon is archived, too late to be redeemed, or redeemed already.
+    """
+    billing = settling.billing
+    catalog = billing.catalog.load(billing.tenant)
+    coupon, payer = catalog.coupons.get(key), catalog.customer(customer)
+    if coupon is None:
+        raise Missing(f"there is no coupon '{key}'", field="coupon")
+    payer = catalog.customer(payer.parent) if payer.parent else payer
+    now = billing.clock.now_us()
+    _check_redeemable(coupon, payer.currency, now, live=catalog.live("coupon", key))
+    made = Redemption(id=billing.ids.new("red"), customer=payer.key, coupon=coupon, at_us=now)
+
+    def decide(standing: Standing) -> Moves:
+        for one in standing.held.redemptions:
+            if one.coupon.key == key and one.ended_us is None:
+                message = f"{payer.key} has redeemed coupon {key} already"
+                raise Conflict(message, code="coupon-redeemed", field="coupon")
+        return _held(standing, Holdings(redemptions=(made,)))
+
+    _insist(settling, payer.key, (), decide)
+    return made
+
+
+def _check_redeemable(coupon: Coupon, currency: str, now_us: int, *, live: bool) -> None:
+    if not live:
+        raise Conflict(f"coupon {coupon.key} is archived", code="coupon-over", field="coupon")
+    if coupon.redeem_until_us is not None and now_us >= coupon.redeem_until_us:
+        message = f"coupon {coupon.key} can no longer be redeemed"
+        raise Conflict(message, code="coupon-over", field="coupon")
+    if coupon.currency not in {"", currency}:
+        message = f"coupon {coupon.key} is in {coupon.currency}, the customer pays {currency}"
+        raise Invalid(message, field="currency")
+
+
+def withdraw_coupon(settling: Settling, customer: str, redemption: str) -> Redemption:
+    """End a redemption and return it; invoices that used it stay as they are.
+
+    Raises:
+        Missing: the customer has no such redemption.
+    """
+    now = settling.billing.clock.now_us()
+
+    def decide(standing: Standing) -> Moves:
+        for one in standing.held.redemptions:
+            if one.id == redemption:
+                ended = msgspec.structs.replace(one, ended_us=one.ended_us or now)
+                return _held(standing, Holdings(redemptions=(ended,)))
+        raise Missing(f"{customer} has no redemption '{redemption}'", field="redemption")
+
+    return _insist(settling, customer, (), decide).held.redemptions[0]
+
+
+def put_extras(
+    settling: Settling, customer: str, extras: Sequence[Extra], batch: str = ""
+) -> tuple[PendingExtra, ...]:
+    """Put one-off charges on a customer's next invoice, or as a batch on one of their own.
+
+    Raises:
+        Missing: there is no such customer.
+    """
+    billing = settling.billing
+    catalog = billing.catalog.load(billing.tenant)
+    owner = catalog.customer(customer)
+    now = billing.clock.now_us()
+    made = tuple(
+        PendingExtra(
+            customer=owner.key, currency=owner.currency, at_us=now, extra=extra, batch=batch
+        )
+        for extra in extras
+    )
+    _insist(settling, owner.key, (), lambda standing: _held(standing, Holdings(extras=made)))
+    return made
+
+
+def _held(standing: Standing, held: Holdings) -> Moves:
+    return Moves(customer=standing.customer, version=standing.version, held=held)
+
+
+def _invoice(settling: Settling, name: str) -> tuple[Invoice, InvoiceHead]:
+    stored = settling.billing.invoices.invoice(settling.billing.tenant, name)
+    return decode_invoice(stored.body), stored.head
+
+
+def _insist(
+    settling: Settling,
+    customer: str,
+    invoices: Sequence[str],
+    decide: Callable[[Standing], Moves],
+) -> Moves:
+    """Decide from where a customer stands and write; again while others move it."""
+    tenant = settling.billing.tenant
+
+    def attempt() -> Moves:
+        moves = decide(settling.settlements.standing(tenant, customer, invoices))
+        with settling.settlements.transaction(tenant) as transaction:
+            transaction.settle(moves)
+        return moves
+
+    return _again(attempt)
+
+
+def _again(attempt: Callable[[], T]) -> T:
+    """Return what an attempt returns, tried again where others were faster; raises Conflict."""
+    for _ in range(TRIES_MAX - 1):
+        try:
+            return attempt()
+        except Conflict as error:
+            if error.code not in MOVED:
+                raise
+    return attempt()
