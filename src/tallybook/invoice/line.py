@@ -15,7 +15,7 @@ from tallybook.catalog.price import Price
 from tallybook.invoice.manifest import Billed, Group, Item
 from tallybook.invoice.rating import NOTHING, Fact, price_of, rated_item
 from tallybook.invoice.rounding import round_line
-from tallybook.kernel.decimals import EXACT, divide, plain
+from tallybook.kernel.decimals import EXACT, plain, short
 from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import format_us
 from tallybook.rate.step import Rated, Step
@@ -268,5 +268,5 @@ def _total(billed: Billed, currency: str, exact: Decimal | None) -> Total:
         amount=money_text(billed.amount_minor, currency),
         events=billed.events,
         digest=billed.digest,
-        exact="" if exact is None else plain(divide(exact, Decimal(1))),
+        exact="" if exact is None else short(exact),
     )

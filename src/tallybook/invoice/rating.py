@@ -8,14 +8,14 @@ from decimal import Decimal
 import msgspec
 
 from tallybook.catalog.plan import Charge
-from tallybook.catalog.price import FlatPrice, Price
+from tallybook.catalog.price import FlatPrice, Modified, Price
 from tallybook.invoice.manifest import Group, Item
 from tallybook.kernel.period import Period, zone
 from tallybook.meter.each import Bands
 from tallybook.rate.charge import rate
 from tallybook.rate.metered import Metered
 from tallybook.rate.percentage import event_terms
-from tallybook.rate.proration import Portion, portion, rate_fee
+from tallybook.rate.proration import WHOLE, Portion, portion, rate_fee
 from tallybook.rate.recurring import Held
 from tallybook.rate.step import ZERO, Rated, Step
 
@@ -64,7 +64,9 @@ def rated_item(item: Item, charge: Charge, fact: Fact, zone_name: str) -> Rated:
         return Rated(quantity=ZERO, amount=ZERO, steps=(step,))
     price = price_of(item, charge)
     if charge.meter is not None:
-        return rate(price, _metered(price, fact), _minimum(item, charge, zone_name))
+        due = price.minimum_amount if isinstance(price, Modified) else None
+        minimum = WHOLE if due is None else _minimum(item, charge, zone_name)
+        return rate(price, _metered(price, fact), minimum)
     assert isinstance(price, FlatPrice), "a fixed fee has a flat price"
     return rate_fee(
         price.amount,

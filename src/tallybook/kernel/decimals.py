@@ -15,7 +15,8 @@ EXACT = Context(prec=80)
 """Wide enough that sums and products of stored values never round."""
 
 SCALE = 12
-STEP = Decimal(1).scaleb(-SCALE)
+ONE = Decimal(1)
+STEP = ONE.scaleb(-SCALE)
 MEASURE_MAX = Decimal("1e20")
 """A measured value must be smaller than this in absolute value."""
 
@@ -51,14 +52,25 @@ def plain(value: Decimal) -> str:
     """Return the shortest plain spelling: no exponent, no trailing zeros, no minus zero."""
     if not value:
         return "0"
-    text = format(value, "f")
+    text = str(value)
+    if "E" in text:
+        text = format(value, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def short(value: Decimal, decimals: int = SCALE) -> str:
+    """Return the plain spelling with so many decimals at most, half-even where there are more."""
+    text = plain(value)
+    if len(text) - text.find(".") - 1 <= decimals or "." not in text:
+        return text
+    return plain(divide(value, ONE, decimals))
 
 
 def divide(numerator: Decimal, denominator: Decimal, scale: int = SCALE) -> Decimal:
     """Return numerator / denominator, half-even to `scale` decimals."""
     quotient = EXACT.divide(numerator, denominator)
-    return quotient.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_EVEN, EXACT)
+    step = STEP if scale == SCALE else ONE.scaleb(-scale)
+    return quotient.quantize(step, ROUND_HALF_EVEN, EXACT)
 
 
 _EXPONENT = re.compile(rb'"-?\d+(?:\.\d+)?E[+-]?\d+"')
@@ -74,7 +86,8 @@ def encode_plain(value: object, *, order: Literal["sorted"] | None = None) -> by
     Cost: one pass where no decimal would be spelled with an exponent, the usual case.
     """
     body = msgspec.json.encode(value, order=order)
-    if _EXPONENT.search(body) is None:
+    marked = b"E-" in body or b"E+" in body
+    if not marked or _EXPONENT.search(body) is None:
         return body
     return msgspec.json.encode(plain_builtins(value), order=order)
 

@@ -63,26 +63,29 @@ def rate(price: Price, used: Metered | Decimal, minimum: Portion | None = WHOLE)
         used = metered_events(price, [PricedEvent(quantity=used)])
     quantity = max(used.quantity, ZERO)
     if isinstance(price, FlatPrice):
-        return _rated(quantity, [flat(price.amount, "fixed fee")])
+        return _rated(quantity, price.amount, [flat(price.amount, "fixed fee")])
     parts = list(_by_day(price, used) if used.held else _priced(price, used))
-    parts += never_negative(_sum(parts))
-    parts += around(price, _sum(parts), minimum)
+    amount = _sum(parts)
+    if amount < 0:
+        parts.append(never_negative(amount))
+        amount = ZERO
+    for part in around(price, amount, minimum):
+        parts.append(part)
+        amount = EXACT.add(amount, part.exact)
     if price.pricing_unit is not None:
         parts = [_in_credits(part, price.pricing_unit) for part in parts]
-        return _rated(quantity, parts, _converted(_sum(parts), price.pricing_unit))
-    return _rated(quantity, parts)
+        parts.append(_converted(amount, price.pricing_unit))
+        amount = parts[-1].exact
+    return _rated(quantity, amount, parts)
 
 
 def _sum(parts: Sequence[Part]) -> Decimal:
     return added(part.exact for part in parts)
 
 
-def _rated(quantity: Decimal, parts: Sequence[Part], last: Part | None = None) -> Rated:
-    """Return the outcome; the amount is that of the last part where one is given."""
-    parts = parts or [note("nothing was used")]
-    amount = _sum(parts) if last is None else last.exact
-    told = parts if last is None else [*parts, last]
-    return Rated(quantity=quantity, amount=amount, steps=tuple(part.step for part in told))
+def _rated(quantity: Decimal, amount: Decimal, parts: Sequence[Part]) -> Rated:
+    told = parts or [note("nothing was used")]
+    return Rated(quantity=quantity, amount=amount, steps=tuple([part.step for part in told]))
 
 
 def _in_credits(part: Part, unit: PricingUnit) -> Part:
@@ -145,6 +148,10 @@ def _priced(price: UsagePrice, used: Metered) -> Iterator[Part]:
             yield conversion_note(price.unit_conversion, used.quantity)
         yield from of_events(price, used.bands)
         return
+    if price.unit_conversion is None and price.free_units is None:
+        if not isinstance(price, MatrixPrice):
+            yield from _amounts(price, [((), max(used.quantity, ZERO))])
+            return
     found: Quantities = [((), used.quantity)]
     if isinstance(price, MatrixPrice):
         found = in_order(price, used.cells)

@@ -63,31 +63,32 @@ def around(price: Modified, amount: Decimal, minimum: Portion | None) -> Iterato
         minimum: the part of the period that the minimum is for; None where it is not due yet.
     """
     for change in (_discount, _maximum):
-        for part in change(price, amount):
+        part = change(price, amount)
+        if part is not None:
             amount = EXACT.add(amount, part.exact)
             yield part
-    yield from _minimum(price, amount, minimum)
+    if price.minimum_amount is not None:
+        yield from _minimum(price.minimum_amount, amount, minimum)
 
 
-def _discount(price: Modified, amount: Decimal) -> Iterator[Part]:
+def _discount(price: Modified, amount: Decimal) -> Part | None:
     if price.discount_percent is None or not amount:
-        return
+        return None
     off = percent_of(amount, price.discount_percent)
     percent = f"{plain(price.discount_percent)} %"
-    yield _less(off, f"discount of {percent}: {shown(amount)} × {percent} = {shown(off)}")
+    return _less(off, f"discount of {percent}: {shown(amount)} × {percent} = {shown(off)}")
 
 
-def _maximum(price: Modified, amount: Decimal) -> Iterator[Part]:
+def _maximum(price: Modified, amount: Decimal) -> Part | None:
     if price.maximum_amount is None or amount <= price.maximum_amount:
-        return
+        return None
     over = EXACT.subtract(amount, price.maximum_amount)
     most = plain(price.maximum_amount)
-    yield _less(over, f"maximum of {most}: {shown(amount)} is {shown(over)} over it")
+    return _less(over, f"maximum of {most}: {shown(amount)} is {shown(over)} over it")
 
 
-def _minimum(price: Modified, amount: Decimal, portion: Portion | None) -> Iterator[Part]:
-    least = price.minimum_amount
-    if least is None or amount >= least:
+def _minimum(least: Decimal, amount: Decimal, portion: Portion | None) -> Iterator[Part]:
+    if amount >= least:
         return
     if portion is None:
         yield note(f"the minimum of {plain(least)} is due when the period is over")
@@ -107,7 +108,6 @@ def _less(amount: Decimal, text: str) -> Part:
     return Part(taken, Step(text=text, amount=shown(taken)))
 
 
-def never_negative(amount: Decimal) -> Iterator[Part]:
-    """Yield what raises an amount below zero to nothing."""
-    if amount < 0:
-        yield flat(amount.copy_negate(), "never below nothing")
+def never_negative(amount: Decimal) -> Part:
+    """Return what raises an amount below zero to nothing."""
+    return flat(amount.copy_negate(), "never below nothing")

@@ -61,10 +61,10 @@ class Rated(msgspec.Struct, frozen=True, kw_only=True):
 
 def shown(value: Decimal) -> str:
     """Return a number as steps spell it: every digit, or 12 decimals of an endless quotient."""
-    exponent = value.as_tuple().exponent
-    assert isinstance(exponent, int), "amounts are finite"
-    endless = -exponent > SHOWN_DECIMALS_MAX
-    return plain(divide(value, Decimal(1)) if endless else value)
+    text = plain(value)
+    if len(text) <= SHOWN_DECIMALS_MAX or len(text) - text.find(".") - 1 <= SHOWN_DECIMALS_MAX:
+        return text
+    return plain(divide(value, Decimal(1))) if "." in text else text
 
 
 def added(amounts: Iterable[Decimal]) -> Decimal:
@@ -87,19 +87,20 @@ def note(text: str) -> Part:
 
 def flat(amount: Decimal, name: str, tier: int | None = None) -> Part:
     """Return an amount that is due once."""
-    step = Step(text=f"{name}: {shown(amount)}", amount=shown(amount), tier=tier)
-    return Part(amount, step, once=True)
+    text = shown(amount)
+    return Part(amount, Step(text=f"{name}: {text}", amount=text, tier=tier), once=True)
 
 
 def times(quantity: Decimal, unit_amount: Decimal, name: str, tier: int | None = None) -> Part:
     """Return a quantity times what one costs."""
     amount = EXACT.multiply(quantity, unit_amount)
-    sum_text = f"{shown(quantity)} × {plain(unit_amount)} = {shown(amount)}"
+    many, each, result = shown(quantity), plain(unit_amount), shown(amount)
+    text = f"{many} × {each} = {result}"
     step = Step(
-        text=f"{name}: {sum_text}" if name else sum_text,
-        amount=shown(amount),
-        quantity=shown(quantity),
-        unit_amount=plain(unit_amount),
+        text=f"{name}: {text}" if name else text,
+        amount=result,
+        quantity=many,
+        unit_amount=each,
         tier=tier,
     )
     return Part(amount, step)
@@ -108,11 +109,9 @@ def times(quantity: Decimal, unit_amount: Decimal, name: str, tier: int | None =
 def share(quantity: Decimal, rate: Decimal, name: str, tier: int | None = None) -> Part:
     """Return a percentage of an amount that events carry."""
     amount = percent_of(quantity, rate)
-    label = f"{plain(rate)} % of {name}" if name else f"{plain(rate)} %"
+    many, percent, result = shown(quantity), f"{plain(rate)} %", shown(amount)
+    label = f"{percent} of {name}" if name else percent
     step = Step(
-        text=f"{label}: {shown(quantity)} × {plain(rate)} % = {shown(amount)}",
-        amount=shown(amount),
-        quantity=shown(quantity),
-        tier=tier,
+        text=f"{label}: {many} × {percent} = {result}", amount=result, quantity=many, tier=tier
     )
     return Part(amount, step)
