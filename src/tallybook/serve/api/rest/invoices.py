@@ -159,9 +159,9 @@ class Invoices(Controller):
         cursor: Cursor = None,
         customer: str | None = None,
         run: str | None = None,
-        state: Annotated[
+        in_state: Annotated[
             str | None,
-            Parameter(description="draft, finalized, overdue, paid, void or uncollectible."),
+            Parameter(query="state", description="Such as draft, overdue, paid or void."),
         ] = None,
     ) -> Page[InvoiceView]:
         """List invoices in the order of their numbers, then drafts."""
@@ -169,7 +169,7 @@ class Invoices(Controller):
         heads = listed(
             world.invoices,
             grant.tenant,
-            Wanted(customer=customer, run=run, state=state),
+            Wanted(customer=customer, run=run, state=in_state),
             limit=limit + 1,
             after=place_of(cursor, str),
             now_us=now_us,
