@@ -10,6 +10,7 @@ from tests.golden import test_prices_killbill as killbill
 from tests.golden import test_prices_lago as lago
 from tests.golden import test_prices_openmeter as openmeter
 from tests.golden import test_recurring as recurring
+from tests.golden import test_totals as totals
 from tests.golden.vectors import cases, require
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "algorithms" / "differences.md"
@@ -17,6 +18,7 @@ AREAS = {
     "openmeter": (
         *openmeter.AREAS, *meters.AREAS["openmeter"],
         "money-rounding", "money-allocation", "proration",
+        *totals.AREAS["openmeter"],
     ),
     "lago": (
         *(f"charge_model.{name}" for name in (
@@ -29,21 +31,25 @@ AREAS = {
         "filter.most_specific_wins",
         "pay_in_advance.count.standard", "pay_in_advance.sum.package",
         "fixed_charge.units_change",
-        *recurring.AREAS, *meters.AREAS["lago"],
+        *recurring.AREAS, *meters.AREAS["lago"], *totals.AREAS["lago"],
     ),
     "killbill": (
         "usage.consumable.ALL_TIERS", "usage.consumable.TOP_TIER", "usage.consumable.multi_unit",
         "usage.consumable.incremental", "usage.rounding", "usage.capacity",
         "usage.capacity.scenario", "usage.zero", "usage.scenario",
-        *meters.AREAS["killbill"],
+        *meters.AREAS["killbill"], *totals.AREAS["killbill"],
     ),
 }  # fmt: skip
 REPLAYED = {
     "openmeter": (openmeter.REPLAYED - set(openmeter.DIFFERENT))
     | meters.REPLAYED
-    | {case["id"] for case in periods.FEES},
-    "lago": (lago.REPLAYED - set(lago.DIFFERENT)) | recurring.REPLAYED | meters.REPLAYED,
-    "killbill": killbill.REPLAYED | meters.REPLAYED,
+    | {case["id"] for case in periods.FEES}
+    | totals.REPLAYED["openmeter"],
+    "lago": (lago.REPLAYED - set(lago.DIFFERENT))
+    | recurring.REPLAYED
+    | meters.REPLAYED
+    | totals.REPLAYED["lago"],
+    "killbill": killbill.REPLAYED | meters.REPLAYED | totals.REPLAYED["killbill"],
 }
 
 

@@ -19,6 +19,8 @@ from tallybook.invoice.line import Line
 from tallybook.kernel.money import allocate, from_minor
 from tallybook.kernel.period import Period, zone
 from tallybook.rate.proration import portion
+from tallybook.settle.receivable.credit_note import Asked, NoteManifest
+from tallybook.settle.receivable.noting import compose_note
 from tests.golden.vectors import Case, cases, identity, require
 from tests.support.composing import (
     Fee,
@@ -679,6 +681,40 @@ def test_killbill_a_tax_from_elsewhere_is_a_one_off() -> None:
     assert sorted(Decimal(line.amount) for line in after.lines) == told[1]
 
 
+def test_killbill_a_credit_gives_back_its_part_of_the_tax() -> None:
+    case = one("killbill", "kb-tax-adjust")
+    price, tax = (Decimal(text.removeprefix("tax ")) for text in case["given"]["billed"])
+    fee = Fee(key="pistol", minor=int(price * 100), taxes=("10",))
+    found = invoiced([fee], taxes=[tax_of("10")])
+    assert Decimal(found.taxes[0].amount) == tax
+    asked = Asked(line=found.lines[0].id, amount_minor=1000)
+    note = compose_note(
+        NoteManifest(
+            tenant="default",
+            invoice=found.id,
+            invoice_sha256="",
+            issued_us=at("2012-05-08"),
+            reason="",
+            asked=(asked,),
+            rest="credit",
+            before=(),
+            credited={},
+            taxes_credited={},
+            shares_credited={},
+            total_credited=0,
+            open_minor=0,
+            refundable_minor=found.total_minor,
+        ),
+        found,
+    )
+    (items,) = case["expect"]["invoices"]
+    told = {item["type"]: abs(Decimal(item["amount"])) for item in items if "date" in item}
+    told["ITEM_ADJ"] = abs(Decimal(items[1]["amount"]))
+    assert Decimal(note.subtotal) == told["ITEM_ADJ"]
+    assert usd(note.tax_minor) == abs(Decimal(case["given"]["plugin_tax_refund"])) == told["TAX"]
+    assert Decimal(note.credited) == abs(Decimal(items[-1]["amount"]))
+
+
 LAGO_ONES = {
     "TAX-01", "TAX-03", "TAX-04", "TAX-05", "TAX-06", "SUB-19", *WHOLE, "MIN-11", "MIN-13",
     "CRN-12", "CRN-13", "PPC-01", "PPC-04", "PPC-05", "PRB-01", "PRB-03", "PRB-05",
@@ -687,5 +723,5 @@ REPLAYED = {
     "openmeter": {"om-invoice-001", "om-invoice-003"},
     "lago": LAGO_ONES
     | {case["id"] for part in (COUPONS, PROGRESSED, STACKS, PRECEDENCE) for case in part},
-    "killbill": {"kb-credit-spread", "kb-parent-cancel-unpaid", "kb-tax-basic"},
+    "killbill": {"kb-credit-spread", "kb-parent-cancel-unpaid", "kb-tax-basic", "kb-tax-adjust"},
 }
