@@ -80,6 +80,7 @@ def facts(
     usage: Iterable[Usage],
     by_hand: Sequence[HandReset],
     until_us: int,
+    before: Decimal = NOTHING,
 ) -> Facts:
     """Return everything the balances of a metered entitlement are made of, in its own units.
 
@@ -89,6 +90,7 @@ def facts(
         usage: by time, in the meter's unit, from the start of measuring on.
         by_hand: resets.
         until_us: the latest instant that will be asked for.
+        before: what was used before `usage`, in the meter's unit.
     """
     kept = {reset.at_us: reset.keep_overage for reset in by_hand}
     resets = []
@@ -98,12 +100,14 @@ def facts(
     included = metered.included_grant()
     return Facts(
         grants=(*grants, *([] if included is None else [included])),
-        usage=in_units(usage, metered),
+        usage=in_units(usage, metered, before),
         resets=tuple(resets),
     )
 
 
-def in_units(usage: Iterable[Usage], metered: Metered) -> tuple[Usage, ...]:
+def in_units(
+    usage: Iterable[Usage], metered: Metered, cumulated: Decimal = NOTHING
+) -> tuple[Usage, ...]:
     """Return usage in the entitlement's unit, by time: the cumulated amount is what is divided.
 
     Usage before measuring is left out. However an amount is split, the sums at each instant are
@@ -112,7 +116,7 @@ def in_units(usage: Iterable[Usage], metered: Metered) -> tuple[Usage, ...]:
     counted = sorted(used for used in usage if used.at_us >= metered.measure_from_us)
     if metered.factor == 1:
         return tuple(counted)
-    found, cumulated, before = [], NOTHING, NOTHING
+    found, before = [], divide(cumulated, metered.factor)
     for used in counted:
         cumulated = EXACT.add(cumulated, used.amount)
         now = divide(cumulated, metered.factor)

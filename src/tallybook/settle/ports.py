@@ -72,6 +72,28 @@ class WalletStore(Protocol):
         ...
 
 
+class Touched(msgspec.Struct, frozen=True):
+    """A subject of which new events came, and the time of the earliest of them."""
+
+    subject: str
+    first_us: int
+
+
+class ChangeReader(Protocol):
+    """Tells whose usage is new."""
+
+    def head(self) -> int:
+        """Return the newest snapshot."""
+        ...
+
+    def touched(self, tenant: str, event_type: str, after: int, cut: int) -> list[Touched]:
+        """Return the subjects of a type's accepted events of the commits after one, up to another.
+
+        Ordered by subject.
+        """
+        ...
+
+
 class EntitlementFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What was granted and reset by hand for one entitlement.
 

@@ -174,8 +174,12 @@ class Purse(msgspec.Struct, frozen=True, kw_only=True):
             for stored in self.top_ups
             if stored.top_up.at_us > until and _lasts(stored.top_up)
         )
-        units = EXACT.add(state.balance, coming)
+        units = EXACT.subtract(EXACT.add(state.balance, coming), self.debt(state))
         return to_minor(EXACT.multiply(units, self.wallet.rate), self.wallet.currency)
+
+    def debt(self, state: WalletState) -> Decimal:
+        """Return what the next top-up pays first, at an instant; only a wallet that repays owes."""
+        return state.open if self.wallet.overdraft == "repay" else NOTHING
 
     def drawn_by(self, document: str) -> tuple[Decimal, int]:
         """Return the units and minor units that a document took, less what it gave back."""

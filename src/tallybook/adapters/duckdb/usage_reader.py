@@ -40,6 +40,7 @@ from tallybook.meter.sql import (
 )
 from tallybook.meter.usage import Counters, StoredEvent, Usage, UsageQuery
 from tallybook.meter.window import GRID_US, floor_grid, uniform_width
+from tallybook.settle.ports import Touched
 from tallybook.store.ports import LakeFile
 
 CUT_BUCKETS_MAX = 256
@@ -135,6 +136,17 @@ class LakeUsageReader:
         )
         return [(str(subject), int(str(first))) for subject, first in self._over(sql, cut)]
 
+    def touched(self, tenant: str, event_type: str, after: int, cut: int) -> list[Touched]:
+        """Return whose events the commits after one, up to another, brought, by subject."""
+        sql = Sql(
+            "SELECT subject, min(time_us) FROM src"
+            " WHERE tenant = ? AND type = ? AND problem IS NULL AND subject IS NOT NULL"
+            " AND commit_seq > ? AND commit_seq <= ? GROUP BY subject ORDER BY subject",
+            [tenant, event_type, after, cut],
+        )
+        rows = self._over(sql, cut, after)
+        return [Touched(str(subject), int(str(first))) for subject, first in rows]
+
     def counters(self, tenant: str) -> Counters:
         """Return what the commits counted."""
         return self._files.counters(tenant)
@@ -211,14 +223,14 @@ class LakeUsageReader:
         """Return pieces in quarantine, newest first."""
         return self.recent(tenant, limit=limit, before=before, quarantined=True)
 
-    def _over(self, sql: Sql, cut: int) -> list[tuple[object, ...]]:
-        return _again(lambda: self._over_once(sql, cut))
+    def _over(self, sql: Sql, cut: int, after: int = 0) -> list[tuple[object, ...]]:
+        return _again(lambda: self._over_once(sql, cut, after))
 
-    def _over_once(self, sql: Sql, cut: int) -> list[tuple[object, ...]]:
+    def _over_once(self, sql: Sql, cut: int, after: int) -> list[tuple[object, ...]]:
         cursor = self.source.cursor()
         try:
             _, files = self._files.now()
-            src = self.source.relation(cursor, of_commits(files, 0, cut), (), "all_rows")
+            src = self.source.relation(cursor, of_commits(files, after, cut), (), "all_rows")
             return run(
                 cursor, Sql(f"WITH src AS ({src.text}) {sql.text}", [*src.params, *sql.params])
             )

@@ -27,6 +27,7 @@ from tallybook.catalog.entitlement.recurrence import (
     parse_step,
     plus,
 )
+from tallybook.catalog.entitlement.topup import RECHARGE, TopUpSpec, check_top_up_spec
 from tallybook.catalog.entitlement.wallet import (
     Overdraft,
     Recharge,
@@ -41,6 +42,7 @@ from tallybook.catalog.entitlement.wallet import (
 
 __all__ = [
     "INCLUDED",
+    "RECHARGE",
     "Access",
     "Boolean",
     "Entitlement",
@@ -55,11 +57,13 @@ __all__ = [
     "Rollover",
     "Static",
     "TopUp",
+    "TopUpSpec",
     "Wallet",
     "WalletSpec",
     "check_entitlement",
     "check_grant",
     "check_recharge",
+    "check_top_up_spec",
     "check_wallet",
     "covers_minor",
     "parse_interval",

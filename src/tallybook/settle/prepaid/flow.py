@@ -1,0 +1,132 @@
+"""Use cases of wallets: top up, take a top-up back, post what has lapsed.
+
+Source: docs/algorithms/wallets.md
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from tallybook.catalog.entitlement import TopUp, Wallet
+from tallybook.kernel.errors import Missing
+from tallybook.settle.ports import Happened, WalletStore, WalletTransaction
+from tallybook.settle.prepaid.told import topped_up_fact
+from tallybook.settle.purse import (
+    GivenUp,
+    Purse,
+    Reason,
+    StoredTopUp,
+    check_top_up,
+    give_up,
+    given_up,
+    topped_up,
+)
+from tallybook.settle.wallet import put_in
+
+
+def made(
+    wallet: Wallet,
+    top_up: TopUp,
+    now_us: int,
+    *,
+    reason: Reason = "hand",
+    method: str = "cash",
+    reference: str = "",
+) -> StoredTopUp:
+    """Return a top-up as it is kept: rounded, with its cost."""
+    amount, cost_minor = put_in(wallet, top_up.amount)
+    return StoredTopUp(
+        wallet=wallet.key,
+        customer=wallet.customer,
+        top_up=msgspec.structs.replace(top_up, amount=amount),
+        cost_minor=cost_minor,
+        recorded_us=now_us,
+        reason=reason,
+        method="" if top_up.free else method,
+        reference=reference,
+    )
+
+
+def top_up(store: WalletStore, tenant: str, wallet: Wallet, stored: StoredTopUp) -> StoredTopUp:
+    """Put something into a wallet, and post and tell it, in one transaction.
+
+    Raises:
+        Conflict: its key is taken, or the wallet was drawn from after it begins.
+    """
+    with store.transaction(tenant) as transaction:
+        check_top_up(transaction.purse(wallet), stored)
+        add(transaction, wallet, stored)
+    return stored
+
+
+def add(transaction: WalletTransaction, wallet: Wallet, stored: StoredTopUp) -> None:
+    """Write a checked top-up with its ledger entries and its fact."""
+    transaction.put(Happened(top_ups=(stored,)))
+    transaction.books.post(topped_up(stored, wallet.currency))
+    transaction.books.tell([topped_up_fact(wallet, stored)])
+
+
+def void_top_up(
+    store: WalletStore, tenant: str, wallet: Wallet, key: str, now_us: int, *, refund: bool = False
+) -> StoredTopUp:
+    """Take back what is left of a top-up, from now on; done twice, the first time counts.
+
+    Args:
+        store: where the wallet is kept.
+        tenant: whose.
+        wallet: which.
+        key: of the top-up.
+        now_us: now; where the wallet was drawn from later, then from there.
+        refund: what was paid for what is left goes back to how it was paid; else it is kept.
+
+    Raises:
+        Missing: there is no such top-up.
+    """
+    with store.transaction(tenant) as transaction:
+        purse = transaction.purse(wallet)
+        stored = _found(purse, key)
+        if stored.top_up.voided_us is not None:
+            return stored
+        _post(transaction, wallet, give_up(purse, now_us))
+        ended = msgspec.structs.replace(stored.top_up, voided_us=purse.not_before(now_us))
+        voided = msgspec.structs.replace(stored, top_up=ended)
+        transaction.put(Happened(top_ups=(voided,)))
+        purse = transaction.purse(wallet)
+        if stored.top_up.free:
+            gone = give_up(purse, now_us, "promotion")
+        elif refund:
+            gone = give_up(purse, now_us, "cash", stored.method)
+        else:
+            gone = give_up(purse, now_us)
+        _post(transaction, wallet, gone)
+    return voided
+
+
+def lapse(store: WalletStore, tenant: str, wallets: Iterable[Wallet], now_us: int) -> list[GivenUp]:
+    """Post what of wallets has expired since it was posted last; return what that was.
+
+    Done twice, the second time finds nothing.
+    """
+    found = []
+    asked = list(wallets)
+    purses = store.purses(tenant, asked)
+    for wallet in asked:
+        if give_up(purses[wallet.key], now_us) is not None:
+            with store.transaction(tenant) as transaction:
+                gone = give_up(transaction.purse(wallet), now_us)
+                _post(transaction, wallet, gone)
+            found += [] if gone is None else [gone]
+    return found
+
+
+def _found(purse: Purse, key: str) -> StoredTopUp:
+    for stored in purse.top_ups:
+        if stored.top_up.key == key:
+            return stored
+    raise Missing(f"wallet {purse.wallet.key} has no top-up '{key}'", field="top_up")
+
+
+def _post(transaction: WalletTransaction, wallet: Wallet, gone: GivenUp | None) -> None:
+    if gone is not None:
+        transaction.put(Happened(given_up=(gone,)))
+        transaction.books.post(given_up(gone, wallet.currency))
