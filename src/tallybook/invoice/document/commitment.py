@@ -75,7 +75,7 @@ def true_ups(
     cut: int,
     zones: dict[str, str],
 ) -> Iterator[TrueUp]:
-    """Yield the lines of commitments that differ from before.
+    """Yield the lines of commitments that differ from before, in the order of the items.
 
     Args:
         items: of commitments.

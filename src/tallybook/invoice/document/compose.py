@@ -13,7 +13,7 @@ import msgspec
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.plan import Share
 from tallybook.catalog.tax import Tax
-from tallybook.invoice.document.commitment import MINIMUM, Cumulated, cumulated, true_ups
+from tallybook.invoice.document.commitment import MINIMUM, cumulated, true_ups
 from tallybook.invoice.document.discount import Discounted, coupon_order, discounted
 from tallybook.invoice.document.extra import EXTRA, extra_lines, extra_order
 from tallybook.invoice.document.funding import credit_order, wallet_order
@@ -70,20 +70,20 @@ def _drafts(
     """Return the lines, those of a customer together, and what they depend on besides."""
     zones = {"": manifest.customer.zone}
     zones.update((member.key, member.zone) for member in manifest.members)
-    drafts: list[Drafted] = []
-    charged: list[Cumulated] = []
     commitments = [item for item in manifest.items if item.position.charge == MINIMUM]
-    for item in manifest.items:
-        if item.position.charge != MINIMUM:
-            lines = _of_item(item, manifest, catalog, facts, zones[item.customer])
-            drafts += lines
-            if commitments:
-                charged.append(cumulated(item, lines))
+    charges = [item for item in manifest.items if item.position.charge != MINIMUM]
+    by_item = {
+        item.position: _of_item(item, manifest, catalog, facts, zones[item.customer])
+        for item in charges
+    }
     depended_on: set[Position] = set()
-    found = true_ups(commitments, charged, catalog, manifest.currency, manifest.cut, zones)
-    for one in found:
-        drafts.append(one.line)
-        depended_on.update(item.position for item in one.depends_on)
+    if commitments:
+        charged = [cumulated(item, by_item[item.position]) for item in charges]
+        cut, currency = manifest.cut, manifest.currency
+        for one in true_ups(commitments, charged, catalog, currency, cut, zones):
+            by_item[one.line.item.position] = [one.line]
+            depended_on.update(item.position for item in one.depends_on)
+    drafts = [line for item in manifest.items for line in by_item.get(item.position, ())]
     drafts += extra_lines(manifest)
     if manifest.members:
         drafts.sort(key=lambda draft: draft.line.customer)

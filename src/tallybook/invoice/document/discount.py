@@ -69,7 +69,7 @@ def _taken_back(draft: Drafted) -> int:
     """Return, 0 or below, what a credit does not give back: the discount that it had in part."""
     group = draft.billed.group
     before = next((one for one in draft.item.before if one.group == group), None)
-    if before is None or before.discount_minor <= 0:
+    if before is None or before.discount_minor <= 0 or before.amount_minor <= 0:
         return 0
     credit = min(-draft.line.amount_minor, before.amount_minor)
     return -rounded_parts([before.discount_minor * credit], before.amount_minor)[0]

@@ -97,7 +97,7 @@ def _integer(tax: Tax) -> int:
 def _contained_rates(keys: Sequence[tuple[str, ...]], taxes: Sequence[Tax]) -> list[int]:
     """Return the sum of the rates that each line's price contains."""
     rates = {tax.key: _integer(tax) for tax in taxes if tax.inclusive}
-    return [sum(rates.get(key, 0) for key in line) for line in keys]
+    return [sum(rates.get(key, 0) for key in set(line)) for line in keys]
 
 
 def _contained(

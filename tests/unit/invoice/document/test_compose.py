@@ -145,6 +145,24 @@ def test_a_wallet_of_another_currency_waits() -> None:
     assert invoiced([Fee(key="fee", minor=100)], funds=Funds(wallets=(other,))).prepaid == ()
 
 
+def test_a_credit_of_what_was_never_billed_takes_nothing_back() -> None:
+    for before in ((0, 5), (700, 0)):
+        found = invoiced([Fee(key="fee", minor=-100, before=before)])
+        assert found.lines[0].discount_minor == 0
+
+
+def test_a_true_up_follows_the_charges_of_its_subscription() -> None:
+    items = [
+        item_of(Fee(key="a", minor=100)),
+        minimum_item("10"),
+        item_of(Fee(key="b", minor=100, subscription="sub2")),
+    ]
+    fees = [Fee(key="a", minor=100), Fee(key="b", minor=100)]
+    draft = compose(manifest_of(items), catalog_of(fees), {})
+    assert draft is not None
+    assert [line.charge for line in draft.invoice.lines] == ["a", MINIMUM, "b"]
+
+
 def test_members_are_summed_and_those_without_a_line_left_out() -> None:
     members = [
         Customer(key=key, name=key.title(), currency="USD", zone="Asia/Tokyo")
