@@ -128,14 +128,14 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     def meter(self, key: str, version: int | None = None) -> Meter:
         """Return one version of a meter, the newest where none is named; raises Missing."""
         for meter in reversed(self.meters.get(key, ())):
-            if version in {None, meter.version}:
+            if version is None or meter.version == version:
                 return meter
         raise Missing(f"there is no meter {_named(key, version)}", field="meter")
 
     def plan(self, key: str, version: int | None = None) -> Plan:
         """Return one version of a plan, the newest where none is named; raises Missing."""
         for plan in reversed(self.plans.get(key, ())):
-            if version in {None, plan.version}:
+            if version is None or plan.version == version:
                 return plan
         raise Missing(f"there is no plan {_named(key, version)}", field="plan")
 

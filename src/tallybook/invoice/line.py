@@ -5,6 +5,7 @@ Source: docs/algorithms/rerating.md; DECISIONS 20, 30.
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -160,31 +161,38 @@ def draft_lines(
     charge = plan.charge(item.position.charge)
     assert charge is not None, "a stored plan version keeps its charges"
     before = {billed.group: billed for billed in item.before}
-    groups = set(facts) | set(before) | (set() if charge.split_by else {()})
-    for group in sorted(groups, key=_group_order):
+    groups = facts.keys() | before.keys()
+    if not charge.split_by:
+        groups.add(())
+    for group in sorted(groups, key=_group_order) if len(groups) > 1 else groups:
         fact = facts.get(group, NOTHING)
         rated = rated_item(item, charge, fact, zone_name)
         value = rated.quantity if meter is None else fact.value
-        drafted = _drafted(
-            item,
-            plan,
-            charge,
-            meter,
-            _Rating(group, fact, rated, value, before.get(group), cut, currency),
+        minor = round_line(rated.amount, currency, plan.rounding)
+        billed = Billed(
+            group=group,
+            amount_minor=minor,
+            quantity=plain(value),
+            events=fact.events,
+            digest=str(fact.digest),
+            until_us=item.until_us,
+            cut=cut,
+            invoice="",
         )
-        if drafted.line.amount_minor or drafted.line.quantity != "0":
-            yield drafted
+        earlier = before.get(group)
+        left = value if earlier is None else EXACT.subtract(value, Decimal(earlier.quantity))
+        if left or minor != (0 if earlier is None else earlier.amount_minor):
+            line = _line(_Sold(item, plan, charge, meter, currency), rated, billed, earlier, left)
+            yield Drafted(line=line, item=item, billed=billed)
 
 
-class _Rating(msgspec.Struct, frozen=True):
-    """One dimension value of an item, rated."""
+class _Sold(msgspec.Struct, frozen=True):
+    """What the lines of an item have in common."""
 
-    group: Group
-    fact: Fact
-    rated: Rated
-    value: Decimal
-    before: Billed | None
-    cut: int
+    item: Item
+    plan: Plan
+    charge: Charge
+    meter: Meter | None
     currency: str
 
 
@@ -192,63 +200,58 @@ def _group_order(group: Group) -> tuple[tuple[bool, str], ...]:
     return tuple((text is not None, text or "") for text in group)
 
 
-def _drafted(item: Item, plan: Plan, charge: Charge, meter: Meter | None, r: _Rating) -> Drafted:
-    """Return the line of one dimension value, whether or not anything differs."""
-    minor = round_line(r.rated.amount, r.currency, plan.rounding)
-    billed = Billed(
-        group=r.group,
-        amount_minor=minor,
-        quantity=plain(r.value),
-        events=r.fact.events,
-        digest=str(r.fact.digest),
-        until_us=item.until_us,
-        cut=r.cut,
-        invoice="",
-    )
-    earlier = r.before or _never(r.group)
-    difference = minor - earlier.amount_minor
-    line = Line(
+def _line(sold: _Sold, rated: Rated, billed: Billed, earlier: Billed | None, left: Decimal) -> Line:
+    """Return the line of one dimension value.
+
+    Args:
+        sold: what is sold.
+        rated: what all of it so far costs.
+        billed: the same as it is kept.
+        earlier: what was billed before.
+        left: the quantity of this line alone.
+    """
+    item, meter, currency = sold.item, sold.meter, sold.currency
+    before = _never(currency) if earlier is None else _total(earlier, currency)
+    difference = billed.amount_minor - (0 if earlier is None else earlier.amount_minor)
+    now = _total(billed, currency, short(rated.amount))
+    return Line(
         id="",
         position=0,
         subscription=item.position.subscription,
-        plan=plan.key,
-        plan_version=plan.version,
-        charge=charge.key,
-        name=charge.name,
+        plan=sold.plan.key,
+        plan_version=sold.plan.version,
+        charge=sold.charge.key,
+        name=sold.charge.name,
         adjustment=item.adjustment,
-        period_start=format_us(item.position.start_us),
-        period_end=format_us(item.end_us),
-        until=format_us(item.until_us),
-        dimensions=dict(zip(charge.split_by, r.group, strict=True)),
+        period_start=_instant(item.position.start_us),
+        period_end=_instant(item.end_us),
+        until=_instant(item.until_us),
+        dimensions=dict(zip(sold.charge.split_by, billed.group, strict=True)),
         meter=None if meter is None else _reference(meter),
         unit=_unit(meter),
-        cut=r.cut,
-        quantity=plain(EXACT.subtract(r.value, Decimal(earlier.quantity))),
-        amount=money_text(difference, r.currency),
+        cut=billed.cut,
+        quantity=plain(left),
+        amount=now.amount if earlier is None else money_text(difference, currency),
         amount_minor=difference,
-        events=r.fact.events - earlier.events,
-        price=price_of(item, charge),
-        steps=r.rated.steps,
-        now=_total(billed, r.currency, r.rated.amount),
-        before=_total(earlier, r.currency, None),
+        events=now.events - before.events,
+        price=price_of(item, sold.charge),
+        steps=rated.steps,
+        now=now,
+        before=before,
         kind="fee" if meter is None else "usage",
         customer=item.customer,
         phase=item.phase,
     )
-    return Drafted(line=line, item=item, billed=billed)
 
 
-def _never(group: Group) -> Billed:
-    return Billed(
-        group=group,
-        amount_minor=0,
-        quantity="0",
-        events=0,
-        digest="0",
-        until_us=0,
-        cut=0,
-        invoice="",
-    )
+_instant = lru_cache(maxsize=4096)(format_us)
+"""A run's lines have few different instants."""
+
+
+@lru_cache(maxsize=256)
+def _never(currency: str) -> Total:
+    """Return the figures of what was never billed."""
+    return Total(quantity="0", amount=money_text(0, currency), events=0, digest="0")
 
 
 def _reference(meter: Meter) -> MeterRef:
@@ -262,11 +265,11 @@ def _unit(meter: Meter | None) -> str:
     return f"{meter.unit or 'unit'}-h" if meter.aggregation == "TIME_WEIGHTED" else meter.unit
 
 
-def _total(billed: Billed, currency: str, exact: Decimal | None) -> Total:
+def _total(billed: Billed, currency: str, exact: str = "") -> Total:
     return Total(
         quantity=billed.quantity,
         amount=money_text(billed.amount_minor, currency),
         events=billed.events,
         digest=billed.digest,
-        exact="" if exact is None else short(exact),
+        exact=exact,
     )

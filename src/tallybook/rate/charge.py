@@ -148,10 +148,10 @@ def _priced(price: UsagePrice, used: Metered) -> Iterator[Part]:
             yield conversion_note(price.unit_conversion, used.quantity)
         yield from of_events(price, used.bands)
         return
-    if price.unit_conversion is None and price.free_units is None:
-        if not isinstance(price, MatrixPrice):
-            yield from _amounts(price, [((), max(used.quantity, ZERO))])
-            return
+    changed = price.unit_conversion is not None or price.free_units is not None
+    if not changed and not isinstance(price, MatrixPrice):
+        yield from _amounts(price, [((), max(used.quantity, ZERO))])
+        return
     found: Quantities = [((), used.quantity)]
     if isinstance(price, MatrixPrice):
         found = in_order(price, used.cells)

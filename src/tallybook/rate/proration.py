@@ -5,6 +5,7 @@ Source: docs/algorithms/proration.md
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -46,6 +47,7 @@ class Portion(msgspec.Struct, frozen=True):
 WHOLE = Portion()
 
 
+@lru_cache(maxsize=4096)
 def portion(proration: Proration, part: Period, whole: Period, tz: ZoneInfo) -> Portion:
     """Return how much of a whole period a part of it is.
 
@@ -87,7 +89,10 @@ def rate_fee(
     Returns:
         The exact amount, a quotient with 80 digits; quantity is the number of units at the end.
     """
-    found = list(_stretches(units, part))
+    if units and units[-1][0] <= part.start_us:
+        found = [(part, units[-1][1])]
+    else:
+        found = list(_stretches(units, part))
     if proration == "none":
         count = found[-1][1] if timing == "arrears" else max(count for _, count in found)
         return _rated_fee(amount, [_Stretch("fixed fee", count, WHOLE)], count)

@@ -119,7 +119,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         taxes: keys; None for those of the customer; () for none.
         minimum: None for none.
         currencies: other currency -> charge key -> price in it.
-        thresholds: rising amounts of open usage at which an invoice is made at once.
+        thresholds: rising amounts of usage, of the whole life of a subscription, at which an
+            invoice is made at once.
+        thresholds_step: another threshold after each such amount beyond the last; None for none.
         thresholds_in: other currency -> the same in it.
     """
 
@@ -137,11 +139,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     minimum: Minimum | None = None
     currencies: dict[str, dict[str, Price]] = {}
     thresholds: tuple[Decimal, ...] = ()
+    thresholds_step: Decimal | None = None
     thresholds_in: dict[str, tuple[Decimal, ...]] = {}
 
     def charge(self, key: str) -> Charge | None:
         """Return one charge, or None."""
-        return next((charge for charge in self.charges if charge.key == key), None)
+        for charge in self.charges:
+            if charge.key == key:
+                return charge
+        return None
 
     def phase(self, key: str) -> Phase | None:
         """Return one phase, or None."""
