@@ -1,12 +1,16 @@
 """Stories of money: invoices are paid, credited, voided and written off, and the books balance."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from tallybook.invoice.audit.verify import verify
 from tallybook.invoice.manifest import Extra
 from tallybook.kernel.errors import Conflict, Invalid, Missing
+from tallybook.settle.receivable.anew import invoice_now, reissue
 from tallybook.settle.receivable.crediting import Ask
 from tallybook.settle.receivable.flow import (
     check_note,
@@ -265,8 +269,6 @@ def test_a_void_gives_back_coupons_credits_and_one_offs(world: SettledWorld) -> 
 
 
 def setup_fee() -> Extra:
-    from decimal import Decimal
-
     return Extra(
         id="ext_1",
         name="Setup",
@@ -298,3 +300,67 @@ def test_everything_is_told_outside_once(world: SettledWorld) -> None:
     world.pay(12000)
     assert world.open() == {ONE: ("paid", 0)}
     assert world.billing.tenant == TENANT
+
+
+def test_one_off_charges_are_billed_at_once(world: SettledWorld) -> None:
+    world.pay(1000)
+    head = invoice_now(world.settling, "acme", [setup_fee()])
+    assert (head.number, head.total_minor, head.open_minor) == (ONE, 6000, 5000)
+    assert world.settling.settlements.extras(TENANT, None, head.id)[0].extra.id == "ext_1"
+    assert verify(world.billing, ONE).ok
+    billed(world, "2026-05")
+    assert [line.name for line in world.invoices()[1].lines] == ["fee"]
+    with pytest.raises(Invalid, match="at least one"):
+        invoice_now(world.settling, "acme", [])
+    with pytest.raises(Conflict):
+        invoice_now(world.settling, "acme", [setup_fee()])
+    assert len(world.open()) == 2
+
+
+def test_a_one_off_credit_becomes_the_customers_credit(world: SettledWorld) -> None:
+    gift = msgspec.structs.replace(setup_fee(), name="Sorry", amount=Decimal(-50))
+    head = invoice_now(world.settling, "acme", [gift])
+    assert (head.state, head.total_minor, head.open_minor) == ("paid", -6000, 0)
+    assert world.credits() == {ONE: 6000}
+    billed(world, "2026-05")
+    assert world.open()[TWO] == ("finalized", 6000)
+    with pytest.raises(Conflict, match="is used"):
+        void_invoice(world.settling, ONE)
+    void_invoice(world.settling, TWO)
+    void_invoice(world.settling, ONE)
+    assert (world.credits(), world.balances()) == ({}, {})
+
+
+def test_an_invoice_is_reissued_as_things_stand_now(world: SettledWorld) -> None:
+    billed(world, "2026-05")
+    world.apply(MONTHLY.format(rate="25", amount="100"))
+    head = reissue(world.settling, ONE)
+    assert (head.number, head.total_minor) == (TWO, 12500)
+    assert world.open() == {ONE: ("void", 0), TWO: ("finalized", 12500)}
+    assert world.invoices()[1].replaces == ONE
+    assert verify(world.billing, TWO).ok
+    with pytest.raises(Conflict, match="was reissued as INV-000002"):
+        reissue(world.settling, ONE)
+    world.bill("2026-06")
+    with pytest.raises(Conflict, match="nothing to bill"):
+        reissue_after_rebilling(world)
+
+
+def reissue_after_rebilling(world: SettledWorld) -> None:
+    void_invoice(world.settling, THREE)
+    world.bill("2026-06")
+    reissue(world.settling, THREE)
+
+
+def test_a_one_off_invoice_is_reissued_with_its_charges(world: SettledWorld) -> None:
+    invoice_now(world.settling, "acme", [setup_fee()])
+    void_invoice(world.settling, ONE)
+    head = reissue(world.settling, ONE)
+    assert (head.number, head.total_minor) == (TWO, 6000)
+    assert world.invoices()[1].replaces == ONE
+
+
+def test_an_invoice_until_an_instant_is_reissued(world: SettledWorld) -> None:
+    world.bill("2026-06-01")
+    head = reissue(world.settling, ONE)
+    assert (head.number, head.total_minor) == (TWO, 12000)

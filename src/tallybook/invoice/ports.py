@@ -153,6 +153,7 @@ class BillingRun(msgspec.Struct, frozen=True, kw_only=True):
         started_us: the invoices' date; fixed when the run starts.
         customers: looked at; invoices: finalized by it; drafts: made by it; waiting: periods that
             have not ended yet.
+        replaces: number of the voided invoice that its invoice takes the place of; '' for none.
     """
 
     id: str
@@ -168,6 +169,7 @@ class BillingRun(msgspec.Struct, frozen=True, kw_only=True):
     drafts: int = 0
     waiting: int = 0
     parked: tuple[Parked, ...] = ()
+    replaces: str = ""
 
 
 DraftState = Literal["open", "finalized", "discarded", "empty"]

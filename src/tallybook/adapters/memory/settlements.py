@@ -8,7 +8,7 @@ from tallybook.adapters.memory.invoices import MemoryInvoices, MemoryTransaction
 from tallybook.invoice.document import number_place
 from tallybook.invoice.ledger.holdings import Holdings, PendingExtra
 from tallybook.kernel.book.entry import Entry
-from tallybook.kernel.errors import Missing
+from tallybook.kernel.errors import Conflict, Missing
 from tallybook.settle.receivable.credit_note import NoteHead, StoredNote
 from tallybook.settle.receivable.payment import Payment
 from tallybook.settle.receivable.ports import Balance
@@ -150,6 +150,12 @@ class MemorySettlementTransaction:
     def invoices(self) -> MemoryTransaction:
         """Writes of billing, in this transaction."""
         return self._invoices
+
+    def put_extras(self, extras: Sequence[PendingExtra]) -> None:
+        """Store one-off charges."""
+        if not self._invoices.books.extras.keys().isdisjoint(one.extra.id for one in extras):
+            raise Conflict("a one-off charge is there already")
+        self._invoices.books.put(Holdings(extras=tuple(extras)))
 
     def settle(self, moves: Moves) -> None:
         """Write what a command does."""

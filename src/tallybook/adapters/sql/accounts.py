@@ -253,7 +253,18 @@ def put_credits(connection: Connection, tenant: str, found: Iterable[Credit]) ->
 
 def put_extras(connection: Connection, tenant: str, found: Iterable[PendingExtra]) -> None:
     """Put one-off charges in place of what they were."""
-    rows = [
+    replace(connection, EXTRA, _extra_rows(tenant, found))
+
+
+def insert_extras(connection: Connection, tenant: str, found: Iterable[PendingExtra]) -> None:
+    """Insert one-off charges."""
+    rows = _extra_rows(tenant, found)
+    if rows:
+        connection.execute(EXTRA.insert(), rows)
+
+
+def _extra_rows(tenant: str, found: Iterable[PendingExtra]) -> list[dict[str, object]]:
+    return [
         {
             "tenant": tenant,
             "id": one.extra.id,
@@ -266,7 +277,6 @@ def put_extras(connection: Connection, tenant: str, found: Iterable[PendingExtra
         }
         for one in found
     ]
-    replace(connection, EXTRA, rows)
 
 
 def put(connection: Connection, tenant: str, held: Holdings) -> None:

@@ -236,6 +236,10 @@ class SqlSettlementTransaction:
         """Writes of billing, in this transaction."""
         return self._invoices
 
+    def put_extras(self, extras: Sequence[PendingExtra]) -> None:
+        """Insert one-off charges."""
+        accounts.insert_extras(self._connection, self._tenant, extras)
+
     def settle(self, moves: Moves) -> None:
         """Write what a command does."""
         connection, tenant = self._connection, self._tenant

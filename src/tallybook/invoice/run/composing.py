@@ -81,6 +81,7 @@ def manifest_of(basis: Basis, stand: Stand, work: Work) -> Manifest:
         extras=tuple(_extras(stand, payer)),
         funds=stand.accounts.get(payer.key, _NOTHING).funds,
         taxes=tuple(catalog.taxes[key] for key in sorted(catalog.taxes)),
+        replaces=run.replaces,
     )
 
 

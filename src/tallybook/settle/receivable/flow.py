@@ -287,9 +287,9 @@ def withdraw_coupon(settling: Settling, customer: str, redemption: str) -> Redem
 
 
 def put_extras(
-    settling: Settling, customer: str, extras: Sequence[Extra], batch: str = ""
+    settling: Settling, customer: str, extras: Sequence[Extra]
 ) -> tuple[PendingExtra, ...]:
-    """Put one-off charges on a customer's next invoice, or as a batch on one of their own.
+    """Put one-off charges on a customer's next invoice, or on that of who pays for it.
 
     Raises:
         Missing: there is no such customer.
@@ -299,12 +299,11 @@ def put_extras(
     owner = catalog.customer(customer)
     now = billing.clock.now_us()
     made = tuple(
-        PendingExtra(
-            customer=owner.key, currency=owner.currency, at_us=now, extra=extra, batch=batch
-        )
+        PendingExtra(customer=owner.key, currency=owner.currency, at_us=now, extra=extra)
         for extra in extras
     )
-    _insist(settling, owner.key, (), lambda standing: _held(standing, Holdings(extras=made)))
+    with settling.settlements.transaction(billing.tenant) as transaction:
+        transaction.put_extras(made)
     return made
 
 

@@ -25,6 +25,10 @@ class SettlementTransaction(Protocol):
         """Writes of billing, in this transaction."""
         ...
 
+    def put_extras(self, extras: Sequence[PendingExtra]) -> None:
+        """Store new one-off charges; raises Conflict where an id is there already."""
+        ...
+
     def settle(self, moves: Moves) -> None:
         """Write what a command does, and move the version of the customer's account on.
 
