@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+ENGINES := $(VENV)/engines
 TESTS := $(BIN)/pytest -n 2 --dist worksteal
 
 .PHONY: help run test test-long check fmt bench engines clean
@@ -35,8 +36,7 @@ fmt: $(VENV)/.dev  ## format, and fix what can be fixed mechanically
 bench: $(VENV)/.dev  ## speed figures on this machine, into bench/REPORT.md
 	$(BIN)/python -m bench $(ARGS)
 
-engines:  ## nothing to install yet: the embedded road needs Python packages alone
-	@echo "The embedded road needs nothing beside Python packages; 'make run' installs them."
+engines: $(ENGINES)/greenfield-apps.jar $(ENGINES)/phive-rules-peppol.jar  ## fetch what tests check documents with (needs Java and Maven)
 
 clean:  ## remove the environment and every cache; never data folders
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -54,3 +54,17 @@ $(VENV)/.server: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install --quiet -c constraints.txt -e '.[server,dev]'
 	@touch $@ $(VENV)/.server
+
+# Validators of documents, Java archives by name and version: PDF/A, and the rules of Peppol.
+$(ENGINES)/greenfield-apps.jar: | $(VENV)/bin/python
+	$(call fetched,org.verapdf.apps:greenfield-apps:1.28.2)
+
+$(ENGINES)/phive-rules-peppol.jar: | $(VENV)/bin/python
+	$(call fetched,com.helger.phive.rules:phive-rules-peppol:3.2.6)
+
+define fetched
+	mkdir -p $(ENGINES)
+	mvn -q -B dependency:get -Dartifact=$(1) -Dtransitive=false
+	mvn -q -B dependency:copy -Dartifact=$(1) -DoutputDirectory=$(ENGINES) -Dmdep.stripVersion=true
+	touch $@
+endef

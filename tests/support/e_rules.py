@@ -77,13 +77,15 @@ def peppol_errors(xml: str) -> list[str]:
     rules = ENGINES / "PEPPOL-EN16931-UBL.xslt"
     if not rules.exists():
         with zipfile.ZipFile(engine("phive-rules-peppol.jar")) as archive:
-            rules.write_bytes(archive.read(PEPPOL))
+            draft = rules.with_suffix(f".{os.getpid()}")
+            draft.write_bytes(archive.read(PEPPOL))
+            draft.replace(rules)
     return rule_errors(xml, rules)
 
 
 def pdfa_errors(paths: list[Path]) -> list[str]:
     """Return the files that veraPDF does not pass as PDF/A-3b, with what it says."""
-    jar = engine("verapdf.jar")
+    jar = engine("greenfield-apps.jar")
     command = ["java", "-cp", str(jar), "org.verapdf.apps.GreenfieldCliWrapper", "-f", "3b"]
     done = subprocess.run(
         [*command, "-v", "--format", "text", *map(str, paths)],

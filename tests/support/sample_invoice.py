@@ -14,6 +14,7 @@ from tallybook.invoice.manifest import Manifest
 from tallybook.kernel.money import allocate, exponent, money_text
 from tallybook.kernel.timestamps import format_us, parse_rfc3339
 from tallybook.rate.step import Step
+from tallybook.settle.receivable.credit_note import CreditNote, NoteLine, NoteManifest
 
 SELLER = Seller(
     name="Northwind Metering GmbH",
@@ -194,7 +195,7 @@ def sample_invoice(
     money = lambda minor: money_text(minor, currency)  # noqa: E731
     subtotal = sum(one.amount_minor for one in lines)
     added = sum(t.amount_minor for t in totals if not t.inclusive)
-    total = subtotal - discount_minor + added
+    total = sum(one.net_minor for one in lines) + added
     payable = max(total - credit_minor - prepaid_minor, 0)
     name, address = CUSTOMERS[locale[:2]]
     customer = Customer(key="acme", name=name, currency=currency, address=address,
@@ -291,3 +292,44 @@ def sample_chart() -> UsageChart:
         Bar(start=AT.format(day), value=str((day * 37) % 100 * 1000)) for day in range(1, 32)
     )
     return UsageChart(name="HTTP requests", unit="requests", size="DAY", bars=bars)
+
+
+def sample_note(invoice: Invoice) -> CreditNote:
+    """Return a credit note that takes back the first three lines of an invoice."""
+    lines = tuple(
+        NoteLine(
+            line=one.id, position=one.position, name=one.name, customer=one.customer,
+            period_start=one.period_start, period_end=one.period_end, net=one.net,
+            net_minor=one.net_minor, base=one.base, base_minor=one.base_minor, taxes=one.taxes,
+        )
+        for one in invoice.lines[:3]
+    )  # fmt: skip
+    currency = invoice.currency
+    money = lambda minor: money_text(minor, currency)  # noqa: E731
+    totals = []
+    for tax in invoice.taxes:
+        mine = [one for one in lines if any(t.tax == tax.tax for t in one.taxes)]
+        amount = sum(t.amount_minor for one in mine for t in one.taxes if t.tax == tax.tax)
+        base = sum(one.base_minor for one in mine)
+        totals.append(
+            msgspec.structs.replace(
+                tax, amount=money(amount), amount_minor=amount, base=money(base), base_minor=base
+            )
+        )
+    subtotal = sum(one.net_minor for one in lines)
+    added = sum(t.amount_minor for t in totals if not t.inclusive)
+    total = subtotal + added
+    manifest = NoteManifest(
+        tenant="default", invoice=invoice.id, invoice_sha256="", issued_us=_us(AT.format(31)),
+        reason="Outage of 12 May", asked=(), rest="credit", before=(), credited={},
+        taxes_credited={}, shares_credited={}, total_credited=0, open_minor=0, refundable_minor=0,
+    )  # fmt: skip
+    return CreditNote(
+        id="cn_1", number="CN-000003", series="CN", issued=invoice.issued, invoice=invoice.id,
+        invoice_number=invoice.number, seller=invoice.seller, customer_key=invoice.customer_key,
+        customer=invoice.customer, locale=invoice.locale, zone=invoice.zone, currency=currency,
+        reason=manifest.reason, lines=lines, subtotal=money(subtotal), subtotal_minor=subtotal,
+        taxes=tuple(totals), tax_minor=added, total=money(total), total_minor=total,
+        reduces=money(total - 500), reduces_minor=total - 500, credited=money(500),
+        credited_minor=500, refund=money(0), refund_minor=0, manifest=manifest,
+    )  # fmt: skip

@@ -101,7 +101,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     """Where to pay (BG-17).
 
     Attributes:
-        means: UNTDID 4461: 58 is a SEPA credit transfer, 30 another one.
+        means: UNTDID 4461: 58 is a SEPA credit transfer, 30 another one, 97 clearing.
+        iban: '' for none.
         reference: for the payment (BT-83).
     """
 

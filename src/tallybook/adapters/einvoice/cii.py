@@ -167,6 +167,8 @@ def _settlement(tree: Tree, bill: Bill) -> None:
 
 def _account(tree: Tree, account: Account) -> None:
     tree.text("ram:TypeCode", account.means)
+    if not account.iban:
+        return
     creditor = tree.under("ram:PayeePartyCreditorFinancialAccount")
     creditor.text("ram:IBANID", account.iban)
     creditor.text("ram:AccountName", account.holder)

@@ -69,6 +69,7 @@ REASONS = {
 
 SEPA = "58"
 CREDIT_TRANSFER = "30"
+CLEARING = "97"
 OUT_OF_SCOPE = "O"
 DISCOUNT = "95"
 """UNTDID 5189: discount."""

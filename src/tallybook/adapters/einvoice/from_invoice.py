@@ -34,6 +34,7 @@ from tallybook.kernel.decimals import EXACT, divide
 from tallybook.kernel.money import exponent, from_minor
 from tallybook.kernel.period import zone
 from tallybook.kernel.timestamps import from_us, parse_rfc3339
+from tallybook.settle.receivable.credit_note import NoteLine
 
 DIGITS_MAX = 2
 NO_TAX = Rate(OUT_OF_SCOPE, None)
@@ -48,9 +49,8 @@ def bill_of(invoice: Invoice) -> Bill:
             say something; `field` names it.
     """
     check_currency(invoice.currency)
-    taxes = {tax.tax: tax for tax in invoice.taxes}
-    items = tuple(_items(invoice, taxes))
-    breakdown = _breakdown(invoice.taxes, items)
+    items = tuple(_items(invoice))
+    breakdown = breakdown_of(invoice.taxes, items)
     seller, buyer = trader(invoice.seller, "seller"), trader(invoice.customer, "customer")
     check_traders(seller, buyer, breakdown)
     total = from_minor(invoice.total_minor, invoice.currency)
@@ -59,13 +59,13 @@ def bill_of(invoice: Invoice) -> Bill:
     made = Bill(
         kind="380",
         number=invoice.number,
-        issued=_day(invoice.issued, invoice.zone),
-        due=_day(invoice.due, invoice.zone) if payable > 0 else None,
+        issued=day_of(invoice.issued, invoice.zone),
+        due=day_of(invoice.due, invoice.zone) if payable > 0 else None,
         currency=invoice.currency,
         buyer_reference=invoice.manifest.customer.reference or invoice.customer_key,
         note="\n".join(invoice.notes),
-        seller=_without_vat(seller, breakdown),
-        buyer=_without_vat(buyer, breakdown),
+        seller=without_vat(seller, breakdown),
+        buyer=without_vat(buyer, breakdown),
         items=items,
         breakdown=breakdown,
         first=min(days, default=None),
@@ -103,7 +103,7 @@ def check_traders(seller: Trader, buyer: Trader, breakdown: Sequence[Breakdown])
         raise needed("the VAT identifier of the customer", "customers.tax_id")
 
 
-def _without_vat(party: Trader, breakdown: Sequence[Breakdown]) -> Trader:
+def without_vat(party: Trader, breakdown: Sequence[Breakdown]) -> Trader:
     """Return the party as an invoice outside the scope of VAT names it (BR-O-02)."""
     if any(part.rate.category != OUT_OF_SCOPE for part in breakdown):
         return party
@@ -123,20 +123,33 @@ def account_of(invoice: Invoice) -> Account | None:
     )
 
 
-def _items(invoice: Invoice, taxes: dict[str, TaxTotal]) -> Iterator[Item]:
+def _items(invoice: Invoice) -> Iterator[Item]:
     reasons = ", ".join(coupon.name for coupon in invoice.discounts) or "Discount"
     members = {member.key: member.name for member in invoice.manifest.members}
-    mixed = {bool(line.taxes) for line in invoice.lines} == {True, False}
-    for line in invoice.lines:
+    taxes = taxes_of_lines(invoice.lines, invoice.taxes)
+    for line, tax in zip(invoice.lines, taxes, strict=True):
+        whose = members.get(line.customer, line.customer)
+        yield _item(line, invoice, tax, reasons, whose)
+
+
+def taxes_of_lines(
+    lines: Sequence[Line | NoteLine], totals: Sequence[TaxTotal]
+) -> list[TaxTotal | None]:
+    """Return the one tax of each line; None for all of them where none has any.
+
+    Raises:
+        Invalid: a line has several, or none beside lines that have one.
+    """
+    taxes = {tax.tax: tax for tax in totals}
+    mixed = {bool(line.taxes) for line in lines} == {True, False}
+    for line in lines:
         if len(line.taxes) > 1:
             why = f"line {line.position} has {len(line.taxes)} taxes, and a line has one VAT rate"
             raise impossible(why, "plans.charges.taxes")
         if mixed and not line.taxes:
             why = f"line {line.position} has no tax and others have: give it one of category Z or E"
             raise impossible(why, "plans.charges.taxes")
-        tax = taxes[line.taxes[0].tax] if line.taxes else None
-        whose = members.get(line.customer, line.customer)
-        yield _item(line, invoice, tax, reasons, whose)
+    return [taxes[line.taxes[0].tax] if line.taxes else None for line in lines]
 
 
 def _item(line: Line, invoice: Invoice, tax: TaxTotal | None, reason: str, whose: str) -> Item:
@@ -146,7 +159,7 @@ def _item(line: Line, invoice: Invoice, tax: TaxTotal | None, reason: str, whose
     if inclusive and tax is not None:
         off = divide(off * 100, 100 + Decimal(tax.rate), exponent(invoice.currency))
     quantity, unit, price, base = _priced(line, net + off, exact=not inclusive)
-    first, last = _days(line, invoice.zone)
+    first, last = days_of(line.period_start, line.until, invoice.zone)
     about = [f"{name}: {value}" for name, value in line.dimensions.items() if value]
     return Item(
         id=str(line.position),
@@ -196,7 +209,7 @@ def rate_of(tax: TaxTotal) -> Rate:
     return Rate(tax.category, Decimal(tax.rate))
 
 
-def _breakdown(taxes: Sequence[TaxTotal], items: Sequence[Item]) -> tuple[Breakdown, ...]:
+def breakdown_of(taxes: Sequence[TaxTotal], items: Sequence[Item]) -> tuple[Breakdown, ...]:
     """Return the VAT of each category and rate; taxes of the same rate are one.
 
     Raises:
@@ -225,9 +238,9 @@ def _breakdown(taxes: Sequence[TaxTotal], items: Sequence[Item]) -> tuple[Breakd
     )
 
 
-def _days(line: Line, zone_name: str) -> tuple[date, date]:
+def days_of(start_text: str, end_text: str, zone_name: str) -> tuple[date, date]:
     """Return the first and the last day of a line, both included."""
-    start, end = _us(line.period_start), _us(line.until)
+    start, end = _us(start_text), _us(end_text)
     first = _local(start, zone_name)
     return first, max(first, _local(end - 1, zone_name))
 
@@ -238,7 +251,8 @@ def _us(text: str) -> int:
     return us
 
 
-def _day(text: str, zone_name: str) -> date:
+def day_of(text: str, zone_name: str) -> date:
+    """Return the date of an instant in a zone."""
     return _local(_us(text), zone_name)
 
 

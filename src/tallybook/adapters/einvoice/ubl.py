@@ -139,6 +139,8 @@ def _delivery(root: Tree, bill: Bill) -> None:
 def _account(tree: Tree, account: Account) -> None:
     tree.text("cbc:PaymentMeansCode", account.means)
     tree.text("cbc:PaymentID", account.reference)
+    if not account.iban:
+        return
     payee = tree.under("cac:PayeeFinancialAccount")
     payee.text("cbc:ID", account.iban)
     payee.text("cbc:Name", account.holder)

@@ -1,6 +1,5 @@
 """XML of an e-invoice, put together in order; parts that are empty are left out."""
 
-from collections.abc import Iterable
 from decimal import Decimal
 from xml.etree.ElementTree import Element, SubElement, indent, register_namespace, tostring
 
@@ -27,11 +26,6 @@ class Tree:
             inner.element.text = _allowed(written)
             for key, value in attributes.items():
                 inner.element.set(key, value)
-
-    def texts(self, name: str, texts: Iterable[str]) -> None:
-        """Add an element for each text."""
-        for text in texts:
-            self.text(name, text)
 
 
 def document(name: str, namespaces: dict[str, str]) -> Tree:

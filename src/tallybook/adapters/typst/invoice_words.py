@@ -88,10 +88,12 @@ def _group(invoice: Invoice, key: str, lines: list[Line], write: Writer) -> Word
 def _sums(invoice: Invoice, write: Writer) -> Iterator[Row]:
     """Yield the way from the lines to what is left to pay."""
     words, say = write.labels, write.say
-    if invoice.discounts:
+    if invoice.discounts or invoice.taken_back_minor:
         yield [words.subtotal, say.money(invoice.subtotal), ""]
     for coupon in invoice.discounts:
         yield [words.discount.format(coupon.name), say.minor(-coupon.amount_minor), ""]
+    if invoice.taken_back_minor:
+        yield [words.taken_back, say.money(invoice.taken_back), ""]
     added = sum(tax.amount_minor for tax in invoice.taxes if not tax.inclusive)
     contained = sum(tax.amount_minor for tax in invoice.taxes if tax.inclusive)
     used = bool(invoice.credits or invoice.prepaid or invoice.carried_minor)

@@ -42,6 +42,11 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     payable: str
     in_your_favour: str
     carried: str
+    taken_back: str
+    credit_total: str
+    set_off: str
+    credited: str
+    refunded: str
     payment: str
     bank: str
     account: str
@@ -100,6 +105,11 @@ ENGLISH = Labels(
     payable="Total due",
     in_your_favour="In your favour",
     carried="{0} is credited to your account and used on your next invoice.",
+    taken_back="Earlier discounts taken back",
+    credit_total="Total credited",
+    set_off="Taken off {0}",
+    credited="Credited to your account",
+    refunded="To be refunded",
     payment="Payment",
     bank="Bank",
     account="Account holder",
@@ -165,6 +175,11 @@ GERMAN = Labels(
     payable="Zahlbetrag",
     in_your_favour="Zu Ihren Gunsten",
     carried="{0} werden Ihrem Konto gutgeschrieben und mit der nächsten Rechnung verrechnet.",
+    taken_back="Zurückgenommene Rabatte",
+    credit_total="Gutschriftsbetrag",
+    set_off="Verrechnet mit {0}",
+    credited="Ihrem Konto gutgeschrieben",
+    refunded="Wird erstattet",
     payment="Zahlung",
     bank="Bank",
     account="Kontoinhaber",
@@ -230,6 +245,11 @@ FRENCH = Labels(
     payable="Net à payer",
     in_your_favour="En votre faveur",
     carried="{0} sont portés au crédit de votre compte et déduits de la prochaine facture.",
+    taken_back="Remises antérieures reprises",
+    credit_total="Total de l’avoir",
+    set_off="Imputé sur {0}",
+    credited="Porté au crédit de votre compte",
+    refunded="À rembourser",
     payment="Règlement",
     bank="Banque",
     account="Titulaire du compte",
@@ -295,6 +315,11 @@ JAPANESE = Labels(
     payable="ご請求金額",
     in_your_favour="お客様への返還額",
     carried="{0} をお客様の残高に加算し、次回の請求に充当します。",
+    taken_back="過去の値引きの戻し",
+    credit_total="返還合計",
+    set_off="{0} に充当",
+    credited="お客様の残高に加算",
+    refunded="ご返金額",
     payment="お支払い",
     bank="お振込先",
     account="口座名義",

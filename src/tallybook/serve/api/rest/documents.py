@@ -1,4 +1,4 @@
-"""Documents of invoices: PDF, rendered once, kept with its digest, the same bytes ever after; XML.
+"""Documents of invoices and credit notes: PDF, rendered once and kept with its digest; XML.
 
 Source: DECISIONS 28, 30: documents are rendered after the transaction that made the invoice.
 """
@@ -14,6 +14,7 @@ from tallybook.invoice.audit.chart import usage_charts
 from tallybook.invoice.document import Invoice, decode_invoice
 from tallybook.invoice.ports import StoredInvoice
 from tallybook.kernel.errors import Corrupt, Invalid, Unavailable
+from tallybook.settle.receivable.credit_note import StoredNote, decode_note
 
 XmlFormat = Literal["cii", "ubl"]
 """UN/CEFACT CII, as in Factur-X; or UBL of Peppol BIS Billing 3."""
@@ -71,6 +72,39 @@ def invoice_xml(invoice: Invoice, format_: XmlFormat) -> str:
     return (ubl if format_ == "ubl" else cii)(bill_of(invoice))
 
 
+def note_pdf_of(world: World, tenant: str, stored: StoredNote) -> bytes:
+    """Return a credit note's PDF, with Factur-X inside where EN 16931 can say it.
+
+    Raises:
+        Corrupt: the kept document is not the one that was rendered.
+        Unavailable: it cannot be read or kept.
+    """
+    head = stored.head
+    void = head.state == "void"
+    name = f"{head.number}-{head.id[-8:]}{'-void' if void else ''}.pdf"
+
+    def rendered() -> bytes:
+        from tallybook.adapters.typst.note_pdf import render_note
+
+        note = decode_note(stored.body)
+        xml = _said(lambda: note_xml_of(world, tenant, stored))
+        return render_note(note, logo=seller_logo(world, tenant), void=void, xml=xml)
+
+    return kept_document(world.settings.documents_dir / name, rendered)
+
+
+def note_xml_of(world: World, tenant: str, stored: StoredNote, format_: XmlFormat = "cii") -> str:
+    """Return a credit note as an EN 16931 document of type 381; raises Invalid."""
+    from tallybook.adapters.einvoice.cii import cii
+    from tallybook.adapters.einvoice.from_note import bill_of_note
+    from tallybook.adapters.einvoice.ubl import ubl
+
+    note = decode_note(stored.body)
+    invoice = decode_invoice(world.invoices.invoice(tenant, note.invoice).body)
+    bill = bill_of_note(note, invoice.manifest.customer.reference)
+    return (ubl if format_ == "ubl" else cii)(bill)
+
+
 def seller_logo(world: World, tenant: str) -> str:
     """Return the logo that the seller has now, a data URL; '' for none."""
     return world.catalog.load(tenant).seller.logo
@@ -80,23 +114,23 @@ def _rendered(world: World, stored: StoredInvoice) -> bytes:
     from tallybook.adapters.typst.invoice_pdf import render_invoice
 
     invoice = decode_invoice(stored.body)
-    tenant = invoice.manifest.tenant
+    tenant, draft = invoice.manifest.tenant, stored.head.state == "draft"
     return render_invoice(
         invoice,
         usage_charts(world.billing(tenant), invoice),
         logo=seller_logo(world, tenant),
         void=stored.head.state == "void",
-        xml=_attached(invoice) if stored.head.state != "draft" else "",
+        xml="" if draft else _said(lambda: invoice_xml(invoice, "cii")),
     )
 
 
-def _attached(invoice: Invoice) -> str:
+def _said(xml: Callable[[], str]) -> str:
     """Return the e-invoice to put inside; '' where the standard has no way to say it.
 
-    The invoice is due all the same; asking for its XML tells what is missing.
+    The document counts all the same; asking for its XML tells what is missing.
     """
     try:
-        return invoice_xml(invoice, "cii")
+        return xml()
     except Invalid as error:
         if error.code != "e-invoice":
             raise
