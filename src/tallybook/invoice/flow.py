@@ -6,6 +6,7 @@ nothing is billed twice. A customer that fails is parked with its reason; the re
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ from tallybook.invoice.run.basis import Basis, Stand, standing
 from tallybook.invoice.run.composing import Result, composed
 from tallybook.invoice.run.grace import grace_us, held
 from tallybook.invoice.run.payers import Payer, payer, payers
+from tallybook.invoice.run.progressive import has_crossed, with_thresholds
 from tallybook.invoice.run.storing import parked, passed, store
 from tallybook.invoice.run.work import Work, work_of
 from tallybook.kernel.errors import Conflict, Corrupt, Refused
@@ -57,6 +59,7 @@ def bill(
     *,
     name: str | None = None,
     only: Sequence[str] | None = None,
+    at_once: bool = False,
     progress: Progress | None = None,
 ) -> BillingRun:
     """Bill every customer and return the run as it ended.
@@ -66,6 +69,7 @@ def bill(
         request: a month, or an instant.
         name: id of a run to start or to go on with.
         only: keys of customers who pay, without newcomers; None for everybody.
+        at_once: invoices are finalized whatever days of grace they have.
         progress: told how many customers are done.
 
     Raises:
@@ -81,7 +85,7 @@ def bill(
     refused = []
     if only is None:
         refused = register_newcomers(billing.catalog, billing.usage, billing.tenant, run.cut)
-    basis = Basis(billing, run, billing.catalog.load(billing.tenant))
+    basis = Basis(billing, run, billing.catalog.load(billing.tenant), at_once)
     found = list(payers(basis.catalog, only).values())
     run = msgspec.structs.replace(run, parked=tuple(refused), customers=0, waiting=0)
     for part in _parts(found, CUSTOMERS_AT_ONCE):
@@ -93,6 +97,42 @@ def bill(
     with billing.invoices.transaction(billing.tenant) as transaction:
         transaction.put_run(run)
     return run
+
+
+def bill_crossed(billing: Billing) -> BillingRun | None:
+    """Bill until now everybody with a subscription whose usage has reached a threshold.
+
+    Returns:
+        The run; None where nobody has. Somebody whose usage cannot be billed is left to the next
+        ordinary run, which says why.
+
+    Guarantees: a threshold makes one invoice, however often this is called.
+    """
+    request = BillRequest(until_us=billing.clock.now_us())
+    catalog = billing.catalog.load(billing.tenant)
+    found = with_thresholds(catalog, list(payers(catalog).values()))
+    crossed: list[str] = []
+    if found:
+        basis = Basis(billing, new_run(billing, request, ""), catalog, at_once=True)
+        for part in _parts(found, CUSTOMERS_AT_ONCE):
+            crossed += _crossed(basis, part)
+    return bill(billing, request, only=crossed, at_once=True) if crossed else None
+
+
+def _crossed(basis: Basis, part: Sequence[Payer]) -> Iterator[str]:
+    """Yield the payers of a part whose open usage takes them past a threshold."""
+    stand = standing(basis, part)
+    works: list[Work] = []
+    for one in part:
+        with suppress(Refused, Corrupt):
+            works.append(work_of(basis.run, basis.catalog, stand.books, one))
+    facts, _ = answers(basis, works)
+    for work in works:
+        if work.key in facts:
+            with suppress(Refused, Corrupt):
+                draft = composed(basis, stand, work, facts[work.key]).draft
+                if has_crossed(basis.catalog, stand.books, work, draft):
+                    yield work.key
 
 
 def preview(
@@ -220,4 +260,5 @@ def _bill_alone(basis: Basis, run: BillingRun, payer: Payer) -> BillingRun:
 
 def _waiting(basis: Basis, work: Work, result: Result) -> Result:
     """Return a result that waits as a draft, where its payer's invoices have days of grace."""
-    return held(result, basis.run, grace_us(work.payer.customer, basis.catalog))
+    wait_us = 0 if basis.at_once else grace_us(work.payer.customer, basis.catalog)
+    return held(result, basis.run, wait_us)

@@ -142,6 +142,13 @@ class SqlCatalog:
         """Return one version of a meter, the newest where none is named; raises Missing."""
         return self.load(tenant).meter(key, version)
 
+    def tenants(self) -> list[str]:
+        """Return the tenants that sell something."""
+        column = _TABLES["plan"].c.tenant
+        with read(self._engine) as connection:
+            query = select(column).distinct().order_by(column)
+            return list(connection.execute(query).scalars())
+
     def all_meters(self) -> list[tuple[str, Meter]]:
         """Return every version of every meter of every tenant."""
         table = _TABLES["meter"]

@@ -23,7 +23,7 @@ from tallybook.catalog.plan.parts import (
 from tallybook.catalog.plan.spec import ChargeSpec, PhaseSpec, PlanSpec, PriceSpec
 from tallybook.catalog.plan.terms import Charge, Phase, Plan
 from tallybook.catalog.price import Price
-from tallybook.catalog.price.fields import amount, refused
+from tallybook.catalog.price.fields import amount, positive, refused
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.money import exponent
 from tallybook.kernel.period import parse_moment, zone
@@ -66,11 +66,22 @@ def check_plan(spec: PlanSpec, prices: NamedPrices | None = None, version: int =
         minimum=minimum_ok(spec.minimum, charges, spec.currencies),
         currencies=_currencies(spec, charges, named),
         thresholds=thresholds,
+        thresholds_step=_step(spec),
         thresholds_in={
             code: rising_ok(f"thresholds_in.{code}", spec.thresholds_in[code])
             for code in sorted(spec.thresholds_in)
         },
     )
+
+
+def _step(spec: PlanSpec) -> Decimal | None:
+    step = spec.thresholds_step
+    if step is None:
+        return None
+    if not spec.thresholds or spec.thresholds_in:
+        message = "thresholds_step goes on from the last of thresholds, of a plan in one currency"
+        raise Invalid(message, field="thresholds_step")
+    return positive("thresholds_step", step)
 
 
 def _effective(text: str | None) -> int | None:

@@ -83,6 +83,7 @@ class PlanSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     minimum: MinimumSpec | None = None
     currencies: dict[str, Prices] = {}
     thresholds: list[Decimal] = []
+    thresholds_step: Decimal | None = None
     thresholds_in: dict[str, list[Decimal]] = {}
 
 
@@ -102,6 +103,7 @@ def plan_spec(plan: Plan) -> PlanSpec:
         minimum=_minimum_spec(plan.minimum),
         currencies={code: _written(prices) for code, prices in plan.currencies.items()},
         thresholds=list(plan.thresholds),
+        thresholds_step=plan.thresholds_step,
         thresholds_in={code: list(rising) for code, rising in plan.thresholds_in.items()},
     )
 

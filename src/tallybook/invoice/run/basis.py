@@ -11,11 +11,16 @@ from tallybook.kernel.timestamps import DAY_US
 
 
 class Basis(msgspec.Struct, frozen=True):
-    """A run as it started: its snapshot, its date, the catalog it reads."""
+    """A run as it started: its snapshot, its date, the catalog it reads.
+
+    Attributes:
+        at_once: nothing waits as a draft.
+    """
 
     billing: Billing
     run: BillingRun
     catalog: Catalog
+    at_once: bool = False
 
 
 class Stand(msgspec.Struct, frozen=True):

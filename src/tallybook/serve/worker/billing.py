@@ -7,7 +7,7 @@ import msgspec
 from tallybook.adapters.sql.jobs import Job
 from tallybook.compose import World
 from tallybook.invoice.due import BillRequest
-from tallybook.invoice.flow import bill
+from tallybook.invoice.flow import bill, bill_crossed
 from tallybook.invoice.ports import BillingRun
 from tallybook.invoice.run.drafts import finalize_due
 from tallybook.kernel.timestamps import parse_rfc3339
@@ -50,7 +50,20 @@ def finalize_drafts(world: World) -> int:
     return made
 
 
+THRESHOLDS_SECONDS = 60.0
+
+
+def bill_thresholds(world: World) -> int:
+    """Bill everybody whose usage has reached a threshold; return how many invoices were made."""
+    made = 0
+    for tenant in world.catalog.tenants():
+        run = bill_crossed(world.billing(tenant))
+        made += 0 if run is None else run.invoices
+    return made
+
+
 CHORES: Sequence[Chore] = (
+    Chore(name="bill-thresholds", every_seconds=THRESHOLDS_SECONDS, step=bill_thresholds),
     Chore(name="finalize-drafts", every_seconds=DRAFTS_SECONDS, step=finalize_drafts),
 )
 """What is looked after between jobs."""
