@@ -1,16 +1,29 @@
 """One suite for every `CatalogStore`: each test tries to break a sentence of the port."""
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tallybook.adapters.memory.catalog import MemoryCatalog
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database, sqlite_url
-from tallybook.catalog.catalog import Archive
+from tallybook.catalog.amendment import (
+    Cancel,
+    Pause,
+    PlanChange,
+    PriceChange,
+    QuantityChange,
+    Resume,
+    Uncancel,
+)
+from tallybook.catalog.catalog import KINDS, Archive, Catalog, with_entries
+from tallybook.catalog.change import difference
 from tallybook.catalog.customer import Customer, Seller, SubjectSpan
+from tallybook.catalog.document import parse_document
 from tallybook.catalog.meter import MeterSpec, check_meter
 from tallybook.catalog.plan import Charge, Plan
 from tallybook.catalog.ports import CatalogStore
@@ -38,6 +51,19 @@ CUSTOMER = Customer(
 SUBSCRIPTION = Subscription(key="a", customer="k", plan="p", start_us=-1)
 RULE = CustomerRule(key="r", event_type="t", plan="p", currency="USD")
 ALL = [Seller(name="We"), METER, PLAN, CUSTOMER, SUBSCRIPTION, RULE]
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "catalog.md"
+EXAMPLES = re.findall(r"```toml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+DECIDED = (
+    PlanChange(at_us=10**15, recorded_us=1, plan="team", plan_version=1),
+    QuantityChange(at_us=10**15, recorded_us=2, charge="seats", quantity=Decimal("2.5")),
+    PriceChange(at_us=10**15, recorded_us=3, charge="calls", price=PRICE),
+    PriceChange(at_us=10**15, recorded_us=4, charge="calls", price=None),
+    Pause(at_us=10**15, recorded_us=5),
+    Resume(at_us=10**15, recorded_us=6),
+    Cancel(at_us=10**15, recorded_us=7, credit=False),
+    Uncancel(at_us=10**15, recorded_us=8),
+)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -114,6 +140,22 @@ def test_the_seller_can_change_and_change_back(store: CatalogStore) -> None:
     for name in ("We", "Tallybook", "Them", "Tallybook"):
         store.write("a", [Seller(name=name)])
         assert store.load("a").seller.name == name
+
+
+def test_every_kind_and_what_was_decided_is_loaded_again(store: CatalogStore) -> None:
+    document = parse_document("\n".join(EXAMPLES))
+    entries = [change.entry for change in difference(Catalog(), document, prune=False)]
+    store.write("a", entries)
+    written = with_entries(Catalog(), entries)
+    for kind in KINDS:
+        assert written.keys(kind), kind
+    assert store.load("a") == msgspec.structs.replace(written, version=store.version())
+    team = written.subscriptions["acme-team"]
+    decided = msgspec.structs.replace(team, amendments=DECIDED)
+    store.write("a", [decided])
+    assert store.load("a").subscriptions["acme-team"] == decided
+    with pytest.raises(Conflict, match="only ever added"):
+        store.write("a", [team])
 
 
 def test_two_stores_on_one_database_agree(tmp_path: Path) -> None:
