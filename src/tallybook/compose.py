@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
 from sqlalchemy import Engine
 
 from tallybook.adapters.sql.accounts import SqlAccounts
@@ -22,8 +23,10 @@ from tallybook.adapters.sql.idempotency import SqlIdempotency
 from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.adapters.sql.jobs import SqlJobs
 from tallybook.adapters.sql.keys import SqlKeys
+from tallybook.adapters.sql.prepaid.entitlements import SqlEntitlements
+from tallybook.adapters.sql.prepaid.wallets import SqlWallets
 from tallybook.adapters.sql.quarantine import SqlQuarantine
-from tallybook.invoice.ports import Billing
+from tallybook.invoice.ports import Billing, Bounds
 from tallybook.kernel.errors import Corrupt, Unavailable
 from tallybook.kernel.ids import uuid7_id
 from tallybook.settings import Settings
@@ -127,6 +130,16 @@ class World:
         """What customers hold."""
         return SqlAccounts(self.engine)
 
+    @cached_property
+    def entitlements(self) -> SqlEntitlements:
+        """What was granted."""
+        return SqlEntitlements(self.engine)
+
+    @cached_property
+    def wallets(self) -> SqlWallets:
+        """What was paid in advance."""
+        return SqlWallets(self.engine)
+
     def billing(self, tenant: str) -> Billing:
         """Return the ports that billing works with, for one tenant."""
         return Billing(
@@ -138,6 +151,7 @@ class World:
             clock=self.clock,
             ids=self.ids,
             tz=version("tzdata"),
+            bounds=Bounds(**msgspec.structs.asdict(self.settings.billing)),
         )
 
     @cached_property

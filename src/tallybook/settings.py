@@ -95,6 +95,20 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     idempotency_hours: int = 48
 
 
+class BillingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What no sane billing run makes: it parks the customer and goes on.
+
+    Attributes:
+        lines_max: of one invoice.
+        total_minor_max: of one invoice in minor units, above or below zero.
+        invoices_a_day_max: of one customer within 24 hours.
+    """
+
+    lines_max: int = 20_000
+    total_minor_max: int = 10_000_000_000_000
+    invoices_a_day_max: int = 50
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set; each process gets one value of it, passed down.
 
@@ -107,6 +121,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     limits: LimitSettings = LimitSettings()
     lake: LakeSettings = LakeSettings()
     retention: RetentionSettings = RetentionSettings()
+    billing: BillingSettings = BillingSettings()
 
     @property
     def control_db(self) -> Path:

@@ -1,0 +1,163 @@
+"""Every row of docs/algorithms/progressive.md, and who is looked at."""
+
+from decimal import Decimal
+
+import pytest
+
+from tallybook.invoice.flow import bill_crossed
+from tallybook.invoice.run.progressive import reached
+from tests.support.billing_world import World, at
+from tests.unit.invoice.test_pages import table
+
+RISING = (Decimal(10), Decimal(30))
+
+CATALOG = """
+[seller]
+name = "We"
+grace_days = 5
+
+[[meters]]
+key = "units"
+event_type = "t"
+aggregation = "SUM"
+value = "$.n"
+
+[[plans]]
+key = "web"
+currency = "USD"
+thresholds = [200]
+[[plans.charges]]
+key = "units"
+meter = "units"
+price = { type = "unit", unit_amount = "0.0002" }
+[[plans.charges]]
+key = "fee"
+price = { type = "flat", amount = "31" }
+
+[[customers]]
+key = "acme"
+currency = "USD"
+subjects = ["s"]
+grace_days = 0
+
+[[customers]]
+key = "graced"
+currency = "USD"
+subjects = ["g"]
+
+[[subscriptions]]
+key = "acme"
+customer = "acme"
+plan = "web"
+start = 2022-12-01
+
+[[subscriptions]]
+key = "graced"
+customer = "graced"
+plan = "web"
+start = 2022-12-01
+"""
+
+
+def known(text: str) -> Decimal:
+    return Decimal(-1) if text == "none" else Decimal(text)
+
+
+@pytest.mark.parametrize("row", table("progressive.md", "billed so far"), ids=str)
+def test_what_is_reached(row: list[str]) -> None:
+    billed, usage, before, now, invoice = row
+    step = Decimal(100)
+    assert reached(RISING, step, Decimal(billed)) == known(before)
+    assert reached(RISING, step, Decimal(usage)) == known(now)
+    assert (known(now) > known(before)) == (invoice == "yes")
+
+
+def test_without_a_step_the_last_threshold_is_the_last() -> None:
+    assert reached(RISING, None, Decimal(1000)) == 30
+    assert reached((), Decimal(5), Decimal(1000)) == -1
+
+
+def test_the_page_row_by_row() -> None:
+    world = World()
+    world.apply(CATALOG)
+    rows = table("progressive.md", "when")
+    events = {
+        0: ("2022-12-06", 1_000_000),
+        1: ("2022-12-16", 1_000_000),
+        3: ("2023-01-16", 2_000_000),
+    }
+    for at_row, row in enumerate(rows):
+        if at_row in events:
+            day, units = events[at_row]
+            world.event(day, data=f'{{"n": {units}}}')
+            world.clock.now = at(day) + 1
+            run = bill_crossed(world.billing)
+        else:
+            month = "2022-12" if at_row == 2 else "2023-01"
+            world.clock.now = at(f"{month}-28") + 7 * 86_400_000_000
+            run = world.bill(month)
+        made = [] if run is None else [i.total for i in world.invoices(run)]
+        assert made == ([] if row[4] == "none" else [row[4]])
+        assert bill_crossed(world.billing) is None
+
+
+def test_days_of_grace_do_not_count_and_who_has_not_crossed_is_left_alone() -> None:
+    world = World()
+    world.apply(CATALOG)
+    world.event("2022-12-06", subject="g", data='{"n": 1000000}')
+    world.event("2022-12-06", subject="s", data='{"n": 999000}')
+    world.clock.now = at("2022-12-07")
+    run = bill_crossed(world.billing)
+    assert run is not None
+    assert (run.customers, run.invoices, run.drafts) == (1, 1, 0)
+    assert [invoice.customer_key for invoice in world.invoices()] == ["graced"]
+
+
+def test_nobody_with_thresholds_asks_nothing() -> None:
+    world = World()
+    world.apply(CATALOG.replace("thresholds = [200]", ""))
+    world.event("2022-12-06", data='{"n": 9000000}')
+    assert bill_crossed(world.billing) is None
+
+
+def test_who_cannot_be_priced_is_left_to_the_next_run() -> None:
+    world = World()
+    unpriced = """
+[[plans]]
+key = "odd"
+currency = "USD"
+thresholds = [1]
+[[plans.charges]]
+key = "units"
+meter = "cells"
+[plans.charges.price]
+type = "matrix"
+dimensions = ["region"]
+cells = [{ match = { region = "eu" }, unit_amount = 1 }]
+
+[[meters]]
+key = "cells"
+event_type = "t"
+aggregation = "SUM"
+value = "$.n"
+group_by = { region = "$.region" }
+
+[[customers]]
+key = "odd"
+currency = "USD"
+subjects = ["o"]
+
+[[subscriptions]]
+key = "odd"
+customer = "odd"
+plan = "odd"
+start = 2022-12-01
+"""
+    world.apply(CATALOG + unpriced)
+    world.event("2022-12-06", subject="o", data='{"n": 5, "region": "us"}')
+    world.event("2022-12-06", data='{"n": 1000000}')
+    world.clock.now = at("2022-12-07")
+    run = bill_crossed(world.billing)
+    assert run is not None
+    assert [invoice.customer_key for invoice in world.invoices()] == ["acme"]
+    assert [one.customer for one in world.bill("2022-12-07").parked] == ["odd"]
