@@ -26,7 +26,7 @@ def invoice_words(
     """
     write = Writer(invoice.locale, invoice.currency, invoice.zone)
     words, draft = write.labels, invoice.number == DRAFT_NUMBER
-    number = words.draft if draft else invoice.number
+    number = "" if draft else invoice.number
     return {
         "lang": write.language,
         "title": words.draft_invoice if draft else words.invoice,
@@ -43,7 +43,7 @@ def invoice_words(
         "groups": [_group(invoice, key, lines, write) for key, lines in _by_customer(invoice)],
         "sums": list(_sums(invoice, write)),
         "taxes": write.taxes(invoice.taxes) if invoice.taxes else None,
-        "payment": _payment(invoice, write),
+        "payment": _payment(invoice, write, asked=not (void or draft)),
         "notes": list(invoice.notes),
         "charts": [write.chart(chart) for chart in charts],
         "proof": "" if draft else words.proof.format(invoice.number),
@@ -115,9 +115,10 @@ def _sums(invoice: Invoice, write: Writer) -> Iterator[Row]:
         yield [words.tax_included, say.minor(contained), "small"]
 
 
-def _payment(invoice: Invoice, write: Writer) -> Words:
+def _payment(invoice: Invoice, write: Writer, *, asked: bool) -> Words:
+    """Return how to pay, where anything is to be paid and asked for."""
     words, say = write.labels, write.say
-    due = invoice.payable_minor > 0 and invoice.number != DRAFT_NUMBER
+    due = invoice.payable_minor > 0 and asked
     reference = " ".join(text for text in (invoice.number, invoice.reference) if text)
     rows = write.bank(invoice.bank, invoice.seller.name, reference) if due else []
     if due and not rows:
