@@ -1,9 +1,12 @@
 """docs/algorithms/backtest.md: history priced with a proposed catalog, beside the present one."""
 
+from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tallybook.catalog.document import parse_document
 from tallybook.invoice.backtest import Backtest, Compared, backtest, check_span
@@ -269,3 +272,48 @@ def test_a_span_is_of_the_past_and_not_empty(world: World) -> None:
         run(
             world, CATALOG.replace('meter = "calls"', 'meter = "other"'), "2026-05-01", "2026-06-01"
         )
+
+
+COMMITTED = CATALOG.replace(
+    "[[customers]]", '[plans.minimum]\namount = 75\ncharges = ["calls"]\n\n[[customers]]'
+).replace('timing = "advance"', 'timing = "arrears"')
+
+
+def test_a_fee_in_arrears_and_a_commitment_count_where_their_period_ends(world: World) -> None:
+    proposed = COMMITTED.replace("amount = 75", "amount = 300")
+    charges = {}
+    for end in ("2026-05-31", "2026-06-01", "2026-06-15"):
+        (customer,) = run(world, proposed, "2026-05-15", end).customers
+        charges[end] = {one.charge: one.proposed for one in customer.charges if one.proposed_minor}
+    assert charges["2026-05-31"] == {"calls": "100.00"}
+    assert charges["2026-06-01"] == {"@minimum": "180.00", "calls": "100.00", "fee": "10.00"}
+    assert charges["2026-06-15"] == charges["2026-06-01"]
+
+
+days = st.integers(0, 91)
+
+
+@given(
+    st.lists(days, max_size=30), st.tuples(days, days, days), st.sampled_from([CATALOG, COMMITTED])
+)
+@settings(max_examples=25, deadline=None)
+def test_spans_that_follow_each_other_add_up(
+    events: list[int], borders: tuple[int, int, int], text: str
+) -> None:
+    world = World()
+    world.apply(text)
+    first = date(2026, 4, 1)
+    for offset in events:
+        for _ in range(9):
+            world.event(str(first + timedelta(days=offset)))
+    a, b, c = (str(first + timedelta(days=one)) for one in sorted(borders))
+    cheaper = text.replace("unit_amount = 1 }", "unit_amount = 0.37 }")
+
+    def priced(start: str, end: str) -> tuple[int, int]:
+        if start == end:
+            return 0, 0
+        found = run(world, cheaper, start, end).totals
+        return (found[0].present_minor, found[0].proposed_minor) if found else (0, 0)
+
+    parts, whole = (priced(a, b), priced(b, c)), priced(a, c)
+    assert tuple(map(sum, zip(*parts, strict=True))) == whole
