@@ -95,16 +95,17 @@ def ending(subscription: Subscription, base: Subscription | None = None) -> Endi
 
 
 def _own_ending(subscription: Subscription) -> Ending:
-    cancel: Cancel | None = None
+    found: Ending | None = None
     for one in subscription.amendments:
         if isinstance(one, Cancel):
-            cancel = one
-        elif isinstance(one, Uncancel) and cancel is not None and one.at_us < cancel.at_us:
-            cancel = None
+            at_us = max(one.at_us, subscription.start_us)
+            found = Ending(at_us, one.credit, cancelled=True)
+        elif isinstance(one, Uncancel) and found is not None and one.at_us < (found.at_us or 0):
+            found = None
     end = subscription.end_us
-    if cancel is None or (end is not None and end <= cancel.at_us):
+    if found is None or (end is not None and end <= (found.at_us or 0)):
         return Ending(end)
-    return Ending(max(cancel.at_us, subscription.start_us), cancel.credit, cancelled=True)
+    return found
 
 
 def pauses(subscription: Subscription) -> list[tuple[int, int | None]]:

@@ -19,6 +19,7 @@ COMMANDS = {
     "edge": ("edge:edge", "Run the agent that collects usage."),
     "ingest": ("ingest:ingest", "Send a file of events or log lines."),
     "apply": ("catalog:apply", "Apply catalog.toml: meters, customers, plans, subscriptions."),
+    "subscription": ("subscription:subscription", "See and change who has which plan."),
     "price": ("price:price", "Calculate what a quantity or events cost under a price."),
     "usage": ("usage:usage", "Show what a meter measured."),
     "bill": ("billing:bill", "Make invoices for a month, or for what is open until now."),

@@ -1,4 +1,4 @@
-"""Meters, customers, plans and subscriptions one by one, and the whole catalog as a file."""
+"""Meters, customers and plans one by one, and the whole catalog as a file."""
 
 from typing import Annotated
 
@@ -13,12 +13,10 @@ from tallybook.catalog.document import parse_document
 from tallybook.catalog.flow import apply, plan_apply
 from tallybook.catalog.meter import Meter, MeterSpec, check_meter, meter_spec
 from tallybook.catalog.plan import Plan, PlanSpec, check_plan, plan_spec
-from tallybook.catalog.subscription import Subscription, SubscriptionSpec, check_subscription
 from tallybook.compose import World
 from tallybook.invoice.backtest import Backtest, backtest, check_span
-from tallybook.kernel.errors import Invalid, Missing
+from tallybook.kernel.errors import Invalid
 from tallybook.kernel.period import parse_moment, zone
-from tallybook.kernel.timestamps import format_us
 from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant
@@ -43,13 +41,6 @@ class PlanView(PlanSpec, frozen=True, kw_only=True):
     """A plan as it is stored, newest version."""
 
     version: int = 1
-    archived: bool = False
-
-
-class SubscriptionView(SubscriptionSpec, frozen=True, kw_only=True):
-    """A subscription as it is stored; times are RFC 3339."""
-
-    rule: str = ""
     archived: bool = False
 
 
@@ -87,21 +78,6 @@ def plan_view(catalog: Catalog, plan: Plan) -> PlanView:
     archived = not catalog.live("plan", plan.key)
     written = msgspec.structs.asdict(plan_spec(plan))
     return PlanView(**written, version=plan.version, archived=archived)
-
-
-def subscription_view(catalog: Catalog, subscription: Subscription) -> SubscriptionView:
-    """Return a subscription as the API shows it."""
-    return SubscriptionView(
-        key=subscription.key,
-        customer=subscription.customer,
-        plan=subscription.plan,
-        start=format_us(subscription.start_us),
-        end=None if subscription.end_us is None else format_us(subscription.end_us),
-        anchor_day=subscription.anchor_day,
-        plan_version=subscription.plan_version,
-        rule=subscription.rule,
-        archived=not catalog.live("subscription", subscription.key),
-    )
 
 
 class Meters(Controller):
@@ -265,62 +241,6 @@ class Plans(Controller):
         archive(world, grant, "plan", key)
 
 
-class Subscriptions(Controller):
-    """Who has which plan, since when."""
-
-    path = "/subscriptions"
-    tags = ("subscriptions",)
-
-    @get("/", opt=READ, sync_to_thread=True)
-    def list_subscriptions(
-        self,
-        world: World,
-        grant: Grant,
-        limit: Limit = LIMIT_DEFAULT,
-        cursor: Cursor = None,
-        customer: str | None = None,
-        archived: Archived = False,
-    ) -> Page[SubscriptionView]:
-        """List subscriptions by key."""
-        catalog = world.catalog.load(grant.tenant)
-        some = shown(catalog, "subscription", catalog.subscriptions, archived=archived)
-        some = [one for one in some if customer in {None, one.customer}]
-        found = keyed_page(some, limit, cursor, lambda subscription: subscription.key)
-        return Page([subscription_view(catalog, s) for s in found.items], found.next_cursor)
-
-    @post("/", opt=BILLING, sync_to_thread=True)
-    def create_subscription(
-        self, world: World, grant: Grant, data: SubscriptionSpec
-    ) -> SubscriptionView:
-        """Put a customer on a plan."""
-        catalog = world.catalog.load(grant.tenant)
-        made = check_subscription(data, catalog.customer(data.customer).zone)
-        catalog = create(world, grant, made)
-        return subscription_view(catalog, catalog.subscriptions[made.key])
-
-    @get("/{key:str}", opt=READ, sync_to_thread=True)
-    def get_subscription(self, world: World, grant: Grant, key: str) -> SubscriptionView:
-        """Show a subscription."""
-        catalog = world.catalog.load(grant.tenant)
-        if key not in catalog.subscriptions:
-            raise Missing(f"there is no subscription '{key}'", field="key")
-        return subscription_view(catalog, catalog.subscriptions[key])
-
-    @put("/{key:str}", opt=BILLING, sync_to_thread=True)
-    def change_subscription(
-        self, world: World, grant: Grant, key: str, data: SubscriptionSpec
-    ) -> SubscriptionView:
-        """Change a subscription; periods that are stored stay as they are."""
-        zone = world.catalog.load(grant.tenant).customer(data.customer).zone
-        catalog = change(world, grant, key, check_subscription(data, zone))
-        return subscription_view(catalog, catalog.subscriptions[key])
-
-    @delete("/{key:str}", opt=BILLING, sync_to_thread=True)
-    def archive_subscription(self, world: World, grant: Grant, key: str) -> None:
-        """Take a subscription out of use."""
-        archive(world, grant, "subscription", key)
-
-
 class CatalogFile(Controller):
     """The whole catalog as `catalog.toml`."""
 
@@ -371,4 +291,4 @@ def _views(changes: list[Change]) -> Changes:
     return Changes([ChangeView(c.action, c.kind, c.key, list(c.details)) for c in changes])
 
 
-ROUTES: tuple[type[Controller], ...] = (Meters, Customers, Plans, Subscriptions, CatalogFile)
+ROUTES: tuple[type[Controller], ...] = (Meters, Customers, Plans, CatalogFile)

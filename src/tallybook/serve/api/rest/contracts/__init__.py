@@ -1,7 +1,24 @@
-"""What is agreed with customers: taxes, coupons, the seller; each module one resource."""
+"""What is agreed with customers: subscriptions, taxes, coupons, the seller, what
+customers may use, and what they paid in advance."""
 
-from litestar import Controller
+from litestar.types import ControllerRouterHandler
 
-from tallybook.serve.api.rest.contracts import coupons, seller, taxes
+from tallybook.serve.api.rest.contracts import (
+    amendments,
+    coupons,
+    entitlements,
+    seller,
+    subscriptions,
+    taxes,
+    wallets,
+)
 
-ROUTES: tuple[type[Controller], ...] = (*taxes.ROUTES, *coupons.ROUTES, *seller.ROUTES)
+ROUTES: tuple[ControllerRouterHandler, ...] = (
+    *subscriptions.ROUTES,
+    *amendments.ROUTES,
+    *taxes.ROUTES,
+    *coupons.ROUTES,
+    *seller.ROUTES,
+    *entitlements.ROUTES,
+    *wallets.ROUTES,
+)
