@@ -8,11 +8,8 @@ _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 def base32(number: int, chars: int) -> str:
     """Return `number` in Crockford's base 32, lower case, `chars` long."""
-    pairs = []
-    for _ in range(chars // 2 + 1):
-        pairs.append(_PAIRS[number & 1023])
-        number >>= 10
-    return "".join(reversed(pairs))[-chars:]
+    shifts = range(chars // 2 * 10, -10, -10)
+    return "".join([_PAIRS[number >> shift & 1023] for shift in shifts])[-chars:]
 
 
 def uuid7_id(prefix: str, unix_ms: int, random_bytes: bytes) -> str:

@@ -136,15 +136,23 @@ def _shares(
     """Return whose part of each line is whose."""
     extras = {extra.id: extra.shares for extra in manifest.extras}
     found: list[tuple[Share, ...]] = []
+    item: Item | None = None
+    shares: tuple[Share, ...] = ()
     for draft in drafts:
-        position = draft.item.position
-        if position.subscription == EXTRA:
-            found.append(extras[position.charge])
-            continue
-        plan = catalog.plan(draft.item.plan, draft.item.plan_version)
-        charge = plan.charge(position.charge)
-        found.append(() if charge is None else charge.shares)
+        if draft.item is not item:
+            item = draft.item
+            shares = _item_shares(item, catalog, extras)
+        found.append(shares)
     return found
+
+
+def _item_shares(
+    item: Item, catalog: Catalog, extras: dict[str, tuple[Share, ...]]
+) -> tuple[Share, ...]:
+    if item.position.subscription == EXTRA:
+        return extras[item.position.charge]
+    charge = catalog.plan(item.plan, item.plan_version).charge(item.position.charge)
+    return () if charge is None else charge.shares
 
 
 def _finished(
@@ -177,13 +185,7 @@ def _finished(
         billed = msgspec.structs.replace(
             draft.billed,
             invoice=identity,
-            discount_minor=_discount_before(draft) + discount,
+            discount_minor=discounts.so_far(draft) + discount,
         )
         found.append(Drafted(line=finished, item=draft.item, billed=billed))
     return found
-
-
-def _discount_before(draft: Drafted) -> int:
-    """Return what coupons took off earlier lines of the same position and dimension value."""
-    group = draft.billed.group
-    return next((one.discount_minor for one in draft.item.before if one.group == group), 0)

@@ -10,7 +10,10 @@ import msgspec
 from tallybook.catalog.coupon import Coupon
 from tallybook.invoice.funds import CouponInHand, CouponUsed
 from tallybook.invoice.line import Drafted, Line
+from tallybook.invoice.manifest import Billed, Group, Position
 from tallybook.kernel.money import allocate, money_text, rounded_parts, to_minor
+
+Before = dict[tuple[Position, Group], Billed]
 
 
 class Discounted(msgspec.Struct, frozen=True):
@@ -19,10 +22,17 @@ class Discounted(msgspec.Struct, frozen=True):
     Attributes:
         by_line: 0 or more; 0 or less on a line below zero, which does not give it back.
         used: in the order of their application; each of them took something.
+        before: what was billed before of positions and dimension values that had a discount.
     """
 
     by_line: list[int]
-    used: tuple[CouponUsed, ...] = ()
+    used: tuple[CouponUsed, ...]
+    before: Before
+
+    def so_far(self, draft: Drafted) -> int:
+        """Return what coupons took off earlier lines of a line's position."""
+        before = self.before.get((draft.item.position, draft.billed.group))
+        return 0 if before is None else before.discount_minor
 
 
 def coupon_order(hand: CouponInHand) -> tuple[bool, bool, int, str]:
@@ -45,9 +55,10 @@ def discounted(
     Guarantees: no line above zero goes below zero; the discounts above zero are what the coupons
     took.
     """
-    by_line = [_taken_back(draft) if draft.line.amount_minor < 0 else 0 for draft in drafts]
+    before = _discounted_before(drafts)
+    by_line = [_taken_back(draft, before) if before else 0 for draft in drafts]
     if not coupons:
-        return Discounted(by_line)
+        return Discounted(by_line, (), before)
     left = [max(draft.line.amount_minor, 0) for draft in drafts]
     used: list[CouponUsed] = []
     for hand in sorted(coupons, key=coupon_order):
@@ -62,17 +73,29 @@ def discounted(
             left[at] -= part
             by_line[at] += part
         used.append(_used(hand, taken, currency))
-    return Discounted(by_line, tuple(used))
+    return Discounted(by_line, tuple(used), before)
 
 
-def _taken_back(draft: Drafted) -> int:
+def _discounted_before(drafts: Sequence[Drafted]) -> Before:
+    """Return what was billed before with a discount; the lines of an item stand together."""
+    found: Before = {}
+    item = None
+    for draft in drafts:
+        if draft.item is not item:
+            item = draft.item
+            for one in item.before:
+                if one.discount_minor > 0 < one.amount_minor:
+                    found[item.position, one.group] = one
+    return found
+
+
+def _taken_back(draft: Drafted, before: Before) -> int:
     """Return, 0 or below, what a credit does not give back: the discount that it had in part."""
-    group = draft.billed.group
-    before = next((one for one in draft.item.before if one.group == group), None)
-    if before is None or before.discount_minor <= 0 or before.amount_minor <= 0:
+    earlier = before.get((draft.item.position, draft.billed.group))
+    if earlier is None or draft.line.amount_minor >= 0:
         return 0
-    credit = min(-draft.line.amount_minor, before.amount_minor)
-    return -rounded_parts([before.discount_minor * credit], before.amount_minor)[0]
+    credit = min(-draft.line.amount_minor, earlier.amount_minor)
+    return -rounded_parts([earlier.discount_minor * credit], earlier.amount_minor)[0]
 
 
 def _counts(coupon: Coupon, line: Line) -> bool:

@@ -11,6 +11,7 @@ from tallybook.invoice.document import EXTRA, MINIMUM, compose, spent
 from tallybook.invoice.document.number import assert_sums
 from tallybook.invoice.document.spread import Fund, Payable, spread
 from tallybook.invoice.funds import Funds
+from tallybook.invoice.rating import Fact
 from tallybook.invoice.record import finalized
 from tallybook.kernel.errors import Missing
 from tests.support.composing import (
@@ -19,6 +20,7 @@ from tests.support.composing import (
     Fee,
     amount_off,
     at,
+    billed,
     catalog_of,
     credits_of,
     drafted,
@@ -149,6 +151,22 @@ def test_a_credit_of_what_was_never_billed_takes_nothing_back() -> None:
     for before in ((0, 5), (700, 0)):
         found = invoiced([Fee(key="fee", minor=-100, before=before)])
         assert found.lines[0].discount_minor == 0
+
+
+def test_each_dimension_value_has_a_discount_of_its_own() -> None:
+    fee = Fee(key="calls", minor=100, meter="m1")
+    catalog = catalog_of([fee])
+    (plan,) = catalog.plans["web"]
+    charge = replace(plan.charges[0], split_by=("region",))
+    catalog = replace(catalog, plans={"web": (replace(plan, charges=(charge,)),)})
+    before = (replace(billed(500, 100), group=("eu",)), replace(billed(500), group=("us",)))
+    item = replace(item_of(fee), before=before)
+    facts = {item.position: {("asia",): Fact(Decimal(2), 2, 2)}}
+    draft = compose(manifest_of([item]), catalog, facts)
+    assert draft is not None
+    told = [(one.line.dimensions["region"], one.line.discount_minor) for one in draft.lines]
+    assert told == [("asia", 0), ("eu", -100), ("us", 0)]
+    assert [one.billed.discount_minor for one in draft.lines] == [0, 0, 0]
 
 
 def test_a_true_up_follows_the_charges_of_its_subscription() -> None:
