@@ -203,6 +203,8 @@ def test_all_shares_may_be_the_whole() -> None:
         ({"thresholds": [5, 5]}, "above the one before", "thresholds"),
         ({"thresholds": [0]}, "above 0", "thresholds"),
         ({"thresholds": list(range(1, 22))}, "up to 20", "thresholds"),
+        ({"thresholds_step": 5}, "goes on from the last", "thresholds_step"),
+        ({"thresholds": [5], "thresholds_step": 0}, "above 0", "thresholds_step"),
         ({"thresholds_in": {"EUR": [1]}}, "other currencies: none", "thresholds_in"),
         ({"minimum": {"amount": -1}}, "0 or more", "minimum.amount"),
         ({"minimum": {"amount": 1, "charges": ["x"]}}, "names 'x'", "minimum.charges"),
@@ -258,6 +260,11 @@ def test_thresholds_stand_in_every_currency() -> None:
     refused("other currencies: EUR", "thresholds_in", thresholds=[5], currencies=EUR)
     two = plan(thresholds=[5], thresholds_in={"EUR": [4, 8]}, currencies=EUR)
     assert two.thresholds_in == {"EUR": (Decimal(4), Decimal(8))}
+    refused("one currency", "thresholds_step", thresholds=[5], thresholds_step=5,
+            thresholds_in={"EUR": [4]}, currencies=EUR)  # fmt: skip
+    going_on = plan(thresholds=[5], thresholds_step=10)
+    assert going_on.thresholds_step == Decimal(10)
+    assert check_plan(plan_spec(going_on)) == going_on
 
 
 amounts = st.decimals(min_value="0.01", max_value="1000000", places=2)
