@@ -5,7 +5,6 @@ Lines, coupons, taxes, credits, wallets, shares: one module each; `compose` puts
 Source: docs/algorithms/invoice-totals.md
 """
 
-from tallybook.invoice.document.commitment import MINIMUM
 from tallybook.invoice.document.compose import compose
 from tallybook.invoice.document.extra import EXTRA
 from tallybook.invoice.document.invoice import (
@@ -27,6 +26,7 @@ from tallybook.invoice.document.number import (
 )
 from tallybook.invoice.document.spent import after_use, spent
 from tallybook.invoice.document.totals import DRAFT_NUMBER
+from tallybook.invoice.due import MINIMUM
 
 __all__ = [
     "DRAFT_NUMBER",

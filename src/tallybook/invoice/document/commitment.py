@@ -13,6 +13,7 @@ import msgspec
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.plan import Minimum, Plan, commitment
 from tallybook.catalog.price import FlatPrice
+from tallybook.invoice.due import MINIMUM
 from tallybook.invoice.line import Drafted, Line, Total
 from tallybook.invoice.manifest import Billed, Item
 from tallybook.invoice.rounding import round_line
@@ -22,9 +23,6 @@ from tallybook.kernel.period import Period, zone
 from tallybook.kernel.timestamps import format_us
 from tallybook.rate.proration import Portion, portion
 from tallybook.rate.step import Step, shown
-
-MINIMUM = "@minimum"
-"""Stands for the charge of a commitment."""
 
 
 class Cumulated(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ import msgspec
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.plan import Share
 from tallybook.catalog.tax import Tax
-from tallybook.invoice.document.commitment import MINIMUM, cumulated, true_ups
+from tallybook.invoice.document.commitment import cumulated, true_ups
 from tallybook.invoice.document.discount import Discounted, coupon_order, discounted
 from tallybook.invoice.document.extra import EXTRA, extra_lines, extra_order
 from tallybook.invoice.document.funding import credit_order, wallet_order
@@ -21,6 +21,7 @@ from tallybook.invoice.document.invoice import Draft, Facts
 from tallybook.invoice.document.shares import shared
 from tallybook.invoice.document.taxation import Taxed, taxed, taxes_used
 from tallybook.invoice.document.totals import invoice_of
+from tallybook.invoice.due import MINIMUM
 from tallybook.invoice.funds import Funds
 from tallybook.invoice.line import Drafted, draft_lines
 from tallybook.invoice.manifest import Item, Manifest, Position, invoice_id
