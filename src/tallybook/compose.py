@@ -26,10 +26,12 @@ from tallybook.adapters.sql.keys import SqlKeys
 from tallybook.adapters.sql.prepaid.entitlements import SqlEntitlements
 from tallybook.adapters.sql.prepaid.wallets import SqlWallets
 from tallybook.adapters.sql.quarantine import SqlQuarantine
+from tallybook.adapters.sql.settlements import SqlSettlements
 from tallybook.invoice.ports import Billing, Bounds
 from tallybook.kernel.errors import Corrupt, Unavailable
 from tallybook.kernel.ids import uuid7_id
 from tallybook.settings import Settings
+from tallybook.settle.receivable.flow import Settling
 
 if TYPE_CHECKING:
     from tallybook.adapters.delta.event_table import DeltaEventTable
@@ -139,6 +141,19 @@ class World:
     def wallets(self) -> SqlWallets:
         """What was paid in advance."""
         return SqlWallets(self.engine)
+
+    @cached_property
+    def settlements(self) -> SqlSettlements:
+        """Payments, credit notes and the ledger."""
+        return SqlSettlements(self.engine)
+
+    def settling(self, tenant: str) -> Settling:
+        """Return the ports that settling works with, for one tenant."""
+        return Settling(
+            billing=self.billing(tenant),
+            settlements=self.settlements,
+            payments=self.settlements,
+        )
 
     def billing(self, tenant: str) -> Billing:
         """Return the ports that billing works with, for one tenant."""

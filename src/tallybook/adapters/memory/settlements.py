@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from tallybook.adapters.memory.invoices import MemoryInvoices, MemoryTransaction
 from tallybook.invoice.document import number_place
-from tallybook.invoice.ledger.holdings import Holdings, PendingExtra
+from tallybook.invoice.ledger.holdings import Credit, Holdings, PendingExtra
 from tallybook.kernel.book.entry import Entry
 from tallybook.kernel.errors import Conflict, Missing
 from tallybook.settle.receivable.credit_note import NoteHead, StoredNote
@@ -55,6 +55,12 @@ class MemorySettlements:
         """Return one-off charges that are on an invoice; those that wait for ''."""
         held = self._invoices.kept(tenant).held(None if customer is None else [customer])
         return [extra for extra in held.extras if extra.invoice == invoice]
+
+    def credits(self, tenant: str) -> list[Credit]:
+        """Return every credit of which something is left."""
+        return [
+            credit for credit in self._invoices.kept(tenant).held().credits if credit.left_minor
+        ]
 
     def payment(self, tenant: str, name: str) -> Payment:
         """Return a payment by its id."""

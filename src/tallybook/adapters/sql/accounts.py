@@ -208,6 +208,13 @@ def credits_of(connection: Connection, tenant: str, customers: Collection[str]) 
     return [one for one in found if one.customer in customers]
 
 
+def credits_left(connection: Connection, tenant: str) -> list[Credit]:
+    """Return every credit of which something is left, oldest first."""
+    query = select(CREDIT).where(CREDIT.c.tenant == tenant, CREDIT.c.left_minor > 0)
+    rows = connection.execute(query.order_by(CREDIT.c.at_us, CREDIT.c.source)).mappings()
+    return [_credit(row) for row in rows]
+
+
 def extras_of(
     connection: Connection, tenant: str, customers: Collection[str], invoice: str
 ) -> list[PendingExtra]:

@@ -37,7 +37,7 @@ from tallybook.adapters.sql.invoices import (
 )
 from tallybook.adapters.sql.prepaid import rows as prepaid
 from tallybook.invoice.document import number_place
-from tallybook.invoice.ledger.holdings import PendingExtra
+from tallybook.invoice.ledger.holdings import Credit, PendingExtra
 from tallybook.kernel.book.entry import Entry
 from tallybook.kernel.errors import Missing
 from tallybook.settle.receivable.credit_note import NoteHead, StoredNote
@@ -125,6 +125,11 @@ class SqlSettlements:
         """Return one-off charges that are on an invoice; those that wait for ''."""
         with read(self._engine) as connection:
             return accounts.extras_on(connection, tenant, customer, invoice)
+
+    def credits(self, tenant: str) -> list[Credit]:
+        """Return every credit of which something is left."""
+        with read(self._engine) as connection:
+            return accounts.credits_left(connection, tenant)
 
     def payment(self, tenant: str, name: str) -> Payment:
         """Return a payment by its id."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from tallybook.invoice.ledger.holdings import PendingExtra
+from tallybook.invoice.ledger.holdings import Credit, PendingExtra
 from tallybook.invoice.ports import InvoiceTransaction
 from tallybook.kernel.book.entry import Entry
 from tallybook.settle.receivable.credit_note import NoteHead, StoredNote
@@ -71,6 +71,10 @@ class Settlements(Protocol):
 
     def extras(self, tenant: str, customer: str | None, invoice: str) -> list[PendingExtra]:
         """Return one-off charges that are on an invoice, oldest first; those that wait for ''."""
+        ...
+
+    def credits(self, tenant: str) -> list[Credit]:
+        """Return every credit of which something is left, oldest first."""
         ...
 
 

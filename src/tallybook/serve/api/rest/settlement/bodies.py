@@ -1,0 +1,31 @@
+"""Amounts and instants as they are sent: parsed once, refused with the field's name."""
+
+from decimal import Decimal
+
+from tallybook.kernel.decimals import EXACT
+from tallybook.kernel.errors import Invalid
+from tallybook.kernel.money import exponent, to_minor
+from tallybook.kernel.timestamps import parse_rfc3339
+
+AMOUNT_MAX = Decimal("1e15")
+
+
+def minor_of(field: str, amount: Decimal, currency: str) -> int:
+    """Return an amount in minor units; raises Invalid where it has more digits than there are."""
+    digits = exponent(currency)
+    if not amount.is_finite() or amount.copy_abs() >= AMOUNT_MAX:
+        raise Invalid(f"{field} is out of range", field=field)
+    if EXACT.scaleb(amount, digits) % 1:
+        raise Invalid(f"{field} has at most {digits} decimals in {currency}", field=field)
+    return to_minor(amount, currency)
+
+
+def instant_of(field: str, text: str | None, now_us: int) -> int:
+    """Return an instant that is not in the future; now where there is none; raises Invalid."""
+    if text is None:
+        return now_us
+    instant = parse_rfc3339(text)
+    if instant is None or instant > now_us:
+        message = f"{field} is RFC 3339 and not in the future, such as 2026-11-05T10:00:00Z"
+        raise Invalid(message, field=field)
+    return instant
