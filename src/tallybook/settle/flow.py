@@ -16,7 +16,7 @@ from tallybook.kernel.decimals import EXACT
 from tallybook.kernel.errors import Invalid
 from tallybook.meter.usage import UsageQuery
 from tallybook.rate.ports import UsageReader
-from tallybook.settle.balance import NOTHING, Usage, total
+from tallybook.settle.balance import NOTHING, State, Usage, total
 from tallybook.settle.burn import borders
 from tallybook.settle.entitlement import (
     HandReset,
@@ -78,16 +78,24 @@ def check(
     each change of a grant for other meters.
     """
     metered = asked.entitlement.access
-    if not isinstance(metered, Metered) or at_us < metered.measure_from_us:
+    state = balances(reader, catalog, asked, at_us)
+    if state is None or not isinstance(metered, Metered):
         return value(asked.entitlement, None, at_us)
-    made_of = _facts(reader, catalog, asked, metered, (at_us,))
-    return value(
-        asked.entitlement,
-        state_at(metered, made_of, at_us),
-        at_us,
-        wanted=wanted,
-        period=periods(metered, asked.by_hand, at_us)[-1],
-    )
+    period = periods(metered, asked.by_hand, at_us)[-1]
+    return value(asked.entitlement, state, at_us, wanted=wanted, period=period)
+
+
+def balances(reader: UsageReader, catalog: Catalog, asked: Question, at_us: int) -> State | None:
+    """Return the balances of grants at an instant; None before measuring, or without a meter.
+
+    Raises:
+        Missing: the catalog has no such customer or meter.
+        Invalid: the meter may fall.
+    """
+    metered = asked.entitlement.access
+    if not isinstance(metered, Metered) or at_us < metered.measure_from_us:
+        return None
+    return state_at(metered, _facts(reader, catalog, asked, metered, (at_us,)), at_us)
 
 
 def balance_history(

@@ -39,6 +39,7 @@ from tallybook.catalog.entitlement.wallet import (
     covers_minor,
     units_for,
 )
+from tallybook.catalog.entitlement.written import entitlement_spec, interval_text, wallet_spec
 
 __all__ = [
     "INCLUDED",
@@ -66,9 +67,12 @@ __all__ = [
     "check_top_up_spec",
     "check_wallet",
     "covers_minor",
+    "entitlement_spec",
+    "interval_text",
     "parse_interval",
     "parse_step",
     "plus",
     "units_for",
     "void",
+    "wallet_spec",
 ]

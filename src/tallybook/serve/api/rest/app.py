@@ -14,6 +14,7 @@ from litestar.types import ControllerRouterHandler
 from tallybook import __version__
 from tallybook.compose import World
 from tallybook.kernel.errors import TallybookError
+from tallybook.serve.api.checks import Checks, Parts
 from tallybook.serve.api.common.access import grant_of, guard
 from tallybook.serve.api.common.problem import answer_bug, answer_http, answer_tallybook
 from tallybook.serve.api.gate import Gate
@@ -25,6 +26,7 @@ from tallybook.serve.api.rest import (
     prices,
     quarantine,
     runs,
+    settlement,
     system,
     usage,
 )
@@ -41,6 +43,7 @@ API_ROUTES: list[ControllerRouterHandler] = [
     quarantine.Quarantine,
     invoices.Invoices,
     invoices.show_reconciliation,
+    *settlement.ROUTES,
     runs.BillingRuns,
     system.Keys,
     system.show_status,
@@ -66,11 +69,13 @@ def rest_app(
         ingest: stores redriven events.
         pages: routes of the console.
     """
+    checks = Checks(Parts(world.catalog, world.entitlements, lambda: world.usage, world.clock))
     return Litestar(
         route_handlers=[Router(BASE, route_handlers=API_ROUTES), *MACHINE_ROUTES, *pages],
         guards=[guard],
         dependencies={
             "world": Provide(lambda: world, sync_to_thread=False),
+            "checks": Provide(lambda: checks, sync_to_thread=False),
             "grant": Provide(_grant, sync_to_thread=False),
         },
         exception_handlers={
@@ -82,7 +87,7 @@ def rest_app(
         state=State({"world": world, "gate": gate, "ingest": ingest}),
         request_max_body_size=world.settings.server.body_bytes_max,
         logging_config=None,
-        signature_types=[World],
+        signature_types=[World, Checks],
     )
 
 

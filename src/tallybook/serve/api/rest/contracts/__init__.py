@@ -1,5 +1,4 @@
-"""What is agreed with customers: subscriptions, taxes, coupons, the seller, what
-customers may use, and what they paid in advance."""
+"""What is agreed with customers: terms, taxes, coupons, what they may use and paid before."""
 
 from litestar.types import ControllerRouterHandler
 
