@@ -1,0 +1,155 @@
+"""Documents of a real server: PDF with the e-invoice inside, XML in both syntaxes, refusals."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from pypdf import PdfReader
+
+from tests.e2e.server import KEY, Server
+from tests.support.e_rules import cii_errors, peppol_errors, ubl_errors
+
+AUTH = {"Authorization": f"Bearer {KEY}"}
+CATALOG = """
+[seller]
+name = "Northwind Metering GmbH"
+tax_id = "DE123456789"
+email = "billing@northwind.example"
+taxes = ["vat"]
+terms = "Payable within 14 days."
+bank = { name = "Bank", iban = "DE89 3704 0044 0532 0130 00", bic = "COBADEFFXXX" }
+place = { street = "Speicherstraße 12", city = "Hamburg", postal_code = "20457", country = "DE", \
+endpoint = "9930:DE123456789", contact = "Accounting", phone = "+49 40 1234" }
+
+[[taxes]]
+key = "vat"
+name = "USt. 19 %"
+rate = 19
+
+[[meters]]
+key = "requests"
+event_type = "req"
+aggregation = "COUNT"
+
+[[plans]]
+key = "web"
+currency = "EUR"
+[[plans.charges]]
+key = "requests"
+name = "Requests"
+meter = "requests"
+price = { type = "graduated", tiers = [{ up_to = 2, unit_amount = 1 }, { unit_amount = "0.333" }] }
+
+[[customers]]
+key = "acme"
+name = "Acme Europe SAS"
+currency = "EUR"
+locale = "de_DE"
+tax_id = "FR12345678901"
+subjects = ["a"]
+reference = "PO-1"
+place = { street = "1 Rue X", city = "Paris", postal_code = "75008", country = "FR", \
+endpoint = "9957:FR12345678901" }
+
+[[customers]]
+key = "nowhere"
+currency = "EUR"
+subjects = ["b"]
+
+[[subscriptions]]
+key = "acme"
+customer = "acme"
+plan = "web"
+start = 2026-05-01
+
+[[subscriptions]]
+key = "nowhere"
+customer = "nowhere"
+plan = "web"
+start = 2026-05-01
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("documents")
+    with Server(folder / "data") as running:
+        (folder / "catalog.toml").write_text(CATALOG)
+        run(running, "apply", str(folder / "catalog.toml"), "--yes")
+        events = [
+            {"specversion": "1.0", "id": f"{who}{n}", "source": "/t", "type": "req", "subject": who,
+             "time": f"2026-05-{n + 1:02}T00:00:00Z", "data": {}}
+            for who in "ab" for n in range(5)
+        ]  # fmt: skip
+        answer = httpx2.post(
+            f"{running.url}/api/v1/events",
+            headers={**AUTH, "content-type": "application/cloudevents-batch+json"},
+            content=json.dumps(events),
+        )
+        assert answer.status_code == 204, answer.text
+        running.caught_up()
+        run(running, "bill", "--period", "2026-05")
+        yield running
+
+
+def run(server: Server, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "tallybook", *words],
+        env=os.environ | {"TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def get(server: Server, path: str) -> httpx2.Response:
+    return httpx2.get(f"{server.url}/api/v1{path}", headers=AUTH, timeout=60)
+
+
+def numbers(server: Server) -> dict[str, str]:
+    found = get(server, "/invoices").json()["items"]
+    return {one["customer"]: one["number"] for one in found}
+
+
+def test_the_e_invoice_is_served_and_is_inside_the_pdf(server: Server) -> None:
+    number = numbers(server)["acme"]
+    answer = get(server, f"/invoices/{number}.xml")
+    assert answer.headers["content-type"].startswith("application/xml")
+    assert cii_errors(answer.text) == []
+    ubl = get(server, f"/invoices/{number}.xml?format=ubl").text
+    assert ubl_errors(ubl) == []
+    assert peppol_errors(ubl) == []
+    assert get(server, f"/invoices/{number}.xml?format=x").status_code == 400
+    pdf = get(server, f"/invoices/{number}.pdf").content
+    reader = PdfReader(io.BytesIO(pdf))
+    assert reader.attachments["factur-x.xml"][0].decode() == answer.text
+    assert "Stufe 2, über 2" in reader.pages[0].extract_text()
+    assert get(server, f"/invoices/{number}.pdf").content == pdf
+
+
+def test_what_is_missing_is_named_and_the_pdf_is_there_all_the_same(server: Server) -> None:
+    number = numbers(server)["nowhere"]
+    answer = get(server, f"/invoices/{number}.xml")
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "e-invoice"
+    assert "customers.place.country" in answer.text
+    reader = PdfReader(io.BytesIO(get(server, f"/invoices/{number}.pdf").content))
+    assert not reader.attachments
+    assert "Total due" in reader.pages[0].extract_text()
+
+
+def test_the_commands_write_files(server: Server, tmp_path: Path) -> None:
+    number = numbers(server)["acme"]
+    run(server, "invoice", "xml", number, "--format", "ubl", "-o", str(tmp_path / "x.xml"))
+    run(server, "invoice", "pdf", number, "-o", str(tmp_path / "x.pdf"))
+    assert "urn:fdc:peppol.eu" in (tmp_path / "x.xml").read_text()
+    assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF-")
