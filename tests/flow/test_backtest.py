@@ -290,6 +290,52 @@ def test_a_fee_in_arrears_and_a_commitment_count_where_their_period_ends(world: 
     assert charges["2026-06-15"] == charges["2026-06-01"]
 
 
+YEARLY = """
+[[meters]]
+key = "calls"
+event_type = "t"
+aggregation = "COUNT"
+
+[[plans]]
+key = "p"
+currency = "USD"
+interval = "P1Y"
+minimum = { amount = 100 }
+
+  [[plans.charges]]
+  key = "calls"
+  meter = "calls"
+  interval = "P1M"
+  price = { type = "unit", unit_amount = 1 }
+
+[[customers]]
+key = "c"
+currency = "USD"
+subjects = ["s"]
+
+[[subscriptions]]
+key = "s"
+customer = "c"
+plan = "p"
+start = 2025-01-01
+"""
+
+
+def test_a_commitment_of_a_year_counts_the_months_before_the_span() -> None:
+    world = World()
+    world.apply(YEARLY)
+    for day in ("2025-03-10", "2025-06-10", "2025-12-10"):
+        for _ in range(20):
+            world.event(day)
+    dearer = YEARLY.replace("unit_amount = 1", "unit_amount = 1.5")
+    december = run(world, dearer, "2025-12-01", "2026-01-01")
+    (customer,) = december.customers
+    found = {one.charge: (one.present, one.proposed) for one in customer.charges}
+    assert found == {"calls": ("20.00", "30.00"), "@minimum": ("40.00", "10.00")}
+    year = run(world, dearer, "2025-01-01", "2026-01-01")
+    assert amounts(year.totals[0]) == ["100.00", "100.00", "0.00"]
+
+
 days = st.integers(0, 91)
 
 

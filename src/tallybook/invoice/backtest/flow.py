@@ -154,13 +154,26 @@ def _customers(catalog: Catalog) -> dict[str, list[Subscription]]:
 def _asked(
     catalog: Catalog, customer: str, subscriptions: Sequence[Subscription], span: Period, cut: int
 ) -> _Asked:
-    upto = _items(catalog, subscriptions, span.end_us, cut)
+    upto = tuple(_items(catalog, subscriptions, span.end_us, cut))
     before = _items(catalog, subscriptions, span.start_us, cut)
-    return _Asked(
-        customer,
-        tuple(item for item in upto if item.end_us > span.start_us),
-        tuple(item for item in before if item.end_us > span.start_us),
-    )
+    since = _committed_since(upto, span)
+
+    def matters(item: Item) -> bool:
+        ended = item.end_us <= span.start_us
+        first = since.get(item.position.subscription, span.start_us)
+        return not ended or item.position.start_us >= first
+
+    return _Asked(customer, tuple(filter(matters, upto)), tuple(filter(matters, before)))
+
+
+def _committed_since(items: Sequence[Item], span: Period) -> dict[str, int]:
+    """Return where the commitments that end in a span begin: they count all from there on."""
+    found: dict[str, int] = {}
+    for item in items:
+        if item.minimum is not None and item.end_us > span.start_us:
+            key = item.position.subscription
+            found[key] = min(found.get(key, item.position.start_us), item.position.start_us)
+    return found
 
 
 def _items(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 TOML = {"Content-Type": "application/toml"}
 CUSTOMERS_SHOWN = 50
+WAIT_SECONDS = 3600
 
 
 class Charge(msgspec.Struct, frozen=True):
@@ -67,7 +68,14 @@ def show_backtest(target: Target, content: bytes, span: tuple[str, str], *, prun
     params = {"from": span[0], "to": span[1]} | ({"prune": "true"} if prune else {})
     with target.client() as client:
         path = "/api/v1/catalog/backtest"
-        answer = client.raw("POST", path, content=content, headers=TOML, params=params)
+        answer = client.raw(
+            "POST",
+            path,
+            content=content,
+            headers=TOML,
+            params=params,
+            timeout_seconds=WAIT_SECONDS,
+        )
     if target.json:
         click.echo(msgspec.json.format(answer.content, indent=2).decode())
         return DONE
