@@ -98,7 +98,8 @@ def rounded_parts(numerators: Sequence[int], denominator: int) -> list[int]:
     Source: docs/algorithms/rounding.md (Hamilton's method).
     """
     total = sum(numerators)
-    sign = -1 if total < 0 else 1
+    leading = total or next((numerator for numerator in numerators if numerator), 0)
+    sign = -1 if leading < 0 else 1
     rounded = (2 * abs(total) + denominator) // (2 * denominator)
     wholes = [divmod(sign * numerator, denominator) for numerator in numerators]
     parts = [whole for whole, _ in wholes]

@@ -311,6 +311,11 @@ def test_a_credit_of_everything_gives_back_what_was_paid(
     st.integers(1, 10**6),
 )
 def test_rounded_parts_add_up(numerators: list[int], denominator: int) -> None:
+    for found in (numerators, [*numerators, -sum(numerators)]):
+        assert_split(found, denominator)
+
+
+def assert_split(numerators: list[int], denominator: int) -> None:
     parts = rounded_parts(numerators, denominator)
     total = sum(numerators)
     assert abs(2 * (sum(parts) * denominator - total)) <= denominator

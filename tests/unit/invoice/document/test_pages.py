@@ -12,7 +12,7 @@ from tallybook.invoice.document import after_use
 from tallybook.invoice.document.funding import Due, wallets_used
 from tallybook.invoice.document.shares import shared
 from tallybook.invoice.funds import CouponInHand, Funds, WalletInHand
-from tallybook.kernel.money import money_text, to_minor
+from tallybook.kernel.money import money_text, rounded_parts, to_minor
 from tests.support.composing import (
     Fee,
     amount_off,
@@ -55,6 +55,12 @@ def integers(text: str, by: str = ",") -> list[int]:
 def coupon(text: str) -> CouponInHand:
     percent = text.strip().removesuffix(" %")
     return percent_off(percent) if text.strip() != percent else amount_off(int(text))
+
+
+@pytest.mark.parametrize("row", table("rounding.md", "fractions"), ids=str)
+def test_rounded_parts(row: list[str]) -> None:
+    fractions, over, parts = row
+    assert rounded_parts(integers(fractions), int(over)) == integers(parts)
 
 
 # ---------------------------------------------------------------- coupons
