@@ -153,3 +153,27 @@ def test_the_commands_write_files(server: Server, tmp_path: Path) -> None:
     run(server, "invoice", "pdf", number, "-o", str(tmp_path / "x.pdf"))
     assert "urn:fdc:peppol.eu" in (tmp_path / "x.xml").read_text()
     assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_credit_notes_are_documents_too(server: Server, tmp_path: Path) -> None:
+    asked = {"invoice": numbers(server)["acme"], "reason": "Outage"}
+    number = server.post("/api/v1/credit-notes", json.dumps(asked))["number"]
+    assert cii_errors(get(server, f"/credit-notes/{number}.xml").text) == []
+    ubl = get(server, f"/credit-notes/{number}.xml?format=ubl").text
+    assert ubl_errors(ubl) == []
+    assert peppol_errors(ubl) == []
+    assert "<cbc:BuyerReference>PO-1<" in ubl
+    run(server, "invoice", "pdf", number, "--credit-note", "-o", str(tmp_path / "n.pdf"))
+    reader = PdfReader(tmp_path / "n.pdf")
+    assert "factur-x.xml" in reader.attachments
+    assert "Rechnungskorrektur" in reader.pages[0].extract_text()
+    server.post(f"/api/v1/credit-notes/{number}/void", "{}")
+    void = PdfReader(io.BytesIO(get(server, f"/credit-notes/{number}.pdf").content))
+    assert "STORNIERT" in void.pages[0].extract_text()
+
+
+def test_a_voided_invoice_says_so(server: Server) -> None:
+    number = numbers(server)["nowhere"]
+    server.post(f"/api/v1/invoices/{number}/void", json.dumps({"reason": "Wrong customer"}))
+    text = PdfReader(io.BytesIO(get(server, f"/invoices/{number}.pdf").content)).pages[0]
+    assert "VOID" in text.extract_text()

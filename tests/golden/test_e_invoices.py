@@ -4,6 +4,8 @@ from decimal import Decimal
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lxml import etree
 
 from tallybook.adapters.einvoice.bill import Bill
@@ -12,7 +14,9 @@ from tallybook.adapters.einvoice.from_invoice import bill_of
 from tallybook.adapters.einvoice.from_note import bill_of_note
 from tallybook.adapters.einvoice.ubl import ubl
 from tallybook.catalog.customer import Bank, Place
+from tallybook.catalog.tax import Tax
 from tallybook.invoice.document import Invoice
+from tallybook.invoice.document.taxation import taxed, taxes_used
 from tallybook.invoice.line import LineTax
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.money import money_text
@@ -341,3 +345,50 @@ def test_parts_without_content_are_left_out() -> None:
     taxes = (VAT, tax_total(rate="7"))
     unused = sample_invoice(lines=(line(1, "Fee", 1, "1", "EUR", tax=KEY),), taxes=taxes)
     assert len(bill_of(unused).breakdown) == 1
+
+
+RATES = [Tax(key=f"t{rate}{inclusive}", name="VAT", rate=Decimal(rate), inclusive=inclusive)
+         for rate in ("7", "19", "8.1", "5.5") for inclusive in (False, True)]  # fmt: skip
+PARTS = st.tuples(
+    st.integers(-100_000, 10_000_000),
+    st.integers(0, 100),
+    st.sampled_from(["1", "-1", "0", "3", "0.000001", "22345.678901", "-7"]),
+    st.sampled_from(RATES),
+)
+
+
+@given(st.lists(PARTS, min_size=1, max_size=12))
+def test_any_lines_add_up(parts: list[tuple[int, int, str, Tax]]) -> None:
+    nets = [minor - int(minor * percent / 100) for minor, percent, _, _ in parts]
+    keys = [(tax.key,) for *_, tax in parts]
+    taxes = taxes_used(keys, RATES)
+    found = taxed(nets, keys, taxes, "EUR")
+    lines = tuple(
+        msgspec.structs.replace(
+            line(at + 1, f"Line {at}", minor, quantity, "EUR"),
+            discount_minor=minor - nets[at],
+            net_minor=nets[at],
+            base_minor=found.bases[at],
+            taxes=found.parts[at],
+        )
+        for at, (minor, _, quantity, _) in enumerate(parts)
+    )
+    total = sum(nets) + sum(found.added)
+    invoice = msgspec.structs.replace(
+        CASES["standard"](),
+        lines=lines,
+        taxes=found.totals,
+        total_minor=total,
+        total=money_text(total, "EUR"),
+        payable_minor=max(total, 0),
+    )
+    bill = bill_of(invoice)
+    for item in bill.items:
+        off = item.deduction
+        less = Decimal(0) if off is None else off.amount * (-1 if off.charge else 1)
+        gross = item.net + less
+        assert abs(item.quantity * item.price / item.price_base - gross) < Decimal("1e-18")
+        assert item.price >= 0
+        assert off is None or off.amount > 0
+    assert bill.total() == Decimal(invoice.total)
+    assert bill.lines_total() == sum(part.base for part in bill.breakdown)

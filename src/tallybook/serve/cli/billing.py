@@ -149,11 +149,12 @@ def _dimensions(line: Any) -> str:
 @click.argument("name")
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False),
               help="File to write; <number>.pdf where not given.")  # fmt: skip
+@click.option("--credit-note", is_flag=True, help="NAME is a credit note.")
 @server_options
-def pdf(target: Target, name: str, output: Path | None) -> None:
+def pdf(target: Target, name: str, output: Path | None, *, credit_note: bool) -> None:
     """Write an invoice as PDF, with the e-invoice inside where it can be said."""
     with target.client() as client:
-        content = client.raw("GET", f"/api/v1/invoices/{name}.pdf").content
+        content = client.raw("GET", f"{_documents(credit_note=credit_note)}/{name}.pdf").content
     _write(target, output or Path(f"{name}.pdf"), content)
 
 
@@ -163,13 +164,18 @@ def pdf(target: Target, name: str, output: Path | None) -> None:
               show_default=True, help="CII as in Factur-X, or UBL for Peppol.")  # fmt: skip
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False),
               help="File to write; <number>.xml where not given.")  # fmt: skip
+@click.option("--credit-note", is_flag=True, help="NAME is a credit note.")
 @server_options
-def xml(target: Target, name: str, format_: str, output: Path | None) -> None:
+def xml(target: Target, name: str, format_: str, output: Path | None, *, credit_note: bool) -> None:
     """Write an invoice as an EN 16931 e-invoice."""
+    path = f"{_documents(credit_note=credit_note)}/{name}.xml"
     with target.client() as client:
-        path = f"/api/v1/invoices/{name}.xml?format={format_}"
-        content = client.raw("GET", path).content
+        content = client.raw("GET", path, params={"format": format_}).content
     _write(target, output or Path(f"{name}.xml"), content)
+
+
+def _documents(*, credit_note: bool) -> str:
+    return "/api/v1/credit-notes" if credit_note else "/api/v1/invoices"
 
 
 def _write(target: Target, path: Path, content: bytes) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from litestar import Response
+
 from tallybook.compose import World
 from tallybook.invoice.audit.chart import usage_charts
 from tallybook.invoice.document import Invoice, decode_invoice
@@ -16,6 +18,8 @@ from tallybook.invoice.ports import StoredInvoice
 from tallybook.kernel.errors import Corrupt, Invalid, Unavailable
 from tallybook.settle.receivable.credit_note import StoredNote, decode_note
 
+PDF_SUFFIX = ".pdf"
+XML_SUFFIX = ".xml"
 XmlFormat = Literal["cii", "ubl"]
 """UN/CEFACT CII, as in Factur-X; or UBL of Peppol BIS Billing 3."""
 
@@ -103,6 +107,12 @@ def note_xml_of(world: World, tenant: str, stored: StoredNote, format_: XmlForma
     invoice = decode_invoice(world.invoices.invoice(tenant, note.invoice).body)
     bill = bill_of_note(note, invoice.manifest.customer.reference)
     return (ubl if format_ == "ubl" else cii)(bill)
+
+
+def document_answer(content: bytes, name: str, kind: Literal["pdf", "xml"]) -> Response[bytes]:
+    """Return the answer that carries a document; a browser shows it under its name."""
+    headers = {"content-disposition": f'inline; filename="{name}"'}
+    return Response(content, media_type=f"application/{kind}", headers=headers)
 
 
 def seller_logo(world: World, tenant: str) -> str:

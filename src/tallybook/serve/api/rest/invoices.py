@@ -30,12 +30,16 @@ from tallybook.serve.api.common.paging import (
     place_of,
 )
 from tallybook.serve.api.gate import Grant
-from tallybook.serve.api.rest.documents import XmlFormat, pdf_of, xml_of
+from tallybook.serve.api.rest.documents import (
+    PDF_SUFFIX,
+    XML_SUFFIX,
+    XmlFormat,
+    document_answer,
+    pdf_of,
+    xml_of,
+)
 from tallybook.serve.api.rest.events import EventView, event_view
 from tallybook.serve.api.rest.runs import RunSpec, check_run
-
-PDF_SUFFIX = ".pdf"
-XML_SUFFIX = ".xml"
 
 Name = Annotated[
     str, Parameter(description="The id (inv_…) or number (INV-000001), or a draft's id (drf_…).")
@@ -252,13 +256,11 @@ def show_reconciliation(world: World, grant: Grant) -> Reconciliation:
 
 
 def _pdf(world: World, grant: Grant, name: str) -> Response[bytes]:
-    stored = named(world.invoices, grant.tenant, name)
-    headers = {"content-disposition": f'inline; filename="{stored.head.number}.pdf"'}
-    return Response(pdf_of(world, stored), media_type="application/pdf", headers=headers)
+    stored = world.invoices.invoice(grant.tenant, name)
+    return document_answer(pdf_of(world, stored), f"{stored.head.number}{PDF_SUFFIX}", "pdf")
 
 
 def _xml(world: World, grant: Grant, name: str, format_: XmlFormat) -> Response[bytes]:
-    stored = named(world.invoices, grant.tenant, name)
-    headers = {"content-disposition": f'inline; filename="{stored.head.number}.xml"'}
+    stored = world.invoices.invoice(grant.tenant, name)
     content = xml_of(stored, format_).encode()
-    return Response(content, media_type="application/xml", headers=headers)
+    return document_answer(content, f"{stored.head.number}{XML_SUFFIX}", "xml")

@@ -1,10 +1,11 @@
 """Credit notes: issued, estimated, listed, verified, voided."""
 
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from litestar import Controller, Response, get, post
+from litestar.params import Parameter
 
 from tallybook.compose import World
 from tallybook.kernel.money import money_text
@@ -12,6 +13,14 @@ from tallybook.kernel.timestamps import format_us
 from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
 from tallybook.serve.api.gate import Grant
+from tallybook.serve.api.rest.documents import (
+    PDF_SUFFIX,
+    XML_SUFFIX,
+    XmlFormat,
+    document_answer,
+    note_pdf_of,
+    note_xml_of,
+)
 from tallybook.serve.api.rest.settlement.bodies import minor_of
 from tallybook.settle.receivable.credit_note import CreditNote, NoteHead
 from tallybook.settle.receivable.crediting import Ask, CheckedNote
@@ -150,9 +159,24 @@ class CreditNotes(Controller):
         )
 
     @get("/{name:str}", opt=READ, sync_to_thread=True)
-    def get_credit_note(self, world: World, grant: Grant, name: str) -> Response[bytes]:
-        """Show a credit note as its canonical JSON."""
-        stored = world.settlements.credit_note(grant.tenant, name)
+    def get_credit_note(
+        self,
+        world: World,
+        grant: Grant,
+        name: str,
+        xml: Annotated[XmlFormat, Parameter(query="format", required=False)] = "cii",
+    ) -> Response[bytes]:
+        """Show a credit note as its canonical JSON; with `.pdf` or `.xml` behind it, the document.
+
+        The XML is EN 16931: CII as in Factur-X, or UBL for Peppol with `format=ubl`.
+        """
+        bare = name.removesuffix(PDF_SUFFIX).removesuffix(XML_SUFFIX)
+        stored = world.settlements.credit_note(grant.tenant, bare)
+        if name.endswith(PDF_SUFFIX):
+            return document_answer(note_pdf_of(world, grant.tenant, stored), name, "pdf")
+        if name.endswith(XML_SUFFIX):
+            content = note_xml_of(world, grant.tenant, stored, xml).encode()
+            return document_answer(content, name, "xml")
         return Response(stored.body.encode(), media_type="application/json")
 
     @get("/{name:str}/verify", opt=READ, sync_to_thread=True)
