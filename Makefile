@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ENGINES := $(VENV)/engines
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 TESTS := $(BIN)/pytest -n 2 --dist worksteal
 
 .PHONY: help run test test-long check fmt bench engines clean
@@ -36,7 +37,9 @@ fmt: $(VENV)/.dev  ## format, and fix what can be fixed mechanically
 bench: $(VENV)/.dev  ## speed figures on this machine, into bench/REPORT.md
 	$(BIN)/python -m bench $(ARGS)
 
-engines: $(ENGINES)/greenfield-apps.jar $(ENGINES)/phive-rules-peppol.jar  ## fetch what tests check documents with (needs Java and Maven)
+engines: $(ENGINES)/greenfield-apps.jar $(ENGINES)/phive-rules-peppol.jar  ## fetch what tests need besides Python: PostgreSQL, MariaDB (apt), archives of rules (Maven)
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && command -v mariadbd >/dev/null || \
+	  $(AS_ROOT) sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql mariadb-server'
 
 clean:  ## remove the environment and every cache; never data folders
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,10 +1,14 @@
 """What every test may ask for, and how laws are searched for counter-examples."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support import databases
 
 ROOT = Path(__file__).parent
 SHARED = Path(os.environ.get("TALLYBOOK_SHARED", ROOT.parent / "shared"))
@@ -38,3 +42,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not SHARED.is_dir():
         terminalreporter.section("shared material absent", red=True)
         terminalreporter.line(f"{SHARED} is not there; tests that need it were skipped.")
+
+
+@pytest.fixture(scope="session")
+def databases_of_session() -> Iterator[Callable[[str], str]]:
+    """Return a function from a kind of server to the address of a database, started once."""
+    made: dict[str, str] = {}
+    with ExitStack() as stack:
+
+        def address(kind: str) -> str:
+            if kind not in made:
+                made[kind] = databases.new_database(stack.enter_context(databases.SERVERS[kind]()))
+            return databases.emptied(made[kind])
+
+        yield address
+
+
+@pytest.fixture
+def new_database(
+    databases_of_session: Callable[[str], str], tmp_path: Path
+) -> Callable[[str], str]:
+    """Return a function from a kind of database to the address of an empty one, one a test."""
+
+    def make(kind: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path / 'control.db'}"
+        return databases_of_session(kind)
+
+    return make

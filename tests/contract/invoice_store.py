@@ -1,14 +1,13 @@
 """One suite for every `InvoiceStore`: each test tries to break a sentence of the port."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
 
 from tallybook.adapters.memory.invoices import MemoryInvoices
-from tallybook.adapters.sql.database import open_database, sqlite_url
+from tallybook.adapters.sql.database import open_database
 from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.catalog.subscription import StoredPeriod
 from tallybook.invoice.manifest import Billed, Position
@@ -19,20 +18,26 @@ from tallybook.invoice.ports import (
     InvoiceStore,
     Last,
     Parked,
+    Part,
+    StoredDraft,
     StoredInvoice,
     StoredLine,
 )
+from tallybook.invoice.state import shown_as
 from tallybook.kernel.errors import Conflict, Invalid, Missing
+from tests.support.databases import KINDS
 
 POSITION = Position("sub", "charge", -5)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InvoiceStore]:
+@pytest.fixture(params=["memory", *KINDS])
+def store(
+    request: pytest.FixtureRequest, new_database: Callable[[str], str]
+) -> Iterator[InvoiceStore]:
     if request.param == "memory":
         yield MemoryInvoices()
         return
-    engine = open_database(sqlite_url(tmp_path / "control.db"))
+    engine = open_database(new_database(request.param))
     yield SqlInvoices(engine)
     engine.dispose()
 
@@ -226,8 +231,118 @@ def test_runs_are_newest_first_and_replaced(store: InvoiceStore) -> None:
     assert store.runs("a", limit=1, name="3") == []
 
 
-def test_writers_in_threads_leave_no_gap(tmp_path: Path) -> None:
-    engine = open_database(sqlite_url(tmp_path / "control.db"))
+def draft(name: str, customer: str, finalize_us: int, run: str = "r") -> StoredDraft:
+    head = msgspec.structs.replace(invoice(1).head, id=name, state="draft", customer=customer)
+    return StoredDraft(
+        id=name,
+        run=run,
+        customer=customer,
+        request="2026-05",
+        period="2026-05",
+        until_us=None,
+        finalize_us=finalize_us,
+        made_us=1,
+        refreshed_us=1,
+        head=head,
+        body="{}",
+    )
+
+
+def test_books_of_a_part_hold_that_part_alone(store: InvoiceStore) -> None:
+    other = msgspec.structs.replace(period(0), subscription="else")
+    elsewhere = Position("else", "charge", 0)
+    with store.transaction("a") as transaction:
+        transaction.add_invoices([invoice(1), invoice(2, "d")])
+        transaction.add_invoices([invoice(3, "c", 2, run="s")])
+        transaction.put_periods([period(0), other])
+        transaction.put_billed([(POSITION, billed((), 6)), (elsewhere, billed((), 7))])
+        transaction.put_drafts([draft("drf_1", "e", 5, run="s")])
+        transaction.claim({"c": 0, "d": 0})
+    whole = store.books("a")
+    assert (set(whole.periods), set(whole.billed)) == ({"sub", "else"}, {POSITION, elsewhere})
+    part = Part(customers=("c", "nobody"), subscriptions=("sub",), run="s", since_us=1)
+    books = store.books("a", part)
+    assert books.periods == {"sub": (period(0),)}
+    assert books.billed == {POSITION: {(): billed((), 6)}}
+    assert books.last == {"c": Last(2, "inv_c2", "s")}
+    assert books.versions == {"c": 1}
+    assert books.done == {"c", "e"}
+    assert books.recent == {"c": 2}
+    assert store.books("a", Part(customers=("c",), subscriptions=(), since_us=2)).recent == {}
+    assert store.books("a", Part(customers=(), subscriptions=())) == Books()
+
+
+def test_who_decided_from_old_books_is_refused(store: InvoiceStore) -> None:
+    with store.transaction("a") as transaction:
+        transaction.claim({"c": 0, "d": 0})
+    with store.transaction("a") as transaction:
+        transaction.claim({"c": 1})
+        transaction.claim({})
+    with pytest.raises(Conflict) as caught, store.transaction("a") as transaction:
+        transaction.claim({"d": 1, "c": 1})
+    assert caught.value.code == "books-moved"
+    with pytest.raises(Conflict), store.transaction("a") as transaction:
+        transaction.claim({"new": 1})
+    part = Part(customers=("c", "d", "new"), subscriptions=())
+    assert store.books("a", part).versions == {"c": 2, "d": 1}
+
+
+def test_drafts_are_kept_whatever_became_of_them_and_listed_while_open(
+    store: InvoiceStore,
+) -> None:
+    first, second, third = (draft(f"drf_{n}", f"c{n}", 10 - n) for n in range(3))
+    other = draft("drf_9", "c", 1)
+    with store.transaction("a") as transaction:
+        transaction.put_drafts([third, first, second])
+    with store.transaction("b") as transaction:
+        transaction.put_drafts([other])
+    drafts = store.drafts
+    assert drafts.drafts("a", limit=9) == [first, second, third]
+    assert drafts.drafts("a", limit=1, after="drf_0") == [second]
+    assert drafts.drafts("a", limit=9, customer="c2") == [third]
+    assert drafts.drafts("a", limit=9, run="r") == [first, second, third]
+    assert drafts.drafts("a", limit=9, run="s") == []
+    assert drafts.drafts_due(9, 9) == [("b", "drf_9"), ("a", "drf_2"), ("a", "drf_1")]
+    assert drafts.drafts_due(9, 1) == [("b", "drf_9")]
+    ended = msgspec.structs.replace(second, state="finalized", invoice="inv_1", body="")
+    with store.transaction("a") as transaction:
+        transaction.put_drafts([ended])
+    assert drafts.draft("a", "drf_1") == ended
+    assert drafts.drafts("a", limit=9) == [first, third]
+    assert drafts.drafts_due(9, 9) == [("b", "drf_9"), ("a", "drf_2")]
+    for tenant, name in (("a", "drf_9"), ("nobody", "drf_1")):
+        with pytest.raises(Missing):
+            drafts.draft(tenant, name)
+
+
+def test_invoices_are_found_by_the_state_people_see(store: InvoiceStore) -> None:
+    with store.transaction("a") as transaction:
+        transaction.add_invoices([invoice(1)])  # due at 2
+    for name, now, found in [
+        ("finalized", 2, 1),
+        ("finalized", 3, 0),
+        ("overdue", 2, 0),
+        ("overdue", 3, 1),
+        ("paid", 2, 0),
+    ]:
+        assert len(store.invoices("a", limit=9, shown=shown_as(name, now))) == found
+
+
+def test_keys_differ_by_case_and_long_dimensions_are_kept(store: InvoiceStore) -> None:
+    long = ("ü" * 4000, None, "x")
+    with store.transaction("a") as transaction:
+        transaction.put_billed([(POSITION, billed(long, 5)), (POSITION, billed((*long, "y"), 6))])
+        transaction.claim({"c": 0, "C": 0})
+        body = f'{{"a":"{"ü" * 200_000}"}}'
+        transaction.add_invoices([msgspec.structs.replace(invoice(1), body=body)])
+    assert set(store.books("a").billed[POSITION]) == {long, (*long, "y")}
+    assert store.books("a", Part(customers=("C",), subscriptions=())).versions == {"C": 1}
+    assert store.invoice("a", "INV-000001").body == body
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_writers_in_threads_leave_no_gap(kind: str, new_database: Callable[[str], str]) -> None:
+    engine = open_database(new_database(kind))
     store = SqlInvoices(engine)
 
     def write(worker: int) -> None:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event, exc
+from sqlalchemy import Connection, Engine, MetaData, Text, create_engine, event, exc
+from sqlalchemy.ext.compiler import compiles
 
 from tallybook.kernel.errors import Conflict, Corrupt, Unavailable
 
@@ -28,13 +29,21 @@ def open_database(url: str) -> Engine:
     Raises:
         Unavailable: it cannot be reached or written.
     """
-    engine = create_engine(url, future=True)
+    engine = create_engine(url, future=True, pool_pre_ping=not url.startswith("sqlite"))
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
+    for table in metadata.tables.values():
+        table.dialect_options["mysql"].update(default_charset="utf8mb4", collate="utf8mb4_bin")
     with translated(), write(engine) as connection:
         metadata.create_all(connection)
     return engine
+
+
+@compiles(Text, "mysql", "mariadb")
+def _long_text(_type: Text, _compiler: object, **_more: object) -> str:
+    """Return the type of a text without a bound: MySQL's TEXT ends at 64 KiB."""
+    return "LONGTEXT"
 
 
 def _sqlite_connect(connection: Any, _record: object) -> None:
@@ -53,8 +62,8 @@ def write(engine: Engine) -> Iterator[Connection]:
     """Open one write transaction; committed when the block ends, else rolled back."""
     with (
         translated(),
-        engine.connect().execution_options(immediate=True) as connection,
-        connection.begin(),
+        engine.connect() as connection,
+        _options(connection, "READ COMMITTED", immediate=True).begin(),
     ):
         yield connection
 
@@ -62,8 +71,23 @@ def write(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def read(engine: Engine) -> Iterator[Connection]:
     """Open one read transaction: everything in the block sees the same state."""
-    with translated(), engine.connect() as connection, connection.begin():
+    with (
+        translated(),
+        engine.connect() as connection,
+        _options(connection, "REPEATABLE READ").begin(),
+    ):
         yield connection
+
+
+def _options(connection: Connection, isolation: str, *, immediate: bool = False) -> Connection:
+    """Return the connection with how its next transaction is kept apart from others.
+
+    A writer locks the rows it decides from, and must see what their last writer committed; a
+    reader must see one state. SQLite has one writer and one state anyway.
+    """
+    if connection.dialect.name == "sqlite":
+        return connection.execution_options(immediate=immediate)
+    return connection.execution_options(isolation_level=isolation)
 
 
 @contextmanager
@@ -74,6 +98,15 @@ def translated() -> Iterator[None]:
     except exc.IntegrityError as error:
         raise Conflict(f"the control database refuses it: {error.orig}") from error
     except exc.OperationalError as error:
+        if _rolled_back(error.orig):
+            message = "two writers waited for each other, and this one was rolled back"
+            raise Conflict(message, code="rolled-back") from error
         raise Unavailable(f"control database: {error.orig}") from error
     except exc.DatabaseError as error:
         raise Corrupt(f"control database: {error.orig}") from error
+
+
+def _rolled_back(error: BaseException | None) -> bool:
+    """Whether a database undid a transaction so that another one could go on."""
+    code = getattr(error, "sqlstate", None) or (getattr(error, "args", None) or (None,))[0]
+    return code in {"40001", "40P01", 1213}

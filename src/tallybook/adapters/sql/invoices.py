@@ -5,8 +5,10 @@ Every unique key starts with the tenant. A finalized invoice is inserted once an
 but for its state and what is open of it.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -30,6 +32,7 @@ from sqlalchemy import (
     select,
     tuple_,
 )
+from sqlalchemy.exc import IntegrityError
 
 from tallybook.adapters.sql.books import SqlBooks
 from tallybook.adapters.sql.database import metadata, read, write
@@ -130,7 +133,8 @@ _BILLED = Table(
     Column("subscription", String(128), primary_key=True),
     Column("charge", String(128), primary_key=True),
     Column("start_us", BigInteger, primary_key=True, autoincrement=False),
-    Column("dimensions", String(2048), primary_key=True),
+    Column("group_key", String(64), primary_key=True),
+    Column("dimensions", Text, nullable=False),
     Column("amount_minor", BigInteger, nullable=False),
     Column("discount_minor", BigInteger, nullable=False),
     Column("quantity", Text, nullable=False),
@@ -264,12 +268,22 @@ class SqlInvoiceTransaction:
         place = (_SERIES.c.tenant == self._tenant) & (_SERIES.c.series == series)
         query = select(_SERIES.c.last).where(place).with_for_update()
         last = self._connection.execute(query).scalar()
-        if last is None:
-            row = {"tenant": self._tenant, "series": series, "last": count}
-            self._connection.execute(_SERIES.insert(), row)
-            return 1
+        if last is None and self._began(series):
+            last = 0
+        elif last is None:  # somebody else began it meanwhile, and has committed
+            last = self._connection.execute(query).scalar_one()
         self._connection.execute(_SERIES.update().where(place).values(last=last + count))
         return int(last) + 1
+
+    def _began(self, series: str) -> bool:
+        """Begin a series; return whether nobody else did."""
+        row = {"tenant": self._tenant, "series": series, "last": 0}
+        try:
+            with self._connection.begin_nested():
+                self._connection.execute(_SERIES.insert(), row)
+        except IntegrityError:
+            return False
+        return True
 
     def add_invoices(self, invoices: Sequence[StoredInvoice]) -> None:
         """Insert invoices and their lines."""
@@ -339,6 +353,7 @@ class SqlInvoiceTransaction:
             "subscription": position.subscription,
             "charge": position.charge,
             "start_us": position.start_us,
+            "group_key": _group_key(group_text(one.group)),
             "dimensions": group_text(one.group),
             "amount_minor": one.amount_minor,
             "discount_minor": one.discount_minor,
@@ -371,6 +386,12 @@ def _shown(query: Select[Any], shown: Shown) -> Select[Any]:
     if shown.due_from_us is not None:
         query = query.where(INVOICE.c.due_us >= shown.due_from_us)
     return query
+
+
+@lru_cache(maxsize=65_536)
+def _group_key(dimensions: str) -> str:
+    """Return a key of dimension values, which are too long for a key in some databases."""
+    return hashlib.sha256(dimensions.encode()).hexdigest()
 
 
 def _json(value: msgspec.Struct) -> str:
