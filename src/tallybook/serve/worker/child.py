@@ -22,11 +22,11 @@ def run_pump_child(settings: Settings) -> int:
 
 def run_jobs_child(settings: Settings) -> int:
     """Run jobs and keep the lake until asked to stop."""
-    from tallybook.serve.worker.billing import CHORES, WORK
+    from tallybook.serve.worker import billing, prepaid
     from tallybook.serve.worker.jobs import run_jobs
 
     os.nice(NICE)
     stop = threading.Event()
     on_stop(stop.set)
-    run_jobs(settings, stop, WORK, CHORES)
+    run_jobs(settings, stop, billing.WORK, (*billing.CHORES, *prepaid.CHORES))
     return 0

@@ -310,3 +310,25 @@ def balances(
         if wallet.customer in asked and wallet.currency == currency
     ]
     return in_hand(connection, tenant, wallets, at_us)
+
+
+def tenants(connection: Connection) -> list[str]:
+    """Return the tenants that have wallets in use."""
+    query = select(WALLET.c.tenant).where(~WALLET.c.archived).distinct()
+    return sorted(connection.execute(query).scalars())
+
+
+def ended(connection: Connection, tenant: str, after_us: int, until_us: int) -> list[str]:
+    """Return the wallets of which a top-up expired after one instant, up to another."""
+    query = select(TOP_UP.c.wallet).where(
+        TOP_UP.c.tenant == tenant,
+        TOP_UP.c.expires_us > after_us,
+        TOP_UP.c.expires_us <= until_us,
+    )
+    return sorted(set(connection.execute(query).scalars()))
+
+
+def seen(connection: Connection, tenant: str) -> dict[str, int]:
+    """Return the version of the account at which each watched wallet was looked at last."""
+    query = select(WATCH.c.wallet, WATCH.c.version).where(WATCH.c.tenant == tenant)
+    return {row.wallet: row.version for row in connection.execute(query)}

@@ -38,6 +38,24 @@ class SqlWallets:
             versions = accounts.versions(connection, tenant, customers)
             return rows.purses(connection, tenant, wallets, versions)
 
+    def tenants(self) -> list[str]:
+        """Return the tenants that have wallets in use."""
+        with read(self._engine) as connection:
+            return rows.tenants(connection)
+
+    def ended(self, tenant: str, after_us: int, until_us: int) -> list[str]:
+        """Return the wallets of which a top-up expired after one instant, up to another."""
+        with read(self._engine) as connection:
+            return rows.ended(connection, tenant, after_us, until_us)
+
+    def moved(self, tenant: str, wallets: Sequence[Wallet]) -> list[Wallet]:
+        """Return the wallets never looked at, or whose account moved since they were."""
+        with read(self._engine) as connection:
+            seen = rows.seen(connection, tenant)
+            customers = {wallet.customer for wallet in wallets}
+            versions = accounts.versions(connection, tenant, customers)
+        return [w for w in wallets if seen.get(w.key) != versions.get(w.customer, 0)]
+
 
 class SqlWalletTransaction:
     """`WalletTransaction` on one connection's open transaction."""
