@@ -97,7 +97,7 @@ def grouped_money(text: str) -> str:
 
 @click.group()
 def invoice() -> None:
-    """List, show, explain and verify invoices."""
+    """List, explain and verify invoices; pay, void, reissue them; bill one-off charges."""
 
 
 @invoice.command("list")

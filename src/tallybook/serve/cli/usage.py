@@ -116,15 +116,17 @@ def grouped(value: Decimal | int | str | None) -> str | None:
 @click.command()
 @server_options
 def reconcile(target: Target) -> int:
-    """Prove that every event is accounted for; name what differs."""
+    """Prove that every event, and all money, is accounted for; name what differs."""
+    from tallybook.serve.cli.settlement.ledger import audit_of, audited
+
     with target.client() as client:
         content = client.raw("GET", "/api/v1/reconcile", timeout_seconds=TIMEOUT_SECONDS).content
-    found = decoded(content)
-    target.show(found, lambda: _reconciled(found))
-    return DONE if found["ok"] else REFUSED
+        found, money = decoded(content), audit_of(client)
+    target.show({**found, "money": money}, lambda: _reconciled(found, audited(money)))
+    return DONE if found["ok"] and money["ok"] else REFUSED
 
 
-def _reconciled(found: Any) -> object:
+def _reconciled(found: Any, money: str) -> object:
     from rich.console import Group
 
     names = ("in_scope", "billed", "not_yet_billed", "unmapped", "not_charged")
@@ -137,4 +139,5 @@ def _reconciled(found: Any) -> object:
         f"{found['received']:,} events received = {events}",
         table(columns, rows, numbers=columns[1:]),
         "\n".join([verdict, *(f"  {text}" for text in found["differences"])]),
+        money,
     )
