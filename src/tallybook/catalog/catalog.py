@@ -166,11 +166,6 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
         customer = self.customer(key)
         return self.customer(customer.parent) if customer.parent else customer
 
-    def members(self, key: str) -> list[Customer]:
-        """Return the customers in use that a customer pays for besides itself, by key."""
-        found = [c for c in self.customers.values() if c.parent == key]
-        return sorted((c for c in found if self.live("customer", c.key)), key=lambda c: c.key)
-
     def live_meters(self) -> list[Meter]:
         """Return the newest version of every meter in use, by key."""
         return [v[-1] for key, v in sorted(self.meters.items()) if self.live("meter", key)]

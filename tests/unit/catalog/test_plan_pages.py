@@ -172,16 +172,3 @@ def test_a_parent_pays_for_one_level(row: list[str]) -> None:
         return
     check_references(catalog)
     assert catalog.payer(key).key == pays
-
-
-def test_the_members_are_those_in_use_that_somebody_pays_for() -> None:
-    family = [
-        Customer(key="z", name="z", currency="USD", parent="a"),
-        Customer(key="b", name="b", currency="USD", parent="a"),
-        Customer(key="a", name="a", currency="USD"),
-        Customer(key="gone", name="gone", currency="USD", parent="a"),
-    ]
-    catalog = with_entries(Catalog(), family)
-    catalog = msgspec.structs.replace(catalog, archived=frozenset({("customer", "gone")}))
-    assert [member.key for member in catalog.members("a")] == ["b", "z"]
-    assert catalog.members("b") == []

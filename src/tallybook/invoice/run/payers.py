@@ -32,8 +32,7 @@ class Payer(msgspec.Struct, frozen=True, kw_only=True):
 
 def payer_of(catalog: Catalog, customer: str) -> Customer:
     """Return who pays for a customer: its parent, or itself; raises Missing."""
-    found = catalog.customer(customer)
-    return catalog.customer(found.parent) if found.parent else found
+    return catalog.payer(customer)
 
 
 def payers(catalog: Catalog, only: Sequence[str] | None = None) -> dict[str, Payer]:
