@@ -27,6 +27,8 @@ COMMANDS = {
     "payment": ("settlement.payment:payment", "Record and reverse payments and refunds."),
     "credit-note": ("settlement.credit_note:credit_note", "Take back lines of invoices."),
     "coupon": ("settlement.coupon:coupon", "List and redeem coupons; what customers hold."),
+    "entitlement": ("prepaid.entitlement:entitlement", "Check what may be used; grant more."),
+    "wallet": ("prepaid.wallet:wallet", "Top up wallets, and see what became of it."),
     "ledger": ("settlement.ledger:ledger", "See entries and balances; audit the money."),
     "quarantine": ("quarantine:quarantine", "See and redrive events that could not be processed."),
     "reconcile": ("usage:reconcile", "Prove that every event, and all money, is accounted for."),
