@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from tallybook.catalog.catalog import KINDS, Archive, Catalog, Entry, Kind, entry_key, entry_kind
-from tallybook.catalog.customer import Seller
+from tallybook.catalog.customer import Customer, Seller
 from tallybook.catalog.document import CatalogDocument
 from tallybook.catalog.entitlement import check_entitlement
 from tallybook.catalog.meter import Meter
@@ -140,6 +140,8 @@ def _placed(stored: Entry, entry: Entry) -> tuple[Action, Entry]:
         return _versioned(same), msgspec.structs.replace(entry, version=version)
     if isinstance(entry, Subscription) and isinstance(stored, Subscription):
         return "update", _as_decided(stored, entry)
+    if isinstance(entry, Customer) and isinstance(stored, Customer):
+        return "update", msgspec.structs.replace(entry, rule=entry.rule or stored.rule)
     return "update", entry
 
 
@@ -161,9 +163,8 @@ def _as_decided(stored: Subscription, entry: Subscription) -> Subscription:
 
     A declaration names no amendments.
     """
-    if entry.amendments:
-        return entry
-    return msgspec.structs.replace(entry, amendments=stored.amendments)
+    amendments = entry.amendments or stored.amendments
+    return msgspec.structs.replace(entry, amendments=amendments, rule=entry.rule or stored.rule)
 
 
 def _versioned(same: bool) -> Action:  # noqa: FBT001 - the one question is in the name

@@ -1,5 +1,6 @@
 """What catalog.toml means, what an apply would change, and what it refuses."""
 
+import msgspec
 import pytest
 
 from tallybook.catalog.catalog import Archive, Catalog, with_entries
@@ -134,6 +135,13 @@ def test_prune_keeps_what_a_living_rule_made() -> None:
     customer, subscription = follow(catalog.rules["addresses"], "10.9.9.9", 0)
     grown = with_entries(catalog, [customer, subscription])
     assert actions(TEXT, grown, prune=True) == []
+    renamed = msgspec.structs.replace(customer, name="Renamed", rule="")
+    assert change_of(grown, msgspec.structs.replace(subscription, rule="")) is None
+    change = change_of(grown, renamed)
+    assert change is not None
+    edited = with_entries(grown, [change.entry])
+    assert edited.customers[customer.key].name == "Renamed"
+    assert actions(TEXT, edited, prune=True) == [], "who was edited stays the rule's"
 
 
 @pytest.mark.parametrize(
