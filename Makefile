@@ -7,7 +7,7 @@ ENGINES := $(VENV)/engines
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 TESTS := $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: help run test test-long check fmt bench engines clean
+.PHONY: help run test test-long check fmt mutate bench engines clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -33,6 +33,9 @@ check: $(VENV)/.dev  ## format, lint, types, import rules, sizes, dependencies
 fmt: $(VENV)/.dev  ## format, and fix what can be fixed mechanically
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+mutate: $(VENV)/.dev  ## small changes that no test notices (ARGS="rate tiers.py")
+	$(BIN)/python tools/mutate.py $(ARGS)
 
 bench: $(VENV)/.dev  ## speed figures on this machine, into bench/REPORT.md
 	$(BIN)/python -m bench $(ARGS)
