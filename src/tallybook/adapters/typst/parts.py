@@ -1,5 +1,6 @@
 """Parts that documents have in common: parties, lines, taxes, charts. Every leaf is text."""
 
+import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
@@ -10,6 +11,7 @@ from tallybook.catalog.customer import Bank
 from tallybook.invoice.audit.chart import UsageChart
 from tallybook.invoice.document import Party, TaxTotal
 from tallybook.invoice.line import Line
+from tallybook.kernel.decimals import divide, plain
 from tallybook.rate.step import Step
 
 Words = dict[str, object]
@@ -21,6 +23,12 @@ BAR_FULL = 1000
 UNITS = {"By": "bytes", "s": "s", "h": "h", "By-h": "byte-hours", "unit-h": "hours"}
 """UCUM codes that people do not read; others are printed as they are."""
 IBAN_GROUP = 4
+UNSAID = {"fixed fee", "one-off"}
+"""What a step is, where the line says so by itself."""
+HOUR_DECIMALS = 4
+HOUR_US = Decimal(3_600_000_000)
+_PORTION = re.compile(r"(-?\d+(?:\.\d+)?)? × (\d+ of \d+ (?:days|microseconds))")
+_EXACT_TIME = re.compile(r"(\d+) of (\d+) microseconds")
 
 
 class Writer:
@@ -100,7 +108,7 @@ class Writer:
         """Yield what stands in small print below a line's name."""
         for name, value in line.dimensions.items():
             yield f"{name}: {self.labels.none if value is None else value}"
-        if many and line.subscription:
+        if many and not line.subscription.startswith("@"):
             yield self.labels.subscription.format(line.subscription)
         span = self.say.span(line.period_start, max(line.until, line.period_start))
         yield self.labels.adjustment_for.format(span) if line.adjustment else span
@@ -112,10 +120,12 @@ class Writer:
         if _is_note(step):
             return self._sentence(step.text)
         label, colon, rest = step.text.partition(": ")
-        text = label if colon else ""
-        if " days" in rest or " microseconds" in rest:
-            text = rest.partition(" = ")[0]
-        return "" if text == "fixed fee" else self._sentence(text)
+        parts = [self._sentence(label)] if colon and label not in UNSAID else []
+        if portion := _PORTION.search(rest):
+            said = self._sentence(_in_hours(portion[2]))
+            bare = step.quantity is None and portion[1] is not None
+            parts.append(f"{self.say.price(portion[1])} × {said}" if bare else said)
+        return ": ".join(parts)
 
     def _sentence(self, text: str) -> str:
         said = translated(text, self.language, self.say.word)
@@ -179,6 +189,15 @@ def _address(party: Party) -> list[str]:
 
 def _plain_sum(line: Line) -> bool:
     return line.steps[0].quantity in {None, line.quantity}
+
+
+def _in_hours(portion: str) -> str:
+    """Return a part of a period with its exact time in hours, which people can read."""
+    found = _EXACT_TIME.fullmatch(portion)
+    if found is None:
+        return portion
+    taken, full = (plain(divide(Decimal(us), HOUR_US, HOUR_DECIMALS)) for us in found.groups())
+    return f"{taken} of {full} hours"
 
 
 def _is_note(step: Step) -> bool:
