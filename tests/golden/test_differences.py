@@ -10,6 +10,9 @@ from tests.golden import test_prices_killbill as killbill
 from tests.golden import test_prices_lago as lago
 from tests.golden import test_prices_openmeter as openmeter
 from tests.golden import test_recurring as recurring
+from tests.golden import test_subscriptions_killbill as contracts_killbill
+from tests.golden import test_subscriptions_lago as contracts_lago
+from tests.golden import test_subscriptions_openmeter as contracts_openmeter
 from tests.golden import test_totals as totals
 from tests.golden.vectors import cases, require
 
@@ -18,7 +21,7 @@ AREAS = {
     "openmeter": (
         *openmeter.AREAS, *meters.AREAS["openmeter"],
         "money-rounding", "money-allocation", "proration",
-        *totals.AREAS["openmeter"],
+        *totals.AREAS["openmeter"], *contracts_openmeter.AREAS,
     ),
     "lago": (
         *(f"charge_model.{name}" for name in (
@@ -32,24 +35,31 @@ AREAS = {
         "pay_in_advance.count.standard", "pay_in_advance.sum.package",
         "fixed_charge.units_change",
         *recurring.AREAS, *meters.AREAS["lago"], *totals.AREAS["lago"],
+        *contracts_lago.AREAS,
     ),
     "killbill": (
         "usage.consumable.ALL_TIERS", "usage.consumable.TOP_TIER", "usage.consumable.multi_unit",
         "usage.consumable.incremental", "usage.rounding", "usage.capacity",
         "usage.capacity.scenario", "usage.zero", "usage.scenario",
         *meters.AREAS["killbill"], *totals.AREAS["killbill"],
+        *contracts_killbill.AREAS,
     ),
 }  # fmt: skip
 REPLAYED = {
     "openmeter": (openmeter.REPLAYED - set(openmeter.DIFFERENT))
     | meters.REPLAYED
     | {case["id"] for case in periods.FEES}
-    | totals.REPLAYED["openmeter"],
+    | totals.REPLAYED["openmeter"]
+    | contracts_openmeter.REPLAYED,
     "lago": (lago.REPLAYED - set(lago.DIFFERENT))
     | recurring.REPLAYED
     | meters.REPLAYED
-    | totals.REPLAYED["lago"],
-    "killbill": killbill.REPLAYED | meters.REPLAYED | totals.REPLAYED["killbill"],
+    | totals.REPLAYED["lago"]
+    | contracts_lago.REPLAYED,
+    "killbill": killbill.REPLAYED
+    | meters.REPLAYED
+    | totals.REPLAYED["killbill"]
+    | contracts_killbill.REPLAYED,
 }
 
 

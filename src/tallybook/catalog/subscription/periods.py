@@ -58,7 +58,7 @@ def slots(
     """Yield where the periods of an interval lie that start at or before an instant.
 
     A stretch that follows another one at once, within the same whole, begins a new part of that
-    whole; after a pause the calendar is asked anew.
+    whole; after a pause, or where the alignment was changed, the calendar is asked anew.
 
     Args:
         stretches: oldest first, those that have this interval.
@@ -104,9 +104,11 @@ def _whole(
 ) -> Period:
     if period is not None:
         return Period(period.full_start_us, period.full_end_us)
-    if last is not None and last.end_us == at_us < last.whole.end_us:
+    aligned = alignment(subscription, at_us)
+    inside = last is not None and last.end_us == at_us < last.whole.end_us
+    if last is not None and inside and aligned == alignment(subscription, last.start_us):
         return last.whole
-    return whole_period(alignment(subscription, at_us), interval, at_us, zone_name)
+    return whole_period(aligned, interval, at_us, zone_name)
 
 
 def opened(
