@@ -38,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, text: str) -> Iterator[Serv
                 "type": "api.call",
                 "subject": "acme-prod",
                 "time": "2026-10-10T00:00:00Z",
-                "data": {"region": "eu"},
+                "data": {"region": "eu", "weight": 2, "color": "red"},
             }
             for n in range(1500)
         ]
@@ -161,6 +161,33 @@ def test_a_backtest_shows_who_would_pay_what_and_writes_nothing(
     same = tmp_path / "same.toml"
     same.write_text(tallybook(server, "apply", "--help") and text)
     assert "customers differ" in tallybook(server, "apply", str(same), "--backtest", *span)
+
+
+NEW_METER = """
+[[meters]]
+key = "weight"
+event_type = "api.call"
+aggregation = "SUM"
+value = "$.weight"
+group_by = { color = "$.color" }
+"""
+
+
+def test_a_backtest_measures_what_nobody_measured_before(
+    server: Server, text: str, tmp_path: Path
+) -> None:
+    at = text.index("[[plans]]")
+    heavier = text[:at] + NEW_METER + text[at:]
+    heavier = heavier.replace('  meter = "calls"\n', '  meter = "weight"\n')
+    heavier = heavier.replace('split_by = ["region"]', 'split_by = ["color"]')
+    file = tmp_path / "catalog.toml"
+    file.write_text(heavier)
+    span = ("--from", "2026-10-01", "--to", "2026-11-01", "--json")
+    found = json.loads(tallybook(server, "apply", str(file), "--backtest", *span))
+    assert found["failed"] == []
+    (acme,) = [one for one in found["customers"] if one["customer"] == "acme"]
+    (calls,) = [one for one in acme["charges"] if one["charge"] == "calls"]
+    assert (calls["present_quantity"], calls["proposed_quantity"]) == ("1500", "3000")
 
 
 def test_a_backtest_that_cannot_be_made_says_why(server: Server, tmp_path: Path) -> None:
