@@ -58,7 +58,9 @@ def usage_charts(billing: Billing, invoice: Invoice) -> tuple[UsageChart, ...]:
     lines: dict[Position, Line] = {}
     metered = [line for line in invoice.lines if line.meter is not None]
     for line in sorted(metered, key=lambda line: (line.adjustment, -abs(line.amount_minor))):
-        lines.setdefault(line_item(invoice, line).position, line)
+        item = line_item(invoice, line)
+        if item.until_us > item.position.start_us:  # Else nothing is left of its period.
+            lines.setdefault(item.position, line)
     return tuple(_chart(billing, invoice, line) for line in list(lines.values())[:CHARTS_MAX])
 
 
