@@ -166,6 +166,8 @@ def _settles(state: Moving, asked: _Asked) -> bool:
 
 def _items(state: Moving, windows: Sequence[_Window], asked: _Asked) -> Iterator[Item]:
     terms = asked.terms.of_period(state.moved)
+    if state.changed and state.stored is not None:
+        yield from _dropped(state.stored, terms, state.place.interval, asked)
     counted = any(window.holds(state.moved) for window in windows)
     for sold in terms.of_interval(state.place.interval):
         if counted or _is_due(sold, state, asked):
@@ -173,8 +175,6 @@ def _items(state: Moving, windows: Sequence[_Window], asked: _Asked) -> Iterator
     amount = _minimum(state, asked) if windows else None
     if amount is not None and _settles(state, asked):
         yield minimum_item(amount, state.moved, terms, asked.bearings, adjustment=state.shut)
-    if state.changed and state.stored is not None:
-        yield from _dropped(state.stored, terms, state.place.interval, asked)
 
 
 def _charge_item(sold: Sold, state: Moving, terms: Terms, asked: _Asked) -> Item:
