@@ -258,7 +258,9 @@ def test_an_address_may_be_a_place() -> None:
     place = Place(street="1 Main Street", city="Springfield", postal_code="12345", country="US")
     party = Party(name="Acme", address=(), email="", tax_id="", place=place)
     text = text_of(render_invoice(sample_invoice(customer=party)))
-    assert "1 Main Street\n12345 Springfield\nUS" in text
+    assert "1 Main Street\n12345 Springfield\nUnited States" in text
+    german = text_of(render_invoice(sample_invoice("de_DE", customer=party)))
+    assert "Vereinigte Staaten" in german
 
 
 def test_many_steps_are_counted_and_not_printed() -> None:

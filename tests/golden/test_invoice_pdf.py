@@ -186,6 +186,8 @@ def test_a_chart_zooms_to_where_the_usage_is() -> None:
     made.bill("2026-05")
     _, (chart,) = only(made)
     assert (chart.size, len(chart.bars)) == ("MINUTE", 60)
+    (invoice,) = made.invoices()
+    assert "per minute · May 17, 2026" in text_of(render_invoice(invoice, [chart]))
     assert [bar.value for bar in chart.bars if bar.value != "0"] == ["3"]
     use(made, 1, "2026-05-18T14:05:30Z")
     made.bill("2026-05")

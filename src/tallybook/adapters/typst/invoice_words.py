@@ -76,7 +76,7 @@ def _group(invoice: Invoice, key: str, lines: list[Line], write: Writer) -> Word
     members = {member.key: member.name for member in invoice.manifest.members}
     name = members.get(key, key) if key else invoice.customer.name
     alone = all(line.customer == "" for line in invoice.lines)
-    many = len({line.subscription for line in lines}) > 1
+    many = len({line.subscription for line in lines if not line.subscription.startswith("@")}) > 1
     subtotal = sum(line.amount_minor for line in lines)
     return {
         "name": "" if alone else name,

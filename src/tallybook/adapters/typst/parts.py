@@ -22,6 +22,7 @@ STEPS_MAX = 20
 BAR_FULL = 1000
 UNITS = {"By": "bytes", "s": "s", "h": "h", "By-h": "byte-hours", "unit-h": "hours"}
 """UCUM codes that people do not read; others are printed as they are."""
+WITHIN_A_DAY = {"MINUTE", "HOUR"}
 IBAN_GROUP = 4
 UNSAID = {"fixed fee", "one-off"}
 """What a step is, where the line says so by itself."""
@@ -50,7 +51,16 @@ class Writer:
         """Return name, address and tax number."""
         tax = self.labels.tax_id.format(party.tax_id) if party.tax_id else ""
         more = [text for text in (party.email, tax) if text]
-        return {"name": party.name, "lines": [*_address(party), *more]}
+        return {"name": party.name, "lines": [*self._address(party), *more]}
+
+    def _address(self, party: Party) -> list[str]:
+        """Return the lines as written, or those that the place gives."""
+        if party.address:
+            return list(party.address)
+        place = party.place
+        city = " ".join(text for text in (place.postal_code, place.city) if text)
+        country = self.say.country(place.country)
+        return [text for text in (place.street, city, country) if text]
 
     def taxes(self, taxes: Sequence[TaxTotal]) -> Words:
         """Return the table of taxes: a row each."""
@@ -164,8 +174,9 @@ class Writer:
             self.say.window(chart.bars[i].start, chart.size) for i in (0, len(values) // 2, -1)
         ]
         what = _what(chart.name, UNITS.get(chart.unit, chart.unit))
+        day = f" · {self.say.day(chart.bars[0].start)}" if chart.size in WITHIN_A_DAY else ""
         return {
-            "title": self.labels.chart_title.format(what, per),
+            "title": self.labels.chart_title.format(what, per) + day,
             "top": self.say.number(format(top, "f")),
             "heights": heights,
             "names": names if len(values) > 2 else names[:1],
@@ -176,15 +187,6 @@ def grouped_iban(iban: str) -> str:
     """Return an IBAN in groups of four, as banks print it."""
     bare = iban.replace(" ", "")
     return " ".join(bare[at : at + IBAN_GROUP] for at in range(0, len(bare), IBAN_GROUP))
-
-
-def _address(party: Party) -> list[str]:
-    """Return the lines as written, or those that the place gives."""
-    if party.address:
-        return list(party.address)
-    place = party.place
-    city = " ".join(text for text in (place.postal_code, place.city) if text)
-    return [text for text in (place.street, city, place.country) if text]
 
 
 def _plain_sum(line: Line) -> bool:

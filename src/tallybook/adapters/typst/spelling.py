@@ -63,6 +63,10 @@ class Spelling:
         """Return a percentage, such as '19 %'."""
         return f"{self.number(value)}\u00a0%"
 
+    def country(self, code: str) -> str:
+        """Return the name of a country; the code itself where it has none."""
+        return str(self.locale.territories.get(code, code))
+
     def word(self, text: str) -> str:
         """Return a plain number, or an ISO date, as the locale writes it."""
         if parse_rfc3339(text) is not None:
