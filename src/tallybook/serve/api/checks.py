@@ -3,8 +3,8 @@
 A thread follows the lake's commits: the balances whose subjects have new events are worked out
 again, all others are as good at the new snapshot as at the one before. Every answer says as of
 which snapshot it is. Grants and resets by hand count at once: each check asks the control database
-whether there are new ones. After a restart nothing is kept, and the first check of an entitlement
-reads the lake.
+whether there are new ones. After a restart nothing is kept: the first check of a tenant lets the
+thread work out all of the tenant's balances, and until one is there its check reads the lake.
 """
 
 import threading
@@ -33,7 +33,7 @@ from tallybook.settle.ports import ChangeReader, EntitlementFacts, EntitlementSt
 FOLLOW_SECONDS = 0.25
 KEPT_MAX = 200_000
 """Balances that are kept; the one asked for longest ago makes room."""
-AT_ONCE = 200
+AT_ONCE = 1_000
 """Balances worked out in one step of following, so that checks come in between."""
 
 
@@ -87,7 +87,13 @@ class Checks:
         self._lock = threading.Lock()
         self._places: OrderedDict[tuple[str, str], _Place] = OrderedDict()
         self._cut = 0
+        self._cold: set[str] = set()
+        self._warm: set[str] = set()
         self._following: threading.Thread | None = None
+
+    def __len__(self) -> int:
+        """Return how many balances are kept."""
+        return len(self._places)
 
     def value(self, tenant: str, customer: str, feature: str, wanted: Decimal = NOTHING) -> Checked:
         """Return whether a feature may be used now; raises Missing for an unknown one."""
@@ -173,6 +179,7 @@ class Checks:
         if kept is None:
             return self.at(tenant, catalog, entitlement, now_us, wanted)
         self._put((tenant, entitlement.key), _Place(kept, changed, catalog.version))
+        self._wake(tenant)
         return Checked(value=answer(kept, now_us, wanted), at_us=now_us, cut=cut)
 
     def _put(self, key: tuple[str, str], place: _Place) -> None:
@@ -185,6 +192,12 @@ class Checks:
                 self._places.move_to_end(key)
                 if len(self._places) > KEPT_MAX:
                     self._places.popitem(last=False)
+
+    def _wake(self, tenant: str) -> None:
+        """Let the thread work out all of a tenant's balances, once, and follow the lake."""
+        with self._lock:
+            if tenant not in self._warm:
+                self._cold.add(tenant)
             if self._following is None or not self._following.is_alive():
                 self._following = threading.Thread(
                     target=self._follow, name="check-follower", daemon=True
@@ -202,11 +215,35 @@ class Checks:
                 log.warning("checks.not_followed", code=error.code, error=error.message)
             sleep(max(FOLLOW_SECONDS - (monotonic() - begun), FOLLOW_SECONDS / 5))
 
+    def warm(self, tenant: str) -> int:
+        """Work out every balance of a tenant that can be kept; return how many there are."""
+        with self._lock:
+            self._cold.discard(tenant)
+            self._warm.add(tenant)
+        catalog, changed = self._parts.catalog.load(tenant), self._parts.store.changed(tenant)
+        live = [
+            one for key, one in catalog.entitlements.items() if catalog.live("entitlement", key)
+        ]
+        facts = self._parts.store.facts(tenant, [one.key for one in live[:KEPT_MAX]])
+        all_terms = [terms_of(catalog, one, facts[one.key]) for one in live[:KEPT_MAX]]
+        wanted = [Wanted(terms=terms) for terms in all_terms if terms is not None]
+        reader = self._parts.reader()
+        cut = reader.head()
+        for start in range(0, len(wanted), AT_ONCE):
+            part, now_us = wanted[start : start + AT_ONCE], self._parts.clock.now_us()
+            for kept in work_out(reader, tenant, part, now_us, cut, _give_way):
+                if kept is not None:
+                    key = (tenant, kept.terms.entitlement.key)
+                    self._put(key, _Place(kept, changed, catalog.version))
+        return len(wanted)
+
     def follow(self) -> int:
         """Bring what is kept to the newest snapshot; return how many were worked out again.
 
         Balances change first, then the snapshot that answers name.
         """
+        for tenant in sorted(self._cold):
+            self.warm(tenant)
         reader = self._parts.reader()
         head = reader.head()
         with self._lock:
