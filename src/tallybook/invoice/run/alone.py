@@ -13,7 +13,10 @@ from tallybook.invoice.run.payers import Payer
 from tallybook.invoice.run.work import Work, work_of
 from tallybook.kernel.errors import Conflict
 
-TRIES_MAX = 4
+MOVED = frozenset(("books-moved", "account-moved", "rolled-back", "conflict"))
+"""What a store says where somebody else was faster."""
+
+TRIES_MAX = 5
 """Tries against somebody who bills, pays or spends at the same time."""
 
 _T = TypeVar("_T")
@@ -43,6 +46,7 @@ def insist(attempt: Callable[[], _T]) -> _T:
     for _ in range(TRIES_MAX - 1):
         try:
             return attempt()
-        except Conflict:
-            continue
+        except Conflict as error:
+            if error.code not in MOVED:
+                raise
     return attempt()
