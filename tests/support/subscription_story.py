@@ -10,6 +10,7 @@ from tallybook.catalog.amendment import Amendment, AnchorChange, Cancel, Pause, 
 from tallybook.catalog.catalog import Archive
 from tallybook.catalog.customer import CustomerSpec, check_customer
 from tallybook.catalog.flow import put
+from tallybook.catalog.meter import MeterSpec, check_meter
 from tallybook.catalog.plan import PlanSpec, check_plan
 from tallybook.catalog.subscription import SubscriptionSpec, check_subscription
 from tallybook.catalog.tax import Tax
@@ -43,6 +44,10 @@ class Story:
     def tax(self, key: str, rate: object) -> None:
         """Make a tax."""
         self.put(Tax(key=key, name=key, rate=Decimal(str(rate))))
+
+    def meter(self, key: str) -> None:
+        """Make a meter that counts events."""
+        self.put(check_meter(MeterSpec(key=key, event_type="t", aggregation="COUNT")))
 
     def plan(self, key: str, *charges: dict[str, Any], **more: object) -> None:
         """Make a plan of these charges."""
