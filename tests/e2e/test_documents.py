@@ -62,6 +62,19 @@ key = "nowhere"
 currency = "EUR"
 subjects = ["b"]
 
+[[customers]]
+key = "waits"
+currency = "EUR"
+locale = "ja_JP"
+subjects = ["c"]
+grace_days = 3
+
+[[subscriptions]]
+key = "waits"
+customer = "waits"
+plan = "web"
+start = 2026-05-01
+
 [[subscriptions]]
 key = "acme"
 customer = "acme"
@@ -85,7 +98,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         events = [
             {"specversion": "1.0", "id": f"{who}{n}", "source": "/t", "type": "req", "subject": who,
              "time": f"2026-05-{n + 1:02}T00:00:00Z", "data": {}}
-            for who in "ab" for n in range(5)
+            for who in "abc" for n in range(5)
         ]  # fmt: skip
         answer = httpx2.post(
             f"{running.url}/api/v1/events",
@@ -177,3 +190,12 @@ def test_a_voided_invoice_says_so(server: Server) -> None:
     server.post(f"/api/v1/invoices/{number}/void", json.dumps({"reason": "Wrong customer"}))
     text = PdfReader(io.BytesIO(get(server, f"/invoices/{number}.pdf").content)).pages[0]
     assert "VOID" in text.extract_text()
+
+
+def test_a_draft_has_a_pdf_that_says_so_and_no_xml(server: Server) -> None:
+    (draft,) = get(server, "/invoices?state=draft").json()["items"]
+    reader = PdfReader(io.BytesIO(get(server, f"/invoices/{draft['id']}.pdf").content))
+    assert "下書き" in reader.pages[0].extract_text()
+    assert not reader.attachments
+    answer = get(server, f"/invoices/{draft['id']}.xml")
+    assert (answer.status_code, answer.json()["code"]) == (400, "e-invoice")

@@ -256,11 +256,11 @@ def show_reconciliation(world: World, grant: Grant) -> Reconciliation:
 
 
 def _pdf(world: World, grant: Grant, name: str) -> Response[bytes]:
-    stored = world.invoices.invoice(grant.tenant, name)
+    stored = named(world.invoices, grant.tenant, name)
     return document_answer(pdf_of(world, stored), f"{stored.head.number}{PDF_SUFFIX}", "pdf")
 
 
 def _xml(world: World, grant: Grant, name: str, format_: XmlFormat) -> Response[bytes]:
-    stored = world.invoices.invoice(grant.tenant, name)
+    stored = named(world.invoices, grant.tenant, name)
     content = xml_of(stored, format_).encode()
     return document_answer(content, f"{stored.head.number}{XML_SUFFIX}", "xml")
