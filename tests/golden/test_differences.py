@@ -10,6 +10,7 @@ from tests.golden import test_prices_killbill as killbill
 from tests.golden import test_prices_lago as lago
 from tests.golden import test_prices_openmeter as openmeter
 from tests.golden import test_recurring as recurring
+from tests.golden import test_settlement as settlement
 from tests.golden import test_subscriptions_killbill as contracts_killbill
 from tests.golden import test_subscriptions_lago as contracts_lago
 from tests.golden import test_subscriptions_openmeter as contracts_openmeter
@@ -35,14 +36,14 @@ AREAS = {
         "pay_in_advance.count.standard", "pay_in_advance.sum.package",
         "fixed_charge.units_change",
         *recurring.AREAS, *meters.AREAS["lago"], *totals.AREAS["lago"],
-        *contracts_lago.AREAS,
+        *contracts_lago.AREAS, *settlement.AREAS["lago"],
     ),
     "killbill": (
         "usage.consumable.ALL_TIERS", "usage.consumable.TOP_TIER", "usage.consumable.multi_unit",
         "usage.consumable.incremental", "usage.rounding", "usage.capacity",
         "usage.capacity.scenario", "usage.zero", "usage.scenario",
         *meters.AREAS["killbill"], *totals.AREAS["killbill"],
-        *contracts_killbill.AREAS,
+        *contracts_killbill.AREAS, *settlement.AREAS["killbill"],
     ),
 }  # fmt: skip
 REPLAYED = {
@@ -55,11 +56,13 @@ REPLAYED = {
     | recurring.REPLAYED
     | meters.REPLAYED
     | totals.REPLAYED["lago"]
-    | contracts_lago.REPLAYED,
+    | contracts_lago.REPLAYED
+    | settlement.REPLAYED["lago"],
     "killbill": killbill.REPLAYED
     | meters.REPLAYED
     | totals.REPLAYED["killbill"]
-    | contracts_killbill.REPLAYED,
+    | contracts_killbill.REPLAYED
+    | settlement.REPLAYED["killbill"],
 }
 
 
