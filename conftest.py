@@ -18,6 +18,7 @@ _SLOW_OK = [HealthCheck.too_slow]
 settings.register_profile("laptop", deadline=None, suppress_health_check=_SLOW_OK)
 settings.register_profile("ci", settings.get_profile("laptop"), derandomize=True, print_blob=True)
 settings.register_profile("long", settings.get_profile("laptop"), max_examples=1000)
+settings.register_profile("mutants", settings.get_profile("ci"), max_examples=25)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "laptop"))
 
 

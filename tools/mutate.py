@@ -314,6 +314,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
     os.chdir(ROOT)
+    os.environ.setdefault("HYPOTHESIS_PROFILE", "mutants")
     sys.path[:0] = [str(SOURCE), str(ROOT)]
     folder, tests = SOURCE / "tallybook" / asked.room, ROOMS[asked.room]
     paths = [p for p in sorted(folder.rglob("*.py")) if not asked.files or p.name in asked.files]
@@ -325,6 +326,7 @@ def main() -> int:
     for done, (mutant, killed) in enumerate(judged(wanted, seen, tests, asked.jobs), 1):
         if not killed:
             survivors.append(mutant)
+            print(f"\r{mutant.path.name} {mutant.line}: {mutant.change}", file=sys.stderr)
         if sys.stderr.isatty():
             print(f"\r{done} of {len(wanted)}, {len(survivors)} alive", end="", file=sys.stderr)
     report(wanted, sorted(survivors))
