@@ -66,8 +66,10 @@ def described_run(run: Any, invoices: list[Any]) -> object:
     result, request = run["result"], run["request"]
     what = request.get("period") or f"until {request.get('until')}"
     parts: list[Any] = [
-        f"Billed {what}: {len(invoices)} invoices for {result['customers']} customers.",
+        f"Billed {what}: {result['invoices']} invoices for {result['customers']} customers.",
     ]
+    if result["drafts"]:
+        parts.append(f"{result['drafts']} wait as drafts: tallybook invoice list --state draft")
     if result["waiting"]:
         parts.append(f"{result['waiting']} periods have not ended yet; bill them again later.")
     parts += [f"Not billed: {p['customer']}: {p['message']}" for p in result["parked"]]
@@ -79,13 +81,13 @@ def described_run(run: Any, invoices: list[Any]) -> object:
 
 
 def invoices_table(invoices: list[Any]) -> object:
-    """Return invoices as a table."""
+    """Return invoices as a table; a draft is named by its id."""
     rows = [
-        [i["number"], i["customer_name"], i["issued"][:10], i["due"][:10], i["currency"],
-         grouped_money(i["total"])]
+        [i["id"] if i["state"] == "draft" else i["number"], i["customer_name"], i["state"],
+         i["issued"][:10], i["due"][:10], i["currency"], grouped_money(i["total"])]
         for i in invoices
     ]  # fmt: skip
-    columns = ("number", "customer", "issued", "due", "currency", "total")
+    columns = ("number", "customer", "state", "issued", "due", "currency", "total")
     return table(columns, rows, numbers=("total",))
 
 
@@ -103,13 +105,62 @@ def invoice() -> None:
 @invoice.command("list")
 @click.option("--customer", help="Only this customer's.")
 @click.option("--run", "run_id", help="Only those of this billing run.")
+@click.option("--state", help="draft, finalized, overdue, paid, void or uncollectible.")
 @server_options
-def list_(target: Target, customer: str | None, run_id: str | None) -> None:
-    """List invoices in the order of their numbers."""
-    params = {"customer": customer, "run": run_id, "limit": 1000}
+def list_(target: Target, customer: str | None, run_id: str | None, state: str | None) -> None:
+    """List invoices in the order of their numbers, then drafts."""
+    params = {"customer": customer, "run": run_id, "state": state, "limit": 1000}
     with target.client() as client:
         found = list(client.pages("/api/v1/invoices", params))
     target.show(found, lambda: invoices_table(found) if found else "No invoices.")
+
+
+@invoice.command("preview")
+@click.argument("customer")
+@click.option("--period", help="A month, one to come too, such as 2026-11.")
+@click.option("--until", default=None, help="'now' (the default), a date, or RFC 3339.")
+@server_options
+def preview_(target: Target, customer: str, period: str | None, until: str | None) -> None:
+    """Show the invoice that a run would make for a customer; nothing is stored."""
+    instant = None if period else until_text(until or "now")
+    request = {"customer": customer, "period": period, "until": instant}
+    with target.client() as client:
+        found = client.post("/api/v1/invoices/preview", request)
+    made = found["invoice"]
+    target.show(found, lambda: _shown(made) if made else "Nothing to bill.")
+
+
+def _draft_command(target: Target, name: str, command: str) -> Any:
+    with target.client() as client:
+        return client.post(f"/api/v1/invoices/{name}/{command}", {})
+
+
+@invoice.command("finalize")
+@click.argument("name")
+@server_options
+def finalize_(target: Target, name: str) -> None:
+    """Make an invoice of a draft now: composed anew, numbered, posted."""
+    made = _draft_command(target, name, "finalize")
+    amount = f"{made['currency']} {grouped_money(made['total'])}"
+    target.show(made, lambda: f"{made['number']}  {made['customer_name']}  {amount}")
+
+
+@invoice.command("refresh")
+@click.argument("name")
+@server_options
+def refresh_(target: Target, name: str) -> None:
+    """Compose a draft anew from what is stored now."""
+    made = _draft_command(target, name, "refresh")
+    target.show(made, lambda: f"{made['id']}  {made['currency']} {grouped_money(made['total'])}")
+
+
+@invoice.command("discard")
+@click.argument("name")
+@server_options
+def discard_(target: Target, name: str) -> None:
+    """Throw a draft away; what it would have billed stays open for another run."""
+    made = _draft_command(target, name, "discard")
+    target.show(made, lambda: f"Discarded {made['id']}")
 
 
 @invoice.command()
@@ -228,7 +279,7 @@ def verify_(target: Target, names: tuple[str, ...], *, everything: bool) -> int:
     with target.client() as client:
         if everything:
             pages = client.pages("/api/v1/invoices", {"limit": 1000})
-            names = tuple(one["number"] for one in pages)
+            names = tuple(one["number"] for one in pages if one["state"] != "draft")
         with progress(quiet=target.json) as bar:
             tracked = bar.track(names, description="verifying")
             found = [client.get(f"/api/v1/invoices/{name}/verify") for name in tracked]

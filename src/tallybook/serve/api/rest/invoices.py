@@ -18,7 +18,7 @@ from tallybook.invoice.run.drafts import discard, finalize, refresh
 from tallybook.invoice.run.listing import Wanted, listed, named, place
 from tallybook.invoice.state import shown as shown_state
 from tallybook.kernel.money import money_text
-from tallybook.kernel.timestamps import format_us, parse_rfc3339
+from tallybook.kernel.timestamps import LAST_US, format_us, parse_rfc3339
 from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.common.paging import (
     LIMIT_DEFAULT,
@@ -183,8 +183,12 @@ class Invoices(Controller):
 
     @post("/preview", opt=READ, status_code=200, sync_to_thread=True)
     def preview_invoice(self, world: World, grant: Grant, data: PreviewSpec) -> Preview:
-        """Show the invoice a billing run would make for one customer now; nothing is stored."""
-        spec = check_run(data, world.clock.now_us())
+        """Show the invoice a billing run would make for one customer; nothing is stored.
+
+        A month that has not ended, or an instant to come, is billed as if nothing more were used.
+        What it would be after a change of a subscription: that command with `dry_run`.
+        """
+        spec = check_run(data, world.clock.now_us() if data.until == "now" else LAST_US)
         until = None if spec.until is None else parse_rfc3339(spec.until)
         request = BillRequest(period=spec.period, until_us=until)
         draft = preview(world.billing(grant.tenant), request, data.customer)

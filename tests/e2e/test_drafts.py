@@ -1,0 +1,111 @@
+"""Drafts from outside: a run leaves them, lists show them, a command finalizes or discards them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.server import KEY, Server
+
+CATALOG = """
+[seller]
+name = "We"
+grace_days = 3
+
+[[meters]]
+key = "calls"
+event_type = "api.call"
+aggregation = "COUNT"
+
+[[plans]]
+key = "web"
+currency = "USD"
+[[plans.charges]]
+key = "calls"
+meter = "calls"
+price = { type = "unit", unit_amount = 2 }
+"""
+CUSTOMER = """
+[[customers]]
+key = "{key}"
+currency = "USD"
+subjects = ["{key}"]
+
+[[subscriptions]]
+key = "{key}"
+customer = "{key}"
+plan = "web"
+start = 2026-10-01
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("drafts")
+    text = CATALOG + "".join(CUSTOMER.format(key=key) for key in ("acme", "bolt"))
+    (folder / "catalog.toml").write_text(text)
+    with Server(folder / "data") as running:
+        tallybook(running, "apply", str(folder / "catalog.toml"), "--yes")
+        used(running, "acme", 1)
+        used(running, "bolt", 1)
+        yield running
+
+
+def used(server: Server, subject: str, number: int) -> None:
+    event = {
+        "specversion": "1.0",
+        "id": f"{subject}{number}",
+        "source": "test",
+        "type": "api.call",
+        "subject": subject,
+        "time": "2026-10-10T00:00:00Z",
+    }
+    server.post("/api/v1/events", json.dumps([event]))
+    server.caught_up()
+
+
+def tallybook(server: Server, *command: str, code: int = 0) -> str:
+    environment = {**os.environ, "TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY}
+    done = subprocess.run(
+        [sys.executable, "-m", "tallybook", *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def shown(server: Server, *command: str) -> Any:
+    return json.loads(tallybook(server, *command, "--json"))
+
+
+def test_a_draft_from_run_to_invoice(server: Server) -> None:
+    previewed = shown(server, "invoice", "preview", "acme", "--period", "2026-10")
+    assert previewed["invoice"]["total"] == "2.00"
+    assert "2 wait as drafts" in tallybook(server, "bill", "--period", "2026-10")
+    drafts = shown(server, "invoice", "list", "--state", "draft")
+    by_customer = {draft["customer"]: draft["id"] for draft in drafts}
+    assert [draft["state"] for draft in drafts] == ["draft", "draft"]
+    used(server, "acme", 2)
+    acme, bolt = by_customer["acme"], by_customer["bolt"]
+    assert shown(server, "invoice", "refresh", acme)["total"] == "4.00"
+    assert shown(server, "invoice", "show", acme)["number"] == "DRAFT"
+    assert "INV-000001" in tallybook(server, "invoice", "finalize", acme)
+    assert shown(server, "invoice", "finalize", acme)["number"] == "INV-000001"
+    assert shown(server, "invoice", "show", acme)["number"] == "INV-000001"
+    assert "Discarded" in tallybook(server, "invoice", "discard", bolt)
+    tallybook(server, "invoice", "discard", bolt, code=1)
+    tallybook(server, "invoice", "verify", "--all")
+    found = shown(server, "invoice", "list")
+    assert [(one["number"], one["state"], one["open"]) for one in found] == [
+        ("INV-000001", "finalized", "4.00")
+    ]
+    assert "Nothing to bill" in tallybook(
+        server, "invoice", "preview", "acme", "--until", "2026-10-01"
+    )
