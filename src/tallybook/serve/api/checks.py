@@ -31,6 +31,8 @@ from tallybook.settle.flow import Question, check
 from tallybook.settle.ports import ChangeReader, EntitlementFacts, EntitlementStore, Touched
 
 FOLLOW_SECONDS = 0.25
+STALE_SECONDS_MAX = 30.0
+"""Where the lake could not be followed for so long, checks ask it themselves."""
 KEPT_MAX = 200_000
 """Balances that are kept; the one asked for longest ago makes room."""
 AT_ONCE = 1_000
@@ -90,6 +92,7 @@ class Checks:
         self._cold: set[str] = set()
         self._warm: set[str] = set()
         self._following: threading.Thread | None = None
+        self._fresh = monotonic()
 
     def __len__(self) -> int:
         """Return how many balances are kept."""
@@ -109,7 +112,8 @@ class Checks:
         with self._lock:
             place = self._places.get((tenant, entitlement.key))
             cut = self._cut
-        if place is not None and self._same(tenant, catalog, entitlement, place, changed):
+        fresh = monotonic() - self._fresh < STALE_SECONDS_MAX
+        if place is not None and fresh and self._same(tenant, catalog, entitlement, place, changed):
             kept = place.kept
             at_us = max(now_us, kept.at_us)
             if kept.holds(at_us):
@@ -235,6 +239,7 @@ class Checks:
                 if kept is not None:
                     key = (tenant, kept.terms.entitlement.key)
                     self._put(key, _Place(kept, changed, catalog.version))
+            self._fresh = monotonic()
         return len(wanted)
 
     def follow(self) -> int:
@@ -249,6 +254,7 @@ class Checks:
         with self._lock:
             before, known = self._cut, dict(self._places)
         if head <= before:
+            self._fresh = monotonic()
             return 0
         worked = 0
         for tenant in sorted({tenant for tenant, _ in known}):
@@ -276,6 +282,7 @@ class Checks:
             for key in older:
                 del self._places[key]
             self._cut = head
+            self._fresh = monotonic()
 
     def _touched(
         self, reader: Reader, tenant: str, places: Sequence[_Place], before: int, head: int
