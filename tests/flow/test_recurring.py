@@ -94,6 +94,10 @@ def test_a_line_says_how_it_came_about() -> None:
         "from 2026-05-01: 2 × 31 = 62, × 10 of 31 days = 20",
         "from 2026-05-11: 3 × 31 = 93, × 21 of 31 days = 63",
     ]
+    assert [(step.quantity, step.unit_amount) for step in invoice.lines[0].steps] == [
+        ("2", "31"),
+        ("3", "31"),
+    ]
     assert explain(made.billing, invoice.id, "1").count == 1
 
 

@@ -137,6 +137,7 @@ def _day_step(one: Held, parts: Sequence[Part], due: Decimal, exact: Decimal, fu
         text=f"from {one.since}: {'; '.join(texts)}",
         amount=shown(exact),
         quantity=shown(one.quantity),
+        unit_amount=parts[0].step.unit_amount if len(parts) == 1 else None,
     )
 
 
