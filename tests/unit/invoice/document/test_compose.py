@@ -181,6 +181,13 @@ def test_a_true_up_follows_the_charges_of_its_subscription() -> None:
     assert [line.charge for line in draft.invoice.lines] == ["a", MINIMUM, "b"]
 
 
+def test_a_wallet_pays_nothing_of_a_line_below_zero() -> None:
+    fees = [Fee(key="calls", minor=700, before=(1000, 0), meter="m1"), Fee(key="fee", minor=1000)]
+    found = invoiced(fees, funds=Funds(wallets=(wallet_of(5000, only=("usage",)),)))
+    assert [line.amount_minor for line in found.lines] == [-300, 1000]
+    assert found.prepaid == ()
+
+
 def test_members_are_summed_and_those_without_a_line_left_out() -> None:
     members = [
         Customer(key=key, name=key.title(), currency="USD", zone="Asia/Tokyo")
