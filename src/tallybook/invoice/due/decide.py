@@ -111,19 +111,27 @@ def due(
         for place in found.found
     ]
     windows = list(_windows(states, asked))
-    items: list[Item] = []
-    billed: list[tuple[Moving, bool]] = []
-    for state in states:
-        some = list(_items(state, windows, asked))
-        items += some
-        billed.append((state, bool(some)))
+    charged = [list(_items(state, windows, asked)) for state in states]
+    known = {item.position for some in charged for item in some}
     emptied = [one for one in found.lost if _emptied(one, asked) != _as_counted(one, cut)]
-    known = {item.position for item in items}
+    items: list[Item] = []
+    for state, some in zip(states, charged, strict=True):
+        items += _unless(known, _dropped(state, asked))
+        items += some
     for one in emptied:
-        items += (item for item in _given_back(one, asked) if item.position not in known)
+        items += _unless(known, _given_back(one, asked))
+    billed = [(state, bool(some)) for state, some in zip(states, charged, strict=True)]
     gone = [_emptied(one, asked) for one in emptied]
     waiting = sum(not state.shut and seen.waits_for(state.current) for state in states)
     return Due(tuple(items), (*_afterwards(billed), *gone), waiting)
+
+
+def _unless(known: set[Position], items: Iterator[Item]) -> Iterator[Item]:
+    """Yield the items whose position no other item has: one of them rates all of it."""
+    for item in items:
+        if item.position not in known:
+            known.add(item.position)
+            yield item
 
 
 def _taken(stored: Sequence[StoredPeriod], found: Places) -> dict[str, int]:
@@ -166,8 +174,6 @@ def _settles(state: Moving, asked: _Asked) -> bool:
 
 def _items(state: Moving, windows: Sequence[_Window], asked: _Asked) -> Iterator[Item]:
     terms = asked.terms.of_period(state.moved)
-    if state.changed and state.stored is not None:
-        yield from _dropped(state.stored, terms, state.place.interval, asked)
     counted = any(window.holds(state.moved) for window in windows)
     for sold in terms.of_interval(state.place.interval):
         if counted or _is_due(sold, state, asked):
@@ -208,13 +214,16 @@ def _units_moved(sold: Sold, period: StoredPeriod, asked: _Asked) -> bool:
     if len(found) != 1:
         return bool(found)
     billed = asked.billed(Position(period.subscription, key, period.start_us))
-    return any(one.quantity != plain(found[0][1]) for one in billed)
+    return [one.quantity for one in billed] != ([plain(found[0][1])] if found[0][1] else [])
 
 
-def _dropped(stored: StoredPeriod, terms: Terms, interval: str, asked: _Asked) -> Iterator[Item]:
+def _dropped(state: Moving, asked: _Asked) -> Iterator[Item]:
     """Yield what a period was billed for by a plan that another one was put in place of."""
-    kept = {sold.charge.key for sold in terms.of_interval(interval)} | {MINIMUM}
-    for item in _given_back(stored, asked):
+    if not state.changed or state.stored is None:
+        return
+    there = asked.terms.of_period(state.moved).of_interval(state.place.interval)
+    kept = {sold.charge.key for sold in there} | {MINIMUM}
+    for item in _given_back(state.stored, asked):
         if item.position.charge not in kept:
             yield item
 
