@@ -15,8 +15,10 @@ from pypdf import PdfReader
 from tallybook.adapters.einvoice.cii import cii
 from tallybook.adapters.einvoice.from_invoice import bill_of
 from tallybook.adapters.einvoice.from_note import bill_of_note
+from tallybook.adapters.typst import invoice_pdf
 from tallybook.adapters.typst.factur_x import with_factur_x
-from tallybook.adapters.typst.invoice_pdf import render_invoice, render_pages
+from tallybook.adapters.typst.invoice_pdf import compiled, render_invoice, render_pages
+from tallybook.adapters.typst.letters import BOX, boxed
 from tallybook.adapters.typst.note_pdf import render_note, render_note_pages
 from tallybook.adapters.typst.parts import STEPS_MAX, Writer, grouped_iban
 from tallybook.adapters.typst.phrases import PHRASES, translated
@@ -111,6 +113,8 @@ def test_credit_notes_too(locale: str) -> None:
                    "Outage of 12 May"):  # fmt: skip
         assert wanted in text, text
     assert words.refunded not in text
+    untaxed = text_of(render_note(sample_note(sample_invoice(locale, taxes=()))))
+    assert words.base not in untaxed
     assert len(render_note_pages(note)) == 1
 
 
@@ -329,6 +333,26 @@ def test_it_is_pdf_a_with_the_invoice_inside(tmp_path: Path) -> None:
     ):
         assert wanted in xmp
     assert pdfa_errors(sorted(tmp_path.iterdir())) == []
+
+
+def test_letters_that_no_font_has_are_boxes(tmp_path: Path) -> None:
+    for at, name in enumerate(("a\x07b", "ก", "\U0001f9ff\u0378", "नमस्ते", "한국 中国 Ωя")):
+        invoice = sample_invoice(lines=(line(1, f"Tea {name}", 100, "1", "EUR"),), taxes=())
+        content = render_invoice(invoice)
+        (tmp_path / f"{at}.pdf").write_bytes(content)
+        assert "Tea" in text_of(content)
+        assert render_pages(invoice)
+    assert pdfa_errors(sorted(tmp_path.iterdir())) == []
+    assert boxed({"a": ["x\x07ก", 1, None]}) == {"a": [f"x{BOX}{BOX}", 1, None]}
+    beyond = {"title": "a", "number": "", "lang": "en", "seller": {"name": "s", "lines": []}}
+    with pytest.raises(Corrupt, match="cannot be typeset"):
+        compiled(beyond, 0, "pdf")
+
+
+def test_a_letter_that_even_boxes_miss_makes_a_plain_pdf(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invoice_pdf, "boxed", lambda words: words)
+    invoice = sample_invoice(lines=(line(1, "\x07", 100, "1", "EUR"),), taxes=())
+    assert b"pdfaid" not in render_invoice(invoice)
 
 
 def test_a_pdf_of_another_make_is_not_touched() -> None:

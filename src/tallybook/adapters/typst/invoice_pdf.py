@@ -17,6 +17,7 @@ import typst
 
 from tallybook.adapters.typst.factur_x import with_factur_x
 from tallybook.adapters.typst.invoice_words import invoice_words
+from tallybook.adapters.typst.letters import boxed
 from tallybook.adapters.typst.parts import Words
 from tallybook.invoice.audit.chart import UsageChart
 from tallybook.invoice.document import Invoice
@@ -25,6 +26,9 @@ from tallybook.kernel.timestamps import SECOND_US
 
 _LOCK = Lock()
 """The compiler keeps its inputs between calls, so one document at a time."""
+PDF_A: tuple[Literal["a-3b"]] = ("a-3b",)
+UNDISPLAYED = "could not be displayed"
+"""The typesetter's word for a letter that no font has."""
 LARGE_CHARS = 200_000
 FORGET_COMPILES = 12
 """What was laid out is remembered for ten compilations; after a large document it is forgotten."""
@@ -74,25 +78,46 @@ def pdf_of_words(words: Words, issued_us: int, xml: str = "") -> bytes:
 def compiled(
     words: Words, issued_us: int, format_: Literal["pdf", "png"], xml: str = ""
 ) -> list[bytes]:
-    """Return what the template makes of words: one PDF, or a PNG a page."""
-    data = msgspec.json.encode(words, order="sorted").decode()
+    """Return what the template makes of words: one PDF, or a PNG a page.
+
+    PDF/A forbids letters that no font has; then boxes stand for what the packages' fonts lack, and
+    where that is not enough the document is a plain PDF.
+    """
     with _LOCK:
-        try:
-            made = _compiler().compile(
-                _template(),
-                format=format_,
-                sys_inputs={"data": data, "xml": xml},
-                pdf_standards=["a-3b"] if format_ == "pdf" else [],
-                timestamp=issued_us // SECOND_US,
-            )
-            if len(data) > LARGE_CHARS:
-                _forget()
-        except typst.TypstError as error:
-            if "image" in error.message:
-                message = f"seller.logo cannot be drawn: {error.message}"
-                raise Invalid(message, field="seller.logo") from error
-            message = f"{words['title']} {words['number']} cannot be typeset: {error.message}"
-            raise Corrupt(message) from error
+        if format_ == "png":
+            return _compiled(words, issued_us, format_, xml)
+        for tried in (words, boxed(words)):
+            try:
+                return _compiled(tried, issued_us, format_, xml, PDF_A)
+            except Corrupt as error:
+                if UNDISPLAYED not in error.message:
+                    raise
+        return _compiled(words, issued_us, format_, xml)
+
+
+def _compiled(
+    words: object,
+    issued_us: int,
+    format_: Literal["pdf", "png"],
+    xml: str,
+    standards: tuple[Literal["a-3b"], ...] = (),
+) -> list[bytes]:
+    data = msgspec.json.encode(words, order="sorted").decode()
+    try:
+        made = _compiler().compile(
+            _template(),
+            format=format_,
+            sys_inputs={"data": data, "xml": xml},
+            pdf_standards=list(standards),
+            timestamp=issued_us // SECOND_US,
+        )
+        if len(data) > LARGE_CHARS:
+            _forget()
+    except typst.TypstError as error:
+        if "image" in error.message:
+            message = f"seller.logo cannot be drawn: {error.message}"
+            raise Invalid(message, field="seller.logo") from error
+        raise Corrupt(f"the document cannot be typeset: {error.message}") from error
     assert made is not None, "without an output file the document is returned"
     return made if isinstance(made, list) else [made]
 
