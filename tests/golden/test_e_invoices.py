@@ -342,6 +342,8 @@ def test_parts_without_content_are_left_out() -> None:
     assert ubl_errors(ubl(bare)) == []
     mute = msgspec.structs.replace(bare.buyer, endpoint=None)
     assert cii_errors(cii(msgspec.structs.replace(bare, buyer=mute))) == []
+    by_phone = msgspec.structs.replace(bill.seller, email="")
+    assert cii_errors(cii(msgspec.structs.replace(bill, seller=by_phone))) == []
     taxes = (VAT, tax_total(rate="7"))
     unused = sample_invoice(lines=(line(1, "Fee", 1, "1", "EUR", tax=KEY),), taxes=taxes)
     assert len(bill_of(unused).breakdown) == 1

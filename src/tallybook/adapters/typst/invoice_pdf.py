@@ -114,7 +114,7 @@ def _compiled(
         if len(data) > LARGE_CHARS:
             _forget()
     except typst.TypstError as error:
-        if "image" in error.message:
+        if "image" in error.message and UNDISPLAYED not in error.message:
             message = f"seller.logo cannot be drawn: {error.message}"
             raise Invalid(message, field="seller.logo") from error
         raise Corrupt(f"the document cannot be typeset: {error.message}") from error
