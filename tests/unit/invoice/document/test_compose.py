@@ -11,6 +11,7 @@ from tallybook.invoice.document import EXTRA, MINIMUM, compose, spent
 from tallybook.invoice.document.number import assert_sums
 from tallybook.invoice.document.spread import Fund, Payable, spread
 from tallybook.invoice.funds import Funds
+from tallybook.invoice.line import Total
 from tallybook.invoice.rating import Fact
 from tallybook.invoice.record import finalized
 from tallybook.kernel.errors import Missing
@@ -246,6 +247,23 @@ def test_a_true_up_keeps_what_it_depends_on_in_the_manifest() -> None:
     assert again == draft
 
 
+def test_a_true_up_counts_as_one_and_has_no_events() -> None:
+    draft = drafted(items=[minimum_item("10")])
+    assert draft is not None
+    (one,) = draft.lines
+    assert (one.line.quantity, one.line.events, one.line.position) == ("1", 0, 1)
+    assert one.line.now == Total(quantity="1", amount="10.00", events=0, exact="10")
+    assert one.line.before == Total(quantity="0", amount="0.00", events=0, exact="0")
+    assert one.billed == replace(billed(1000), cut=7, invoice=draft.invoice.id)
+
+
+@pytest.mark.parametrize("minimum", [Decimal(0), None])
+def test_a_commitment_that_holds_no_more_gives_its_true_up_back(minimum: Decimal | None) -> None:
+    item = replace(minimum_item("10", 600), minimum=minimum)
+    found = invoiced(items=[item])
+    assert [(one.quantity, one.amount) for one in found.lines] == [("-1", "-6.00")]
+
+
 def test_a_commitment_is_not_due_before_its_period_is_over() -> None:
     item = replace(minimum_item("10"), until_us=END - 1)
     assert drafted([Fee(key="fee", minor=400, before=(400, 0))], items=[item]) is None
@@ -255,6 +273,14 @@ def test_a_monthly_commitment_does_not_count_a_yearly_fee() -> None:
     yearly = Fee(key="fee", minor=400, span=(START, at("2027-05-01"), START, at("2027-05-01")))
     found = invoiced([yearly], items=[minimum_item("10")])
     assert [line.amount for line in found.lines] == ["4.00", "10.00"]
+
+
+def test_a_commitment_cut_short_does_not_count_what_follows() -> None:
+    middle = at("2026-05-16")
+    rest = Fee(key="fee", minor=400, span=(middle, END, START, END))
+    item = replace(minimum_item("31"), end_us=middle, until_us=middle)
+    found = invoiced([rest], items=[item])
+    assert [line.amount for line in found.lines] == ["4.00", "15.00"]
 
 
 def test_what_an_invoice_uses_of_the_account() -> None:
