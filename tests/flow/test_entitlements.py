@@ -85,7 +85,7 @@ def answer(of: World, question: Question, number: int, **more: Any) -> list[str]
 
 
 def rows() -> list[list[str]]:
-    text = PAGE.read_text(encoding="utf-8").split("| aggregation |")[1]
+    text = PAGE.read_text(encoding="utf-8").split("| aggregation |")[1].split("\n\n")[0]
     lines = [line for line in text.splitlines()[2:] if line.startswith("|")]
     return [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
 
