@@ -52,6 +52,7 @@ def test_taxes_funds_and_shares() -> None:
             second,
             customer="child",
             net_minor=-100,
+            base_minor=-84,
             taxes=(LineTax(tax="in", amount="-0.16", amount_minor=-16),),
         ),
     )
@@ -97,7 +98,9 @@ def tax(key: str, amount_minor: int, *, inclusive: bool = False) -> TaxTotal:
 
 
 def test_a_total_below_zero_becomes_credit() -> None:
-    lines = tuple(msgspec.structs.replace(line, net_minor=-50) for line in plain().lines)
+    lines = tuple(
+        msgspec.structs.replace(line, net_minor=-50, base_minor=-50) for line in plain().lines
+    )
     invoice = changed(lines=lines, total_minor=-100, payable_minor=0, carried_minor=100)
     entries = postings(invoice)
     assert shown(entries)[-1] == ("receivable:acme", "credit:acme", 100)
