@@ -1,6 +1,7 @@
 """A numbered draft as it is stored: the canonical JSON, its digest, and rows for reports."""
 
 import hashlib
+from functools import lru_cache
 
 import msgspec
 
@@ -87,6 +88,7 @@ def _stored(drafted: Drafted) -> StoredLine:
     )
 
 
+@lru_cache(maxsize=65_536)
 def group_text(group: tuple[str | None, ...]) -> str:
     """Return dimension values as JSON, the spelling of their column."""
     return msgspec.json.encode(group).decode()

@@ -6,11 +6,12 @@ Ledger rows are inserted once and never updated or deleted. Money is BIGINT mino
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Connection, Index, String, Table, Text, select
+from sqlalchemy import BigInteger, Column, Connection, Index, String, Table, Text
 
 from tallybook.adapters.sql import accounts
 from tallybook.adapters.sql.database import metadata
 from tallybook.adapters.sql.prepaid import rows as prepaid
+from tallybook.adapters.sql.rows import add_rows, insert_rows
 from tallybook.invoice.ledger.holdings import after_invoice
 from tallybook.invoice.ports import Spent
 from tallybook.kernel.book.entry import Entry
@@ -66,21 +67,12 @@ class SqlBooks:
     def post(self, entries: Sequence[Entry]) -> None:
         """Insert entries."""
         rows = [{"tenant": self._tenant} | msgspec.structs.asdict(entry) for entry in entries]
-        if rows:
-            self._connection.execute(LEDGER.insert(), rows)
+        insert_rows(self._connection, LEDGER, rows)
 
     def tell(self, facts: Sequence[Fact]) -> None:
         """Insert the facts that are not there yet."""
-        ids = [fact.id for fact in facts]
-        query = select(OUTBOX.c.id).where(OUTBOX.c.tenant == self._tenant, OUTBOX.c.id.in_(ids))
-        known = set(self._connection.execute(query).scalars())
-        rows = [
-            {"tenant": self._tenant} | msgspec.structs.asdict(fact)
-            for fact in facts
-            if fact.id not in known
-        ]
-        if rows:
-            self._connection.execute(OUTBOX.insert(), rows)
+        rows = [{"tenant": self._tenant} | msgspec.structs.asdict(fact) for fact in facts]
+        add_rows(self._connection, OUTBOX, rows)
 
     def spend(self, spent: Sequence[Spent]) -> None:
         """Take what invoices used, and move the accounts' versions on, where they are as expected.

@@ -44,6 +44,7 @@ from tallybook.adapters.sql.drafts import (
     put_drafts,
     standing,
 )
+from tallybook.adapters.sql.rows import insert_rows, replace_rows
 from tallybook.catalog.subscription import StoredPeriod
 from tallybook.invoice.document import number_place
 from tallybook.invoice.manifest import Billed, Group, Position
@@ -153,8 +154,6 @@ _RUN = Table(
     Column("body", Text, nullable=False),
 )
 _HEAD = [column for column in INVOICE.c if column.name not in {"tenant", "body"}]
-_ROWS_AT_ONCE = 200
-"""Keys in one DELETE, below every database's bound on parameters."""
 
 
 class SqlInvoices:
@@ -287,8 +286,9 @@ class SqlInvoiceTransaction:
 
     def add_invoices(self, invoices: Sequence[StoredInvoice]) -> None:
         """Insert invoices and their lines."""
-        self._insert(INVOICE, [self._invoice_row(invoice) for invoice in invoices])
-        self._insert(_LINE, [self._line_row(i.head.id, line) for i in invoices for line in i.lines])
+        insert_rows(self._connection, INVOICE, [self._invoice_row(invoice) for invoice in invoices])
+        rows = [self._line_row(i.head.id, line) for i in invoices for line in i.lines]
+        insert_rows(self._connection, _LINE, rows)
 
     def put_periods(self, periods: Sequence[StoredPeriod]) -> None:
         """Put periods in place of what they were."""
@@ -304,11 +304,12 @@ class SqlInvoiceTransaction:
             }
             for period in periods
         ]
-        self._replace(_PERIOD, rows)
+        replace_rows(self._connection, _PERIOD, rows)
 
     def put_billed(self, billed: Sequence[tuple[Position, Billed]]) -> None:
         """Put what is billed in place of what it was."""
-        self._replace(_BILLED, [self._billed_row(position, one) for position, one in billed])
+        rows = [self._billed_row(position, one) for position, one in billed]
+        replace_rows(self._connection, _BILLED, rows)
 
     def put_drafts(self, drafts: Sequence[StoredDraft]) -> None:
         """Put drafts in place of what they were."""
@@ -321,7 +322,7 @@ class SqlInvoiceTransaction:
     def put_run(self, run: BillingRun) -> None:
         """Put a run in place of what it was."""
         row = {"tenant": self._tenant, "id": run.id, "started_us": run.started_us}
-        self._replace(_RUN, [row | {"body": _json(run)}])
+        replace_rows(self._connection, _RUN, [row | {"body": _json(run)}])
 
     def _invoice_row(self, invoice: StoredInvoice) -> dict[str, object]:
         series, ordinal = number_place(invoice.head.number)
@@ -364,19 +365,6 @@ class SqlInvoiceTransaction:
             "cut": one.cut,
             "invoice": one.invoice,
         }
-
-    def _insert(self, table: Table, rows: Sequence[dict[str, object]]) -> None:
-        if rows:
-            self._connection.execute(table.insert(), list(rows))
-
-    def _replace(self, table: Table, rows: Sequence[dict[str, object]]) -> None:
-        """Delete the rows with these keys and insert them anew: the same on every database."""
-        names = [column.name for column in table.primary_key.columns]
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            keys = [[row[name] for name in names] for row in rows[start : start + _ROWS_AT_ONCE]]
-            place = tuple_(*(table.c[name] for name in names))
-            self._connection.execute(table.delete().where(place.in_(keys)))
-        self._insert(table, rows)
 
 
 def _shown(query: Select[Any], shown: Shown) -> Select[Any]:

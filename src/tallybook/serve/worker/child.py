@@ -1,5 +1,6 @@
 """The pump process and the jobs process of the tree."""
 
+import gc
 import os
 import threading
 
@@ -26,6 +27,8 @@ def run_jobs_child(settings: Settings) -> int:
     from tallybook.serve.worker.jobs import run_jobs
 
     os.nice(NICE)
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)  # a run makes millions of values, hardly any in a cycle
     stop = threading.Event()
     on_stop(stop.set)
     run_jobs(settings, stop, billing.WORK, (*billing.CHORES, *prepaid.CHORES))

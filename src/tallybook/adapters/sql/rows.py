@@ -1,0 +1,93 @@
+"""Many rows in one statement: prepared once, handed to the driver as tuples where it takes them.
+
+SQLAlchemy's own way of many rows costs as much as the database; here it only writes the statement.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Insert, Table
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+Values = Mapping[str, object]
+Made = Callable[[Table, str], Insert]
+"""A statement for a table in the words of a dialect."""
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+    """Insert rows; each has a value of every column.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: one is there already.
+    """
+    _write(connection, table, rows)
+
+
+def replace_rows(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+    """Put rows in place of those with the same primary keys; each has a value of every column.
+
+    The last of several rows with one key counts.
+    """
+    names = [column.name for column in table.primary_key.columns]
+    key = itemgetter(*names)
+    _write(connection, table, list({key(row): row for row in rows}.values()), _replacing)
+
+
+def add_rows(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+    """Insert the rows whose primary key is not there yet; each has a value of every column."""
+    _write(connection, table, rows, _adding)
+
+
+def _write(
+    connection: Connection, table: Table, rows: Sequence[Values], made: Made | None = None
+) -> None:
+    if not rows:
+        return
+    dialect = connection.dialect
+    if not dialect.positional:
+        statement = table.insert() if made is None else made(table, dialect.name)
+        connection.execute(statement, [dict(row) for row in rows])
+        return
+    text, values = _prepared(table, dialect, made)
+    connection.exec_driver_sql(text, [values(row) for row in rows])
+
+
+@cache
+def _prepared(
+    table: Table, dialect: Dialect, made: Made | None
+) -> tuple[str, Callable[[Values], Any]]:
+    """Return a statement in the driver's own words, and how a row becomes its values."""
+    statement = table.insert() if made is None else made(table, dialect.name)
+    compiled = statement.compile(dialect=dialect)
+    names = getattr(compiled, "positiontup", None)
+    assert names, "a positional dialect has the order of its parameters"
+    return str(compiled), itemgetter(*names)
+
+
+def _replacing(table: Table, dialect: str) -> Insert:
+    """Return an insert that puts the new row in place of the one with its key."""
+    keys = [column.name for column in table.primary_key.columns]
+    others = [column.name for column in table.columns if column.name not in keys]
+    if dialect in {"mysql", "mariadb"}:
+        into = mysql.insert(table)
+        return into.on_duplicate_key_update({name: into.inserted[name] for name in others})
+    made = _standard(table, dialect)
+    changed = {name: made.excluded[name] for name in others}
+    return made.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
+def _adding(table: Table, dialect: str) -> Insert:
+    """Return an insert that leaves the row with its key as it is."""
+    keys = [column.name for column in table.primary_key.columns]
+    if dialect in {"mysql", "mariadb"}:
+        into = mysql.insert(table)
+        return into.on_duplicate_key_update({keys[0]: table.c[keys[0]]})
+    made = _standard(table, dialect)
+    return made.on_conflict_do_nothing(index_elements=keys)
+
+
+def _standard(table: Table, dialect: str) -> "sqlite.Insert | postgresql.Insert":
+    """Return an insert of a dialect that knows ON CONFLICT."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
