@@ -1,0 +1,76 @@
+"""What weighs on which wallet, and questions that are asked in parts."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from tallybook.catalog.entitlement import Recharge, Wallet
+from tallybook.invoice.document import Invoice
+from tallybook.invoice.funds import WalletUsed
+from tallybook.settle.access import flow
+from tallybook.settle.access.flow import Wanted, terms_of, work_out
+from tallybook.settle.ports import EntitlementFacts
+from tallybook.settle.prepaid.watch import look, unbilled
+from tallybook.settle.purse import Purse
+from tests.flow.test_kept_balances import ALL, Keeper
+from tests.support.billing_world import TENANT
+from tests.support.sample_invoice import sample_invoice
+
+DUE: Invoice = replace(sample_invoice(), currency="USD", payable_minor=700, prepaid=())
+
+
+def purse(key: str, **said: Any) -> Purse:
+    """Return an empty wallet."""
+    return Purse(wallet=Wallet(**{"key": key, "customer": "c", "currency": "USD", **said}))
+
+
+def test_what_no_wallet_can_pay_weighs_on_the_last_that_pays_everything() -> None:
+    wallets = [purse("a", unit="CRD", rate=Decimal(2)), purse("b", only=("usage",))]
+    used = WalletUsed(wallet="b", units="3", unit="", amount="3.00", amount_minor=300)
+    found = unbilled(wallets, replace(DUE, prepaid=(used,)))
+    assert found == {"a": Decimal("3.5"), "b": 3}
+
+
+def test_where_each_is_limited_it_weighs_on_the_very_last() -> None:
+    wallets = [purse("a", only=("fee",), priority=2), purse("b", only=("usage",))]
+    assert unbilled(wallets, DUE) == {"a": 7, "b": 0}
+
+
+def test_other_currencies_and_nothing_to_bill_weigh_on_none() -> None:
+    assert unbilled([purse("a", currency="EUR")], DUE) == {}
+    assert unbilled([purse("a")], None) == {}
+
+
+def test_a_top_up_of_nothing_is_not_made() -> None:
+    rule = Recharge(at=Decimal(5), add=Decimal(1), most=Decimal(0))
+    seen = look(purse("a", recharge=rule), Decimal(0), 1, 9)
+    assert seen.recharge is None
+    assert (seen.watch.ongoing, seen.watch.recharges) == (0, 0)
+
+
+@pytest.mark.parametrize("most", [1, 3, 5_000])
+def test_questions_in_parts_have_the_same_answers(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    keeper = Keeper()
+    keeper.now += 5 * 3_600_000_000
+    for subject in ("s", "r", "q"):
+        keeper.of.event("2026-01-01T04:00:00Z", subject=subject, data='{"v": 3, "model": "a"}')
+    keeper.follow()
+    monkeypatch.setattr(flow, "OWNERS_MAX", most)
+    terms = [terms_of(keeper.catalog, one, EntitlementFacts()) for one in ALL]
+    wanted = [Wanted(terms=one) for one in terms if one is not None]
+    found = work_out(keeper.of.usage, TENANT, wanted, keeper.now, keeper.cut)
+    assert found == [keeper.kept.get(one.key) for one in ALL]
+
+
+def test_who_owns_nothing_uses_nothing() -> None:
+    keeper = Keeper()
+    terms = terms_of(keeper.catalog, ALL[0], EntitlementFacts())
+    assert terms is not None
+    bare = replace(terms, owners=())
+    (kept,) = work_out(keeper.of.usage, TENANT, [Wanted(terms=bare)], keeper.now + 1, 0)
+    assert kept is not None
+    assert kept.state.usage == 0
