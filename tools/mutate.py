@@ -105,6 +105,9 @@ class _Mutator(ast.NodeTransformer):
             node.args.defaults = [self.visit(d) for d in node.args.defaults]  # type: ignore[misc]
             node.body = self._body(node.body)
             return node
+        if isinstance(node, ast.ClassDef):
+            node.body = self._body(node.body)
+            return node
         if isinstance(node, ast.AnnAssign):
             node.value = self.visit(node.value) if node.value is not None else None  # type: ignore[assignment]
             return node

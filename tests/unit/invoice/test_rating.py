@@ -65,3 +65,8 @@ def test_units_are_those_of_the_plan_until_the_subscription_has_its_own() -> Non
     grown = msgspec.structs.replace(item(30, 30), quantities=((10 * DAY_US, Decimal(6)),))
     rated = rated_item(grown, three, NOTHING, "UTC")
     assert (rated.amount, rated.quantity) == (3 * 10 + 6 * 20, 6)
+
+
+def test_a_minimum_says_of_which_part_it_is() -> None:
+    rated = rated_item(item(10, 10), MINIMUM, Fact(Decimal(7), 7, 7), "UTC")
+    assert rated.steps[-1].text == "minimum of 30 × 10 of 30 days = 10: 7 is 3 short of it"
