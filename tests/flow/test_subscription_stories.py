@@ -1,6 +1,7 @@
 """Stories of subscriptions: commands through the books, declared plans, versions, own terms."""
 
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,7 +16,7 @@ from tests.support.billing_world import TENANT, at
 from tests.support.subscription_story import Story, fee
 
 
-def begun(**more: object) -> Story:
+def begun(**more: Any) -> Story:
     story = Story()
     story.plan("old", fee("seat", 31))
     story.plan("new", fee("seat", 62))
@@ -49,7 +50,11 @@ def test_an_outlook_before_during_a_pause_and_after() -> None:
     )
     catalog = billing.catalog.load(TENANT)
     found = outlook(billing, catalog, catalog.subscriptions["s"])
-    assert (found.state, found.quantities, len(found.periods)) == ("active", {"seat": 4}, 2)
+    assert (found.state, found.quantities, len(found.periods)) == (
+        "active",
+        {"seat": Decimal(4)},
+        2,
+    )
     story.pause("2026-05-05")
     catalog = billing.catalog.load(TENANT)
     found = outlook(billing, catalog, catalog.subscriptions["s"])
@@ -162,3 +167,35 @@ def test_a_conflict_with_the_catalog_is_found_in_a_dry_run() -> None:
         amend(story.world.billing, "s", change, dry=True)
     paused = amend(story.world.billing, "s", lambda a, n: Pause(at_us=a, recorded_us=n), "")
     assert paused.state == "paused"
+
+
+def test_a_pinned_version_is_what_periods_are_opened_with() -> None:
+    story = begun(plan_version=1)
+    story.plan("old", fee("seat", 93))
+    assert story.total("2026-05-10") == 31
+    story.decide(
+        PlanChange(at_us=at("2026-05-01"), recorded_us=0, plan="new", plan_version=1),
+    )
+    assert story.total("2026-05-10") == 31
+
+
+def test_a_declared_plan_that_an_amendment_ends_within_a_billed_period() -> None:
+    story = begun()
+    story.run("2026-05-10")
+    story.start("new", "2026-05-01")
+    story.change("2026-05-12", "new")
+    assert story.total("2026-05-12") == -20 + 40
+
+
+def test_a_commitment_in_periods_that_no_charge_has() -> None:
+    story = Story()
+    story.plan("p", fee("year", 365, interval="P1Y"))
+    story.start("p", "2026-01-01", minimum="10")
+    assert story.total("2026-02-01") == 365 + 10
+
+
+def test_what_is_billed_keeps_its_start() -> None:
+    story = begun()
+    story.run("2026-05-10")
+    story.start("old", "2026-04-30")
+    assert story.run("2026-05-11") is None

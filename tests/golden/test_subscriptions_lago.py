@@ -35,7 +35,7 @@ INTERVALS = {"weekly": "P1W", "monthly": "P1M", "quarterly": "P3M", "yearly": "P
 METER = {"key": "m", "event_type": "t", "aggregation": "SUM", "value": "$.v"}
 
 
-def replays(*names: str) -> Any:
+def replays(*names: str) -> pytest.MarkDecorator:
     """Mark a test that replays these cases; where they are absent it is skipped."""
     REPLAYED.update(names)
     assert not KNOWN or all(name in KNOWN for name in names), names

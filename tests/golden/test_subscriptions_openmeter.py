@@ -30,7 +30,7 @@ REPLAYED: set[str] = {
 }
 
 
-def replays(*names: str) -> Any:
+def replays(*names: str) -> pytest.MarkDecorator:
     """Mark a test that replays these cases; where they are absent it is skipped."""
     REPLAYED.update(names)
     assert not KNOWN or all(name in KNOWN for name in names), names

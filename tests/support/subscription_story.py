@@ -74,6 +74,11 @@ class Story:
         at_us, anchor_us = self.at(when), self.at(anchor)
         self.decide(AnchorChange(at_us=at_us, recorded_us=0, anchor_us=anchor_us), key=key)
 
+    def change_anchored(self, when: str, plan: str, key: str = "s") -> None:
+        """Change the plan, with periods that start then."""
+        self.change(when, plan, key)
+        self.anchor(when, when, key)
+
     def pause(self, when: str, key: str = "s") -> None:
         """Pause."""
         self.decide(Pause(at_us=self.at(when), recorded_us=0), key=key)

@@ -45,6 +45,8 @@ def amendment(text: str) -> Amendment:
             return Resume(at_us=at_us, recorded_us=0)
         case "uncancel":
             return Uncancel(at_us=at_us, recorded_us=0)
+        case _:
+            assert word == "cancel"
     return Cancel(at_us=at_us, recorded_us=0)
 
 
