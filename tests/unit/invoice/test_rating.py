@@ -70,3 +70,8 @@ def test_units_are_those_of_the_plan_until_the_subscription_has_its_own() -> Non
 def test_a_minimum_says_of_which_part_it_is() -> None:
     rated = rated_item(item(10, 10), MINIMUM, Fact(Decimal(7), 7, 7), "UTC")
     assert rated.steps[-1].text == "minimum of 30 × 10 of 30 days = 10: 7 is 3 short of it"
+
+
+def test_a_minimum_without_proration_is_whole_in_a_partial_period() -> None:
+    whole = msgspec.structs.replace(MINIMUM, proration="none")
+    assert amount(whole, 10, 10, used=7) == 30
