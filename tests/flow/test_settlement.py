@@ -7,15 +7,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tallybook.adapters.sql.prepaid.wallets import SqlWallets
+from tallybook.catalog.entitlement import TopUp
 from tallybook.invoice.audit.verify import verify
 from tallybook.invoice.manifest import Extra
 from tallybook.kernel.errors import Conflict, Invalid, Missing
+from tallybook.settle.ports import Happened
+from tallybook.settle.purse import StoredTopUp, topped_up
 from tallybook.settle.receivable.anew import invoice_now, reissue
+from tallybook.settle.receivable.audit import audit
 from tallybook.settle.receivable.crediting import Ask
 from tallybook.settle.receivable.flow import (
     check_note,
     estimate,
     give_up,
+    pay,
     pay_from_credit,
     pay_out,
     put_extras,
@@ -364,3 +370,52 @@ def test_an_invoice_until_an_instant_is_reissued(world: SettledWorld) -> None:
     world.bill("2026-06-01")
     head = reissue(world.settling, ONE)
     assert (head.number, head.total_minor) == (TWO, 12000)
+
+
+def test_credit_is_put_on_what_is_open_and_taken_back(world: SettledWorld) -> None:
+    billed(world, "2026-05", "2026-06")
+    world.pay(12000)
+    world.credit(ONE, {"1": 5000})
+    before = (world.open(), world.credits(), world.balances())
+    used = pay_from_credit(world.settling, "acme", world.received(4000))
+    assert (used.kind, used.amount_minor, used.method) == ("credit", 4000, "credit")
+    assert world.open()[TWO] == ("finalized", 8000)
+    assert list(world.credits().values()) == [2000]
+    take_back(world.settling, used.id, "mistake")
+    assert (world.open(), world.credits(), world.balances()) == before
+    more = pay_from_credit(world.settling, "acme", world.received(99999, wanted={TWO: None}))
+    assert more.amount_minor == 6000
+    euros = msgspec.structs.replace(world.received(1, wanted={TWO: None}), currency="EUR")
+    with pytest.raises(Invalid, match="is in USD"):
+        pay(world.settling, "acme", euros)
+
+
+def test_a_wallet_that_paid_is_refilled_by_a_void(world: SettledWorld) -> None:
+    if world.engine is None:
+        pytest.skip("wallets are drawn from the database's catalog")
+    wallets = SqlWallets(world.engine)
+    world.apply('[[wallets]]\nkey = "w"\ncustomer = "acme"\ncurrency = "USD"\n')
+    wallet = world.billing.catalog.load(TENANT).wallets["w"]
+    stored = StoredTopUp(
+        wallet="w",
+        customer="acme",
+        top_up=TopUp(key="t", amount=Decimal(500), at_us=world.clock.now - 1),
+        cost_minor=50000,
+        recorded_us=world.clock.now - 1,
+        method="card",
+    )
+    with wallets.transaction(TENANT) as transaction:
+        transaction.purse(wallet)
+        transaction.books.post(topped_up(stored, "USD"))
+        transaction.put(Happened(top_ups=(stored,)))
+
+    def left() -> Decimal:
+        return wallets.purses(TENANT, [wallet])["w"].now(world.clock.now).balance
+
+    billed(world, "2026-05")
+    assert (world.open()[ONE], left()) == (("paid", 0), Decimal(380))
+    assert audit(world.settling, world.ledger, wallets).ok
+    void_invoice(world.settling, ONE)
+    assert left() == Decimal(500)
+    assert world.balances() == {"cash:card": 50000, "prepaid:w": -50000}
+    assert audit(world.settling, world.ledger, wallets).ok
