@@ -30,16 +30,16 @@ def list_entitlements(target: Target, customer: str | None) -> None:
 
 
 @entitlement.command()
-@click.argument("key")
+@click.argument("feature", metavar="CUSTOMER:FEATURE")
 @click.option("--at", help="An instant of the past, a date or RFC 3339.")
 @click.option("--amount", help="Ask whether so much may be used, whole.")
 @server_options
-def check(target: Target, key: str, at: str | None, amount: str | None) -> int:
+def check(target: Target, feature: str, at: str | None, amount: str | None) -> int:
     """Tell whether CUSTOMER:FEATURE may be used; exit code 1 where it may not."""
     with target.client() as client:
         params = {"at": at, "amount": amount}
-        found = client.get(place("entitlements", key, "value"), params)
-    target.show(found, lambda: _answer(key, found))
+        found = client.get(place("entitlements", feature, "value"), params)
+    target.show(found, lambda: _answer(feature, found))
     return DONE if found["hasAccess"] else REFUSED
 
 
@@ -50,7 +50,7 @@ def _answer(key: str, found: Any) -> str:
 
 
 @entitlement.command()
-@click.argument("key")
+@click.argument("feature", metavar="CUSTOMER:FEATURE")
 @click.argument("amount")
 @click.option("--name", required=True, help="Name of the grant.")
 @click.option("--effective", required=True, help="From when on, a date or RFC 3339.")
@@ -60,7 +60,7 @@ def _answer(key: str, found: Any) -> str:
 @server_options
 def grant(
     target: Target,
-    key: str,
+    feature: str,
     amount: str,
     name: str,
     effective: str,
@@ -72,16 +72,16 @@ def grant(
     said = given(expires_after=expires_after, every=every)
     body = {"key": name, "amount": amount, "effective": effective, "priority": priority, **said}
     with target.client() as client:
-        made = client.post(place("entitlements", key, "grants"), body)
+        made = client.post(place("entitlements", feature, "grants"), body)
     target.show(made, lambda: f"Granted {made['amount']} as '{made['key']}'.")
 
 
 @entitlement.command()
-@click.argument("key")
+@click.argument("feature", metavar="CUSTOMER:FEATURE")
 @click.option("--keep-anchor", is_flag=True, help="Later periods end as if nothing had been done.")
 @server_options
-def reset(target: Target, key: str, *, keep_anchor: bool) -> None:
+def reset(target: Target, feature: str, *, keep_anchor: bool) -> None:
     """End the usage period of CUSTOMER:FEATURE now."""
     with target.client() as client:
-        found = client.post(place("entitlements", key, "reset"), {"keep_anchor": keep_anchor})
-    target.show(found, lambda: _answer(key, found))
+        found = client.post(place("entitlements", feature, "reset"), {"keep_anchor": keep_anchor})
+    target.show(found, lambda: _answer(feature, found))

@@ -30,13 +30,13 @@ def list_wallets(target: Target, customer: str | None) -> None:
 
 
 @wallet.command()
-@click.argument("key")
+@click.argument("wallet_key", metavar="WALLET")
 @click.option("--at", help="An instant of the past, a date or RFC 3339.")
 @server_options
-def show(target: Target, key: str, at: str | None) -> None:
+def show(target: Target, wallet_key: str, at: str | None) -> None:
     """Show a wallet's balance and what is left of each top-up."""
     with target.client() as client:
-        found = client.get(place("wallets", key), {"at": at})
+        found = client.get(place("wallets", wallet_key), {"at": at})
     target.show(found, lambda: _balance(found))
 
 
@@ -56,7 +56,7 @@ def _balance(found: Any) -> object:
 
 
 @wallet.command("top-up")
-@click.argument("key")
+@click.argument("wallet_key", metavar="WALLET")
 @click.argument("amount")
 @click.option("--name", help="Name of the top-up; made up where not given.")
 @click.option("--free", is_flag=True, help="It costs nothing.")
@@ -66,7 +66,7 @@ def _balance(found: Any) -> object:
 @server_options
 def top_up(
     target: Target,
-    key: str,
+    wallet_key: str,
     amount: str,
     name: str | None,
     method: str | None,
@@ -78,30 +78,30 @@ def top_up(
     """Put AMOUNT into a wallet."""
     said = given(key=name, free=free, method=method, reference=reference, expires=expires)
     with target.client() as client:
-        made = client.post(place("wallets", key, "top-ups"), {"amount": amount, **said})
+        made = client.post(place("wallets", wallet_key, "top-ups"), {"amount": amount, **said})
     target.show(made, lambda: f"Put in {made['amount']} for {made['cost']} as '{made['key']}'.")
 
 
 @wallet.command("void")
-@click.argument("key")
+@click.argument("wallet_key", metavar="WALLET")
 @click.argument("name")
 @click.option("--refund", is_flag=True, help="What is left goes back to how it was paid.")
 @server_options
-def void_top_up(target: Target, key: str, name: str, *, refund: bool) -> None:
+def void_top_up(target: Target, wallet_key: str, name: str, *, refund: bool) -> None:
     """Take back what is left of top-up NAME."""
     with target.client() as client:
-        path = place("wallets", key, "top-ups", quote(name, safe=""), "void")
+        path = place("wallets", wallet_key, "top-ups", quote(name, safe=""), "void")
         made = client.post(path, {"refund": refund})
     target.show(made, lambda: f"'{made['key']}' is taken back from {made['voided']} on.")
 
 
 @wallet.command()
-@click.argument("key")
+@click.argument("wallet_key", metavar="WALLET")
 @server_options
-def transactions(target: Target, key: str) -> None:
+def transactions(target: Target, wallet_key: str) -> None:
     """Show everything that changed a wallet's balance."""
     with target.client() as client:
-        found = list(client.pages(place("wallets", key, "transactions"), {"limit": 1000}))
+        found = list(client.pages(place("wallets", wallet_key, "transactions"), {"limit": 1000}))
     rows = [[one[name] for name in ("at", "type", "key", "amount", "balance")] for one in found]
     columns = ("at", "what", "key", "amount", "balance")
     shown = table(columns, rows, numbers=("amount", "balance"))
