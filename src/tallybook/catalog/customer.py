@@ -298,6 +298,8 @@ def customer_spec(customer: Customer) -> CustomerSpec:
 
 def check_seller(spec: SellerSpec) -> Seller:
     """Return the seller that a specification means; raises Invalid."""
+    if spec.series == "CN":
+        raise Invalid("series CN is that of credit notes; take another", field="series")
     if not _SERIES.match(spec.series):
         message = f"series '{spec.series}': 1 to 16 capitals, digits and -, such as INV"
         raise Invalid(message, field="series")

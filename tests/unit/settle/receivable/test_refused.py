@@ -213,3 +213,10 @@ def test_a_manifest_of_a_note_says_what_it_depends_on(world: SettledWorld) -> No
     assert made.total_credited == 120
     assert made.taxes_credited == {"vat": 20}
     assert (made.open_minor, made.refundable_minor) == (11880, 0)
+
+
+def test_the_series_of_credit_notes_is_theirs() -> None:
+    from tallybook.catalog.customer import SellerSpec, check_seller
+
+    with pytest.raises(Invalid, match="credit notes"):
+        check_seller(SellerSpec(name="x", series="CN"))
