@@ -102,7 +102,7 @@ def main(customers: int = 10_000) -> None:
             text = io.StringIO()
             pstats.Stats(profile, stream=text).sort_stats("tottime").print_stats(45)
             path = Path(__file__).parent / "profiles" / "billing.txt"
-            path.write_text(text.getvalue())
+            path.write_text(text.getvalue().replace(f"{Path.cwd()}/", ""))
 
 
 if __name__ == "__main__":
