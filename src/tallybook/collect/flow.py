@@ -9,10 +9,18 @@ from tallybook.collect.fileid import origin_of
 from tallybook.collect.following import Followed
 from tallybook.collect.formats.choice import LogFormat, piece_of
 from tallybook.collect.host import HostState, host_round
-from tallybook.collect.ports import EventSender, HostReader, LineSource, Packing, Parking, Receipt
+from tallybook.collect.ports import (
+    EventSender,
+    HostReader,
+    Intake,
+    LineSource,
+    Packing,
+    Parking,
+    Receipt,
+)
 from tallybook.collect.spool import cut, encode_event
 from tallybook.kernel.errors import Corrupt, Invalid
-from tallybook.transport.ports import Batch, EventLog
+from tallybook.transport.ports import Batch
 
 T = TypeVar("T")
 
@@ -33,18 +41,17 @@ def file_cursor(name: str) -> str:
     return f"file:{name}"
 
 
-def take_reading(reader: HostReader, spool: EventLog, packing: Packing, gap_after_us: int) -> int:
+def take_reading(reader: HostReader, intake: Intake, gap_after_us: int) -> int:
     """Read the host once and spool its events with the new baselines; return how many events."""
-    known = spool.cursors().get(HOST_CURSOR)
-    state = _decoded(known, HostState) if known is not None else None
+    known = intake.cursor(HOST_CURSOR)
+    state = decoded(known, HostState) if known is not None else None
     found = host_round(reader.read(), state, gap_after_us)
-    batches = _batches((encode_event(event) for event in found.events), packing)
-    spool.append(batches, {HOST_CURSOR: msgspec.json.encode(found.state).decode()})
-    return len(found.events)
+    pieces = [encode_event(event) for event in found.events]
+    return intake.take(pieces, {HOST_CURSOR: encoded(found.state)})
 
 
 def read_lines(
-    source: LineSource, form: LogFormat, own_source: str | None, spool: EventLog, packing: Packing
+    source: LineSource, form: LogFormat, own_source: str | None, intake: Intake
 ) -> LinesRead:
     """Spool the next lines of a file together with the new position; 0 lines is up to date.
 
@@ -52,18 +59,16 @@ def read_lines(
         source: the file.
         form: the format of its lines.
         own_source: the events' source, None for the file's fingerprint.
-        spool: where events and position go, in one transaction.
-        packing: compresses.
+        intake: where events and position go, in one transaction.
     """
     cursor = file_cursor(source.name)
-    known = spool.cursors().get(cursor)
-    followed = _decoded(known, Followed) if known is not None else Followed()
+    known = intake.cursor(cursor)
+    followed = decoded(known, Followed) if known is not None else Followed()
     chunk = source.read(followed, CHUNK_BYTES_MAX)
     if chunk.lines:
         origin = origin_of(chunk.fingerprint, own_source)
-        pieces = (piece_of(line, origin, form) for line in chunk.lines)
-        position = msgspec.json.encode(chunk.followed).decode()
-        spool.append(_batches(pieces, packing), {cursor: position})
+        pieces = [piece_of(line, origin, form) for line in chunk.lines]
+        intake.take(pieces, {cursor: encoded(chunk.followed)})
     return LinesRead(len(chunk.lines), chunk.notes)
 
 
@@ -91,11 +96,18 @@ def deliver(
     return results[0] + results[1]
 
 
-def _batches(pieces: Iterable[bytes], packing: Packing) -> list[Batch]:
+def packed(pieces: Iterable[bytes], packing: Packing) -> list[Batch]:
+    """Return events as the batches of spool rows."""
     return [Batch(len(batch), packing.pack(batch)) for batch in cut(pieces)]
 
 
-def _decoded(text: str, kind: type[T]) -> T:
+def encoded(state: msgspec.Struct) -> str:
+    """Return what a source remembers as the text of a cursor."""
+    return msgspec.json.encode(state).decode()
+
+
+def decoded(text: str, kind: type[T]) -> T:
+    """Return what a source remembered; raises Corrupt."""
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError as error:

@@ -1,6 +1,6 @@
 """What collecting needs of the world: a host to read, lines to follow, somewhere to send."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -35,6 +35,31 @@ class LineSource(Protocol):
 
         Raises:
             Unavailable: the file cannot be read now.
+        """
+        ...
+
+
+class Intake(Protocol):
+    """Where every source hands over what it has read."""
+
+    def cursor(self, name: str) -> str | None:
+        """Return what was kept under a name: a position, baselines; None for nothing yet."""
+        ...
+
+    def take(
+        self, pieces: Iterable[bytes], cursors: Mapping[str, str], *, repeats: bool = False
+    ) -> int:
+        """Keep events and cursors in one transaction; return how many events came.
+
+        Args:
+            pieces: events as wire JSON (`spool.encode_event`).
+            cursors: what to keep beside them; an empty text forgets a name.
+            repeats: the source may give the same event again under the same identity, as
+                brokers and files that are delivered twice do. Such events are never aggregated
+                here, because only the server knows what it has seen.
+
+        Guarantees:
+            On return both are on stable storage; on an exception neither is.
         """
         ...
 

@@ -20,6 +20,7 @@ from tallybook.collect.ports import Receipt
 from tallybook.collect.spool import cut, encode_event, joined, parted
 from tallybook.kernel.errors import Corrupt, Forbidden, Invalid, TallybookError, Unavailable
 from tallybook.kernel.event import UsageEvent
+from tallybook.serve.agent.intake import SpoolIntake
 
 PIECES = st.lists(st.binary(min_size=1, max_size=30), max_size=40)
 PACKING = ZstdPacking()
@@ -95,6 +96,10 @@ class FullLog(MemoryEventLog):
         return super().append(*args, **kwargs)  # type: ignore[arg-type]
 
 
+def intake(log: MemoryEventLog) -> SpoolIntake:
+    return SpoolIntake(log, PACKING, 1 << 30)
+
+
 def spooled(log: MemoryEventLog) -> list[str]:
     rows = log.read(0, 1000)
     pieces = [piece for row in rows for piece in PACKING.unpack(row.payload or b"")]
@@ -104,7 +109,7 @@ def spooled(log: MemoryEventLog) -> list[str]:
 def test_lines_and_position_go_into_the_spool_together() -> None:
     log, source = MemoryEventLog(), ListSource([b"a", b"b", b"a"])
     form = log_format("combined")
-    counts = [read_lines(source, form, None, log, PACKING).lines for _ in range(3)]
+    counts = [read_lines(source, form, None, intake(log)).lines for _ in range(3)]
     assert counts == [2, 1, 0]
     assert len(set(spooled(log))) == 3
 
@@ -112,19 +117,19 @@ def test_lines_and_position_go_into_the_spool_together() -> None:
 def test_a_full_disk_moves_no_position() -> None:
     log, source, form = FullLog(), ListSource([b"a", b"b"]), log_format("combined")
     with pytest.raises(Unavailable):
-        read_lines(source, form, None, log, PACKING)
+        read_lines(source, form, None, intake(log))
     assert log.cursors() == {}
     log.full = False
-    assert read_lines(source, form, None, log, PACKING).lines == 2
+    assert read_lines(source, form, None, intake(log)).lines == 2
 
 
 def test_an_unreadable_position_is_corrupt_not_guessed() -> None:
     log = MemoryEventLog()
     log.append([], {"file:/log": "{", "host": "[]"})
     with pytest.raises(Corrupt):
-        read_lines(ListSource([b"a"]), log_format("combined"), None, log, PACKING)
+        read_lines(ListSource([b"a"]), log_format("combined"), None, intake(log))
     with pytest.raises(Corrupt):
-        take_reading(SilentHost(), log, PACKING, 1)
+        take_reading(SilentHost(), intake(log), 1)
 
 
 class SilentHost:
@@ -134,8 +139,8 @@ class SilentHost:
 
 def test_a_reading_without_series_only_reports_the_start() -> None:
     log = MemoryEventLog()
-    assert take_reading(SilentHost(), log, PACKING, 1) == 1
-    assert take_reading(SilentHost(), log, PACKING, 1) == 0
+    assert take_reading(SilentHost(), intake(log), 1) == 1
+    assert take_reading(SilentHost(), intake(log), 1) == 0
     assert len(log.read(0, 10)) == 1
 
 

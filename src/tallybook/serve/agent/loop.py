@@ -1,4 +1,4 @@
-"""The agent's life: read every interval, spool, send; at the end read once more and drain."""
+"""The agent's life: rounds of reading, spooling and sending; at the end one more, and draining."""
 
 import os
 import time
@@ -7,35 +7,122 @@ from functools import partial
 from threading import Event
 from typing import TypeVar
 
-from tallybook.adapters.files.tail import FileTail
-from tallybook.adapters.host.reader import PsutilHostReader, machine_name
 from tallybook.adapters.http.client import Client
 from tallybook.adapters.http.sender import HttpEventSender, ZstdPacking
-from tallybook.collect.fileid import log_source
-from tallybook.collect.flow import read_lines, take_reading
-from tallybook.collect.formats.choice import LogFormat, log_format
 from tallybook.kernel.errors import TallybookError
-from tallybook.kernel.timestamps import SECOND_US
+from tallybook.serve.agent.intake import SpoolIntake
 from tallybook.serve.agent.sending import Sender
-from tallybook.serve.agent.settings import AccessLog, AgentSettings
+from tallybook.serve.agent.settings import AgentSettings
+from tallybook.serve.agent.sources.plug import Source
+from tallybook.serve.agent.sources.registry import sources_of
 from tallybook.serve.agent.spool import SharedSpool, opened_spool
 from tallybook.serve.agent.status import AgentStatus, write_status
 from tallybook.serve.agent.voice import Voice
 
 T = TypeVar("T")
 
-GAP_INTERVALS = 3
-"""Readings further apart than this many intervals are reported as a gap."""
+
+class Schedule:
+    """A source and when it is read next.
+
+    Attributes:
+        source: what is read.
+        due: on the monotonic clock, seconds.
+    """
+
+    def __init__(self, source: Source, due: float) -> None:
+        """Due at once, or from `due` on."""
+        self.source = source
+        self.due = due
+
+    def settle(self, interval_seconds: float) -> None:
+        """Set the next time; what was missed is not made up for."""
+        step = self.source.interval_seconds or interval_seconds
+        self.due = max(self.due + step, time.monotonic())
 
 
-class FollowedLog:
-    """An access log with its format."""
+class Rounds:
+    """Reads every source when it is due.
 
-    def __init__(self, told: AccessLog) -> None:
-        """Open nothing yet."""
-        self.tail = FileTail(told.path)
-        self.form: LogFormat = log_format(told.format)
-        self.source = told.source
+    Args:
+        sources: what to read.
+        intake: where it goes.
+        voice: tells what fails.
+        stop: set from outside to end.
+        on_events: called after events came.
+    """
+
+    def __init__(
+        self,
+        sources: list[Source],
+        intake: SpoolIntake,
+        voice: Voice,
+        stop: Event,
+        on_events: Callable[[], None],
+    ) -> None:
+        """Read nothing yet; everything is due."""
+        now = time.monotonic()
+        self.intake = intake
+        self.voice = voice
+        self._plan = [Schedule(source, now) for source in sources]
+        self._stop = stop
+        self._woken = Event()
+        self._on_events = on_events
+
+    def wake(self) -> None:
+        """Ask for a round now."""
+        self._woken.set()
+
+    def may_go_on(self) -> bool:
+        """Whether a long step may take its next piece."""
+        return not self.intake.is_full()
+
+    def read_due(self, interval_seconds: float, *, everything: bool = False) -> None:
+        """Read what is due; what fails is told and tried again the next time."""
+        woken = self._woken.is_set()
+        self._woken.clear()
+        for planned in self._plan:
+            if not (everything or woken or planned.due <= time.monotonic()):
+                continue
+            if self.attempt("spool", self._is_full) is not False:
+                return
+            if self.attempt(planned.source.name, partial(planned.source.read, self)):
+                self._on_events()
+            planned.settle(interval_seconds)
+
+    def wait(self, until: float | None) -> None:
+        """Wait for the next time that something is due, at most until then."""
+        times = [planned.due for planned in self._plan] + ([until] if until is not None else [])
+        due = min(times, default=time.monotonic() + 1)
+        while (left := due - time.monotonic()) > 0 and not self._stop.is_set():
+            if self._woken.wait(min(left, 0.2)):
+                return
+
+    def attempt(self, about: str, work: Callable[[], T]) -> T | None:
+        """Return what the work returns; None where it failed, which is told."""
+        try:
+            done = work()
+        except TallybookError as error:
+            self.voice.complain(about, f"{error.message} ({error.code})")
+            return None
+        self.voice.settle(about)
+        return done
+
+    def close(self) -> None:
+        """Close every source."""
+        for planned in self._plan:
+            planned.source.close()
+
+    def _is_full(self) -> bool:
+        if not self.intake.is_full():
+            self.voice.settle("spool size")
+            return False
+        message = (
+            "the spool is full: reading stops until the server has taken some"
+            " (files and counters keep what is not read)"
+        )
+        self.voice.complain("spool size", message)
+        return True
 
 
 class Agent:
@@ -56,10 +143,7 @@ class Agent:
         self._stop = stop
         self._voice = Voice()
         self._packing = ZstdPacking()
-        self._logs = [FollowedLog(told) for told in settings.access_log]
-        self._host = PsutilHostReader(settings.host_name) if settings.host else None
-        self._source = log_source(settings.host_name or machine_name())
-        self._gap_us = int(max(settings.interval_seconds * GAP_INTERVALS, 5) * SECOND_US)
+        self._sources = sources_of(settings)
         self._started_us = time.time_ns() // 1000
 
     def run(self, run_seconds: float | None = None) -> int:
@@ -85,61 +169,22 @@ class Agent:
         return left
 
     def _collect(self, spool: SharedSpool, sender: Sender, run_seconds: float | None) -> None:
-        begin = due = time.monotonic()
+        begin = time.monotonic()
         end = begin + run_seconds if run_seconds is not None else None
-        while True:
-            self._round(spool, sender)
-            last = self._stop.is_set() or sender.bug is not None
-            if last or (end is not None and time.monotonic() >= end):
-                return
-            due = max(due + self._settings.interval_seconds, time.monotonic())
-            until = due if end is None else min(due, end)
-            self._stop.wait(max(0, until - time.monotonic()))
-
-    def _round(self, spool: SharedSpool, sender: Sender) -> None:
-        """Read everything once; what fails is told and tried again in the next round."""
-        full = self._attempt("spool", lambda: self._is_full(spool))
-        if full is False:
-            if self._host is not None:
-                reading = partial(take_reading, self._host, spool, self._packing, self._gap_us)
-                if self._attempt("host", reading):
-                    sender.wake()
-            for log in self._logs:
-                self._attempt(log.tail.name, partial(self._follow, log, spool, sender))
-        self._attempt("status", lambda: self._tell(sender, running=True))
-
-    def _follow(self, log: FollowedLog, spool: SharedSpool, sender: Sender) -> None:
-        """Read a log to its present end, or until the spool is full."""
-        while True:
-            found = read_lines(log.tail, log.form, log.source or self._source, spool, self._packing)
-            for note in found.notes:
-                self._voice.say(f"{log.tail.name}: {note}")
-            if found.lines == 0:
-                return
-            sender.wake()
-            if self._is_full(spool):
-                return
-
-    def _is_full(self, spool: SharedSpool) -> bool:
-        stored = spool.state().stored_bytes
-        if stored < self._settings.spool_bytes_max:
-            self._voice.settle("spool size")
-            return False
-        message = (
-            f"{stored >> 20} MiB wait for the server; reading stops until it has taken some"
-            " (files and counters keep what is not read)"
-        )
-        self._voice.complain("spool size", message)
-        return True
-
-    def _attempt(self, about: str, work: Callable[[], T]) -> T | None:
+        intake = SpoolIntake(spool, self._packing, self._settings.spool_bytes_max)
+        rounds = Rounds(self._sources, intake, self._voice, self._stop, sender.wake)
+        last = False
         try:
-            done = work()
-        except TallybookError as error:
-            self._voice.complain(about, f"{error.message} ({error.code})")
-            return None
-        self._voice.settle(about)
-        return done
+            while True:
+                rounds.read_due(self._settings.interval_seconds, everything=last)
+                rounds.attempt("status", lambda: self._tell(sender, running=True))
+                if last or (run_seconds == 0):
+                    return
+                rounds.wait(end)
+                ended = end is not None and time.monotonic() >= end
+                last = ended or self._stop.is_set() or sender.bug is not None
+        finally:
+            rounds.close()
 
     def _tell(self, sender: Sender, *, running: bool) -> None:
         status = AgentStatus(

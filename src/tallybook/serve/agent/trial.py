@@ -1,42 +1,84 @@
-"""A dry run: what the agent would collect next, without spooling or sending it."""
+"""A dry run: what every source would give next, without spooling, sending or remembering it."""
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 
 import msgspec
 
-from tallybook.adapters.files.tail import FileTail
-from tallybook.adapters.host.reader import PsutilHostReader, machine_name
+from tallybook.adapters.http.sender import ZstdPacking
+from tallybook.adapters.memory.event_log import MemoryEventLog
 from tallybook.adapters.sqlite.event_log import SqliteEventLog
-from tallybook.collect.fileid import log_source, origin_of
-from tallybook.collect.flow import CHUNK_BYTES_MAX, HOST_CURSOR, file_cursor
-from tallybook.collect.following import Followed
-from tallybook.collect.formats.choice import log_format, piece_of
-from tallybook.collect.host import HostState, host_round
-from tallybook.collect.spool import encode_event
-from tallybook.serve.agent.settings import AccessLog, AgentSettings
+from tallybook.kernel.errors import TallybookError
+from tallybook.serve.agent.intake import SpoolIntake
+from tallybook.serve.agent.settings import AgentSettings
+from tallybook.serve.agent.sources.plug import Source
+from tallybook.serve.agent.sources.registry import sources_of
 from tallybook.serve.agent.spool import SPOOL_NAME
+from tallybook.serve.agent.voice import Voice
 
-_ALWAYS_US = 10**15
 _FIRST_WAIT_SECONDS = 1.0
 
 
-def next_events(
-    settings: AgentSettings, limit: int, ends: ExitStack
-) -> Iterator[tuple[str, list[bytes]]]:
-    """Yield each source's name and the next events it would give, at most `limit`.
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """What one source would give.
 
-    Raises:
-        Unavailable: a file cannot be read.
+    Attributes:
+        name: the source's.
+        pieces: its next events as wire JSON, at most as many as were asked for.
+        problem: why it cannot be read, or None.
     """
+
+    name: str
+    pieces: tuple[bytes, ...]
+    problem: str | None = None
+
+
+class OneStep:
+    """`Surroundings` of a dry run: a spool in memory, and no second piece of anything."""
+
+    def __init__(self, cursors: dict[str, str]) -> None:
+        """Start from what the agent remembers."""
+        self._packing = ZstdPacking()
+        self._log = MemoryEventLog()
+        self._log.append([], cursors)
+        self.intake = SpoolIntake(self._log, self._packing, 1 << 62)
+        self.voice = Voice()
+
+    def may_go_on(self) -> bool:
+        """Say no: one piece is enough to look at."""
+        return False
+
+    def wake(self) -> None:
+        """Nobody waits."""
+
+    def pieces(self) -> list[bytes]:
+        """Return what was handed over, and forget it."""
+        rows = self._log.read(0, 1 << 30)
+        if rows:
+            self._log.trim(rows[-1].offset)
+        return [piece for row in rows for piece in self._packing.unpack(row.payload or b"")]
+
+
+def next_events(settings: AgentSettings, limit: int) -> Iterator[Trial]:
+    """Yield what each source would give next, at most `limit` events of each."""
     cursors = _cursors(settings)
-    if settings.host:
-        yield "host", _host_events(settings, cursors)[:limit]
-    source = log_source(settings.host_name or machine_name())
-    for log in settings.access_log:
-        tail = ends.enter_context(closing(FileTail(log.path)))
-        yield tail.name, _log_events(tail, log, source, cursors)[:limit]
+    for source in sources_of(settings):
+        with closing(source):
+            yield _tried(source, OneStep(cursors), limit, first=source.name not in cursors)
+
+
+def _tried(source: Source, around: OneStep, limit: int, *, first: bool) -> Trial:
+    try:
+        source.read(around)
+        found = around.pieces()
+        if first and source.name == "host":  # growth needs two readings
+            time.sleep(_FIRST_WAIT_SECONDS)
+            source.read(around)
+            found = around.pieces()
+    except TallybookError as error:
+        return Trial(name=source.name, pieces=(), problem=f"{error.message} ({error.code})")
+    return Trial(name=source.name, pieces=tuple(found[:limit]))
 
 
 def _cursors(settings: AgentSettings) -> dict[str, str]:
@@ -45,29 +87,3 @@ def _cursors(settings: AgentSettings) -> dict[str, str]:
         return {}
     with closing(SqliteEventLog(path, readonly=True)) as spool:
         return spool.cursors()
-
-
-def _host_events(settings: AgentSettings, cursors: dict[str, str]) -> list[bytes]:
-    """Measure from the last reading; where there is none, from one made a second before."""
-    reader = PsutilHostReader(settings.host_name)
-    known = cursors.get(HOST_CURSOR)
-    if known is not None:
-        state = msgspec.json.decode(known, type=HostState)
-    else:
-        state = host_round(reader.read(), None, _ALWAYS_US).state
-        time.sleep(_FIRST_WAIT_SECONDS)
-    found = host_round(reader.read(), state, _ALWAYS_US)
-    return [encode_event(event) for event in found.events]
-
-
-def _log_events(
-    tail: FileTail, log: AccessLog, source: str, cursors: dict[str, str]
-) -> list[bytes]:
-    known = cursors.get(file_cursor(tail.name))
-    followed = msgspec.json.decode(known, type=Followed) if known is not None else Followed()
-    chunk = tail.read(followed, CHUNK_BYTES_MAX)
-    if not chunk.lines:
-        return []
-    origin = origin_of(chunk.fingerprint, log.source or source)
-    form = log_format(log.format)
-    return [piece_of(line, origin, form) for line in chunk.lines]

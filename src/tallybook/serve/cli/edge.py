@@ -3,7 +3,6 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -209,8 +208,9 @@ def check(limit: int, **collecting: Any) -> None:
     from tallybook.serve.agent.trial import next_events
 
     settings = _settings(**collecting)
-    with ExitStack() as ends:
-        for origin, pieces in next_events(settings, limit, ends):
-            click.echo(f"# {origin}", err=True)
-            for piece in pieces:
-                click.echo(piece)
+    for trial in next_events(settings, limit):
+        click.echo(f"# {trial.name}", err=True)
+        if trial.problem is not None:
+            click.echo(f"# {trial.problem}", err=True)
+        for piece in trial.pieces:
+            click.echo(piece)

@@ -1,0 +1,44 @@
+"""An access log as a source."""
+
+from tallybook.adapters.files.tail import FileTail
+from tallybook.collect.flow import read_lines
+from tallybook.collect.formats.choice import log_format
+from tallybook.serve.agent.settings import AccessLog
+from tallybook.serve.agent.sources.plug import Surroundings
+
+
+class AccessLogSource:
+    """`Source` of one log file and its rotated siblings.
+
+    Args:
+        told: its table of the settings.
+        source: the events' source where the table names none.
+    """
+
+    interval_seconds: float | None = None
+
+    def __init__(self, told: AccessLog, source: str) -> None:
+        """Open nothing yet."""
+        self._tail = FileTail(told.path)
+        self._form = log_format(told.format)
+        self._source = told.source or source
+
+    @property
+    def name(self) -> str:
+        """The file's absolute path."""
+        return self._tail.name
+
+    def read(self, around: Surroundings) -> int:
+        """Read to the present end, or until there is no more room."""
+        events = 0
+        while True:
+            found = read_lines(self._tail, self._form, self._source, around.intake)
+            for note in found.notes:
+                around.voice.say(f"{self.name}: {note}")
+            events += found.lines
+            if found.lines == 0 or not around.may_go_on():
+                return events
+
+    def close(self) -> None:
+        """Close the files that are held open."""
+        self._tail.close()

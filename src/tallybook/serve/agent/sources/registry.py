@@ -1,0 +1,45 @@
+"""Which sources the settings ask for: one row a family, imported only when it is configured.
+
+A new family is three things: its table in `settings`, a module here with its `Source`, and a row
+in `FAMILIES`. Nothing else of the agent knows families.
+"""
+
+from collections.abc import Callable, Iterator
+
+from tallybook.collect.fileid import log_source
+from tallybook.serve.agent.settings import AgentSettings
+from tallybook.serve.agent.sources.plug import Source
+
+Family = Callable[[AgentSettings], Iterator[Source]]
+"""Yields the sources of one family that the settings ask for; imports what they need by itself."""
+
+
+def edge_name(settings: AgentSettings) -> str:
+    """Return what this edge is called: the subject of its host's events."""
+    from tallybook.adapters.host.reader import machine_name
+
+    return settings.host_name or machine_name()
+
+
+def _host(settings: AgentSettings) -> Iterator[Source]:
+    if settings.host:
+        from tallybook.serve.agent.sources.host import HostSource
+
+        yield HostSource(settings)
+
+
+def _access_logs(settings: AgentSettings) -> Iterator[Source]:
+    if settings.access_log:
+        from tallybook.serve.agent.sources.access_log import AccessLogSource
+
+        source = log_source(edge_name(settings))
+        for told in settings.access_log:
+            yield AccessLogSource(told, source)
+
+
+FAMILIES: tuple[Family, ...] = (_host, _access_logs)
+
+
+def sources_of(settings: AgentSettings) -> list[Source]:
+    """Return every source of the settings; nothing is opened before it is first read."""
+    return [source for family in FAMILIES for source in family(settings)]
