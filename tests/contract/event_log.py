@@ -235,3 +235,10 @@ def test_sqlite_a_missing_file_or_folder_is_unavailable(tmp_path: Path) -> None:
     for attempt in attempts:
         with pytest.raises(Unavailable):
             attempt()
+
+
+def test_a_cursor_set_to_nothing_is_forgotten(bench: Bench) -> None:
+    bench.log.append([A], {"one": "1", "two": "2"})
+    bench.log.append([], {"one": "", "never": "", "three": "3"})
+    assert bench.log.cursors() == {"two": "2", "three": "3"}
+    assert bench.reopen().cursors() == {"two": "2", "three": "3"}

@@ -68,6 +68,8 @@ class EventLog(Protocol):
     def append(self, batches: Sequence[Batch], cursors: Mapping[str, str] | None = None) -> int:
         """Append all batches in order, together with named cursors, or nothing.
 
+        A cursor that is set to '' is forgotten.
+
         Returns:
             The offset of the last batch.
 

@@ -28,6 +28,7 @@ class MemoryEventLog:
             row = LogRow(self._last, batch.events, self._total, now, batch.payload)
             self._rows.append((row, zlib.crc32(batch.payload)))
         self._cursors |= cursors or {}
+        self._cursors = {name: text for name, text in self._cursors.items() if text}
         return self._last
 
     def read(self, after: int, rows_max: int) -> list[LogRow]:

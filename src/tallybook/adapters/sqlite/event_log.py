@@ -64,19 +64,24 @@ class SqliteEventLog:
     def append(self, batches: Sequence[Batch], cursors: Mapping[str, str] | None = None) -> int:
         """Append all batches and cursors in one fsynced transaction; return the last offset."""
         with self._translated(), self._transaction():
-            total, last = self._last()
-            now = time.time_ns() // 1000
-            for batch in batches:
-                total += batch.events
-                row = (batch.events, total, now, zlib.crc32(batch.payload), batch.payload)
-                inserted = self._db.execute(
-                    "INSERT INTO batch (events, events_total, appended_us, crc, payload)"
-                    " VALUES (?, ?, ?, ?, ?)",
-                    row,
-                )
-                last = inserted.lastrowid or last
-            self._put("meta", {"events_total": str(total), "last_offset": str(last)})
+            last = self._insert(batches)
             self._put("cursor", cursors or {})
+        return last
+
+    def _insert(self, batches: Sequence[Batch]) -> int:
+        """Append within the open transaction."""
+        total, last = self._last()
+        now = self._now_us()
+        for batch in batches:
+            total += batch.events
+            row = (batch.events, total, now, zlib.crc32(batch.payload), batch.payload)
+            inserted = self._db.execute(
+                "INSERT INTO batch (events, events_total, appended_us, crc, payload)"
+                " VALUES (?, ?, ?, ?, ?)",
+                row,
+            )
+            last = inserted.lastrowid or last
+        self._put("meta", {"events_total": str(total), "last_offset": str(last)})
         return last
 
     def read(self, after: int, rows_max: int) -> list[LogRow]:
@@ -170,6 +175,9 @@ class SqliteEventLog:
                     self._db.execute(statement)
                 self._put("meta", {"format": str(_FORMAT), "epoch": uuid4().hex})
 
+    def _now_us(self) -> int:
+        return time.time_ns() // 1000
+
     def _meta(self, name: str, default: str = "") -> str:
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return str(row[0]) if row else default
@@ -183,7 +191,10 @@ class SqliteEventLog:
             "meta": "INSERT INTO meta VALUES (?, ?)",
             "cursor": "INSERT INTO cursor VALUES (?, ?)",
         }[table] + " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-        self._db.executemany(statement, list(values.items()))
+        self._db.executemany(statement, [(n, text) for n, text in values.items() if text])
+        forgotten = [(name,) for name, text in values.items() if not text]
+        if forgotten and table == "cursor":
+            self._db.executemany("DELETE FROM cursor WHERE name = ?", forgotten)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
