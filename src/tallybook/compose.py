@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from tallybook.adapters.sql.accounts import SqlAccounts
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database, sqlite_url
+from tallybook.adapters.sql.edge.door_rules import SqlDoorRules
 from tallybook.adapters.sql.idempotency import SqlIdempotency
 from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.adapters.sql.jobs import SqlJobs
@@ -121,6 +122,11 @@ class World:
     def answers(self) -> SqlIdempotency:
         """Answers remembered under an Idempotency-Key."""
         return SqlIdempotency(self.engine)
+
+    @cached_property
+    def door_rules(self) -> SqlDoorRules:
+        """How the front doors map series to events."""
+        return SqlDoorRules(self.engine)
 
     @cached_property
     def invoices(self) -> SqlInvoices:

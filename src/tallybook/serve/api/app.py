@@ -3,7 +3,7 @@
 It writes the access log, adds the headers that keep browsers careful, and answers nothing itself.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from tallybook.serve.api.access_log import AccessLog
@@ -34,10 +34,18 @@ class Front:
         ingest: answers POST /api/v1/events.
         rest: answers everything else, and the server's lifespan.
         log: None writes no access log.
+        doors: application -> whether it answers a method and path.
     """
 
-    def __init__(self, ingest: App, rest: App, log: AccessLog | None) -> None:
+    def __init__(
+        self,
+        ingest: App,
+        rest: App,
+        log: AccessLog | None,
+        doors: Mapping[App, Callable[[str, str], bool]],
+    ) -> None:
         """Keep the parts."""
+        self._doors = doors
         self._ingest = ingest
         self._rest = rest
         self._log = log
@@ -47,7 +55,7 @@ class Front:
         if scope["type"] != "http":
             await self._rest(scope, receive, send)
             return
-        hot = scope["method"] == "POST" and scope["path"] == EVENTS_PATH
+        app = self._app(scope["method"], scope["path"])
         status, size = 0, 0
 
         async def noting(message: Message) -> None:
@@ -60,10 +68,17 @@ class Front:
             await send(message)
 
         try:
-            await (self._ingest if hot else self._rest)(scope, receive, noting)
+            await app(scope, receive, noting)
         finally:
             if self._log is not None and status:
                 self._note(scope, status, size)
+
+    def _app(self, method: str, path: str) -> App:
+        if method == "POST" and path == EVENTS_PATH:
+            return self._ingest
+        return next(
+            (app for app, answers in self._doors.items() if answers(method, path)), self._rest
+        )
 
     def _note(self, scope: Scope, status: int, size: int) -> None:
         assert self._log is not None

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,21 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from tallybook.adapters.sql.keys import ApiKey, key_digest
+from tallybook.adapters.sqlite.door_log import SqliteDoorLog
 from tallybook.compose import TENANT, World
 from tallybook.serve.api.access_log import AccessLog
 from tallybook.serve.api.app import Front
 from tallybook.serve.api.columns import ColumnWatch
 from tallybook.serve.api.common.idempotency import Idempotent
+from tallybook.serve.api.doors.app import DoorsApp, Parts
+from tallybook.serve.api.doors.commit import DoorCommit
 from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.ingest import IngestApp
-from tallybook.serve.api.partition import take_lowest
+from tallybook.serve.api.partition import put_aside, take_lowest
 from tallybook.serve.api.rest.app import rest_app
 from tallybook.serve.console.pages import console_routes
 from tallybook.serve.supervisor.child import on_stop
-from tallybook.serve.worker.pipeline import trim_mark
+from tallybook.serve.worker.pipeline import DOORS_PARTITION, doors_log, read_trim_mark, trim_mark
 from tallybook.settings import Settings
 from tallybook.transport.accept import AcceptLimits
 
@@ -57,18 +61,37 @@ def run_api(settings: Settings, index: int) -> int:
         columns,
         accept_limits(settings),
     )
+    doors = DoorsApp(
+        Parts(
+            gate=gate,
+            rules=world.door_rules.recent,
+            columns=columns,
+            limits=accept_limits(settings),
+            commit=door_commit(settings),
+        )
+    )
     log = AccessLog(settings.data_dir / "access.log") if settings.server.access_log else None
     routes: Any = rest_app(world, gate, ingest, console_routes())
     rest = Idempotent(routes, world, gate)
     gc.freeze()
     try:
-        asyncio.run(_serve(settings, Front(ingest, rest, log)))
+        front = Front(ingest, rest, log, {doors: doors.answers})
+        asyncio.run(_serve(settings, front))
     finally:
+        doors.close()
         ingest.close()
         partition.close()
         if log is not None:
             log.close()
     return 0
+
+
+def door_commit(settings: Settings) -> DoorCommit:
+    """Return the writer of the partition that the front doors of all workers share."""
+    path = doors_log(settings.log_dir)
+    mark = trim_mark(settings.log_dir, DOORS_PARTITION)
+    log = SqliteDoorLog(path, lambda: time.time_ns() // 1000, put_aside)
+    return DoorCommit(log, lambda epoch: read_trim_mark(mark, epoch))
 
 
 def accept_limits(settings: Settings) -> AcceptLimits:

@@ -12,6 +12,8 @@ from tallybook.settings import Settings
 from tallybook.store.ports import LogPosition
 
 POLL_SECONDS = 0.05
+DOORS_PARTITION = 256
+"""The partition that the front doors of all workers share: the first after the workers' own."""
 
 
 class Lag(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +80,11 @@ def _lag(log_dir: Path, number: int, lake: DeltaEventTable) -> Lag:
 def caught_up(settings: Settings, table: DeltaEventTable | None = None) -> bool:
     """Whether everything acknowledged before this call is in the lake."""
     return all(found.events_behind == 0 for found in lag(settings, table) if not found.problem)
+
+
+def doors_log(log_dir: Path) -> Path:
+    """Return the file of the partition that the front doors share."""
+    return log_dir / f"p{DOORS_PARTITION}.db"
 
 
 def trim_mark(log_dir: Path, number: int) -> Path:

@@ -1,0 +1,1 @@
+"""Protocol Buffers: OTLP metrics and Prometheus remote write from their bytes."""

@@ -1,0 +1,1 @@
+"""Front doors: series that foreign agents send become events, by declared rules."""
