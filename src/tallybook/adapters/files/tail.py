@@ -19,12 +19,16 @@ from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from zstandard import ZstdError
+
 from tallybook.adapters.files.lines import LineFile, first_line_print, still_there
+from tallybook.adapters.files.zstd import ZstdFile
 from tallybook.collect.following import Chunk, Followed, Position
 from tallybook.collect.lines import Line
 from tallybook.kernel.errors import Unavailable
 
 _HELD_MAX = 2
+_PACKED = r"(?:\.gz|\.zst)?"
 _DATED = r"[.-]\d[\d._T-]*"
 
 
@@ -132,7 +136,7 @@ class FileTail:
             return None
         try:
             chunk = _next_lines(candidate, followed, bytes_max)
-        except (EOFError, gzip.BadGzipFile, zlib.error):
+        except (EOFError, gzip.BadGzipFile, zlib.error, ZstdError):
             return None  # being compressed just now; its original is still there
         if chunk is None or not chunk.lines:
             self._done[candidate.key] = candidate.state
@@ -148,7 +152,8 @@ def _next_lines(candidate: Candidate, followed: Followed, bytes_max: int) -> Chu
     known = followed.find(found)
     notes: tuple[str, ...] = ()
     if known is None:
-        unread = candidate.current or candidate.modified_us > followed.modified_us
+        # Equal counts as unread: two rotations may fall into one tick of the file system's clock.
+        unread = candidate.current or candidate.modified_us >= followed.modified_us
         if not unread:
             return None
         known = Position(fingerprint=found)
@@ -165,6 +170,8 @@ def _next_lines(candidate: Candidate, followed: Followed, bytes_max: int) -> Chu
 def _opened(path: Path) -> BinaryIO:
     if path.suffix == ".gz":
         return cast("BinaryIO", gzip.open(path))
+    if path.suffix == ".zst":
+        return cast("BinaryIO", ZstdFile(path))
     return path.open("rb")
 
 
@@ -194,8 +201,8 @@ def _up_to(lines: LineFile, bytes_max: int) -> Iterator[Line]:
 
 def _sibling_pattern(name: str) -> "re.Pattern[str]":
     stem, dot, extension = name.rpartition(".")
-    whole = re.escape(name) + rf"(?:{_DATED}|\.old)(?:\.gz)?"
+    whole = re.escape(name) + rf"(?:{_DATED}|\.old){_PACKED}"
     if not stem:
         return re.compile(whole)
-    between = re.escape(stem) + _DATED + re.escape(dot + extension) + r"(?:\.gz)?"
+    between = re.escape(stem) + _DATED + re.escape(dot + extension) + _PACKED
     return re.compile(f"{whole}|{between}")

@@ -61,7 +61,7 @@ def parse_combined(text: str) -> Record | Problem:
     """Return what a line in Apache's and nginx's combined format says."""
     match = _COMBINED_LINE.match(text)
     if match is None:
-        return _mismatch(text, "combined")
+        return mismatch(text, "combined")
     return _record(match, _optional(match[8]), _optional(match[9]))
 
 
@@ -69,7 +69,7 @@ def parse_common(text: str) -> Record | Problem:
     """Return what a line in the common log format says; it has no referer and no user agent."""
     match = _COMMON_LINE.match(text)
     if match is None:
-        return _mismatch(text, "common")
+        return mismatch(text, "common")
     return _record(match, None, None)
 
 
@@ -92,7 +92,7 @@ def _record(match: "re.Match[str]", referer: str | None, agent: str | None) -> R
     if time is None:
         message = f"'{match[4]}' is not a time such as 17/May/2015:10:05:03 +0000"
         return Problem(code="line-time", subject="time", message=message)
-    method, path, protocol = split_request(_unescaped(match[5]))
+    method, path, protocol = split_request(unescaped(match[5]))
     data = RequestData(
         method=method,
         path=path,
@@ -107,14 +107,16 @@ def _record(match: "re.Match[str]", referer: str | None, agent: str | None) -> R
 
 
 def _optional(quoted: str) -> str | None:
-    return None if quoted == "-" else _unescaped(quoted)
+    return None if quoted == "-" else unescaped(quoted)
 
 
-def _unescaped(quoted: str) -> str:
+def unescaped(quoted: str) -> str:
+    r"""Return a field with `\"` and `\\` read; other escapes stay as logged."""
     return _ESCAPED.sub(r"\1", quoted) if "\\" in quoted else quoted
 
 
-def _mismatch(text: str, form: str) -> Problem:
+def mismatch(text: str, form: str) -> Problem:
+    """Return why a line that does not match its format cannot be read."""
     if not text.strip():
         return Problem(code="line-empty", message="the line is empty")
     if len(_STRAY.sub("", text)) % 2:

@@ -3,7 +3,9 @@
 from typing import Literal, get_args
 
 from tallybook.collect.fileid import Origin
+from tallybook.collect.formats import apache, envoy, nginx
 from tallybook.collect.formats.accesslog import parse_combined, parse_common
+from tallybook.collect.formats.declared import Token, compiled
 from tallybook.collect.formats.jsonlog import parse_json
 from tallybook.collect.lines import Envelope, Line, Parse, line_event, parsed, unparsed_event
 from tallybook.collect.spool import encode_event, fits
@@ -11,8 +13,10 @@ from tallybook.kernel.errors import Invalid
 from tallybook.kernel.limits import EVENT_BYTES_MAX
 from tallybook.kernel.problem import Problem
 
-LogName = Literal["combined", "common", "json"]
+LogName = Literal["combined", "common", "json", "nginx", "apache", "envoy"]
 LOG_NAMES: tuple[str, ...] = get_args(LogName)
+DECLARED = ("nginx", "apache", "envoy")
+"""Formats that the server's own configuration spells."""
 _PARSERS: dict[str, Parse] = {
     "combined": parse_combined,
     "common": parse_common,
@@ -36,19 +40,41 @@ class LogFormat:
         self.complete_at_end = complete_at_end
 
 
-def log_format(name: str) -> LogFormat:
+def log_format(name: str, pattern: str | None = None, subject: str | None = None) -> LogFormat:
     """Return an access-log format.
 
     A combined line ends with a quote and a JSON line with a brace, so a cut is noticed; a common
-    line ends with digits, of which some may be missing.
+    line ends with digits, of which some may be missing. A declared line shows a cut where its
+    format ends with literal text.
+
+    Args:
+        name: one of `LOG_NAMES`.
+        pattern: the server's own format string; nginx and apache need one, envoy has a default.
+        subject: of a declared format, the field that names who used it; None is the client.
 
     Raises:
-        Invalid: there is no such format.
+        Invalid: there is no such format, or its pattern cannot be read.
     """
+    if name not in LOG_NAMES:
+        raise Invalid(f"'{name}' is not one of {', '.join(LOG_NAMES)}", field="format")
     parse = _PARSERS.get(name)
     if parse is None:
-        raise Invalid(f"'{name}' is not one of {', '.join(LOG_NAMES)}", field="format")
+        tokens = _tokens(name, pattern)
+        ends = isinstance(tokens[-1], str) and tokens[-1] != ""
+        return LogFormat(name, compiled(name, tokens, subject), complete_at_end=ends)
+    if pattern is not None or subject is not None:
+        message = f"a {name} log has a fixed form; pattern and subject go with nginx, apache, envoy"
+        raise Invalid(message, field="pattern")
     return LogFormat(name, parse, complete_at_end=name != "common")
+
+
+def _tokens(name: str, pattern: str | None) -> list[Token]:
+    if name == "envoy":
+        return envoy.tokens(pattern)
+    if pattern is None:
+        message = f"format {name} needs `pattern`, the format as it stands in the configuration"
+        raise Invalid(message, field="pattern")
+    return nginx.tokens(pattern) if name == "nginx" else apache.tokens(pattern)
 
 
 def ends_whole(line: Line, form: LogFormat) -> bool:

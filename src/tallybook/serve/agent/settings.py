@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 
 from tallybook.collect.fileid import origin_of
-from tallybook.collect.formats.choice import LOG_NAMES
+from tallybook.collect.formats.choice import LOG_NAMES, log_format
+from tallybook.collect.sending.lanes import SHARE_DEFAULT
+from tallybook.collect.sending.parcel import edge_name
 from tallybook.kernel.errors import Invalid
 
 STATE_DEFAULT = Path("tallybook-edge")
@@ -19,22 +21,40 @@ class AccessLog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     Attributes:
         path: the live file; rotated siblings are found by themselves.
-        format: combined, common or json.
+        format: combined, common, json, nginx, apache or envoy.
+        pattern: the server's own format string, for nginx, apache and envoy.
+        subject: of such a format, the field that names who used it; None is the client address.
         source: the events' source; None is the fingerprint of the file's first line. Name one
             where two servers may write files that start with the same line.
     """
 
     path: Path
     format: str = "combined"
+    pattern: str | None = None
+    subject: str | None = None
     source: str | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without opening the file."""
-        if self.format not in LOG_NAMES:
-            known = ", ".join(LOG_NAMES)
-            raise Invalid(f"format '{self.format}' is not one of {known}", field="access_log")
+        log_format(self.format, self.pattern, self.subject)
         if self.source is not None:
             origin_of("", self.source)
+
+
+class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A Kafka cluster to send to.
+
+    Attributes:
+        bootstrap: 'HOST:PORT', several with commas.
+        topic: one event is one message, CloudEvents in structured JSON, keyed by subject.
+        settings: more settings of librdkafka, such as `security.protocol`, by their own names.
+        development: take a cluster that keeps fewer than two copies in sync.
+    """
+
+    bootstrap: str
+    topic: str
+    settings: dict[str, str] = {}
+    development: bool = False
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,6 +72,12 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         access_log: files to follow.
         spool_bytes_max: at this size reading stops until the server has taken some.
         drain_seconds: at the end, how long to go on sending what is spooled.
+        edge: this edge's name at the server; None is made of the host's name.
+        cert_file: the edge's certificate, PEM, for a server that asks for one; renewed in place.
+        cert_key_file: its private key, PEM.
+        backfill_share: of the time that may go into sending what an outage left behind.
+        backfill_events_per_second: bound of the same in events; 0 is without.
+        kafka: a broker to send to instead of the server.
     """
 
     url: str | None = None
@@ -65,6 +91,12 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     access_log: tuple[AccessLog, ...] = ()
     spool_bytes_max: int = 1024 * MEBIBYTE
     drain_seconds: float = 30
+    edge: str | None = None
+    cert_file: Path | None = None
+    cert_key_file: Path | None = None
+    backfill_share: float = SHARE_DEFAULT
+    backfill_events_per_second: int = 0
+    kafka: Broker | None = None
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -72,6 +104,12 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise Invalid("interval must be 0.1 to 3600 seconds", field="interval_seconds")
         if self.spool_bytes_max < MEBIBYTE:
             raise Invalid("the spool needs at least 1 MiB", field="spool_bytes_max")
+        if self.edge is not None:
+            edge_name(self.edge)
+        if (self.cert_file is None) != (self.cert_key_file is None):
+            raise Invalid("cert_file and cert_key_file go together", field="cert_file")
+        if not 0 < self.backfill_share <= 1 or self.backfill_events_per_second < 0:
+            raise Invalid("backfill_share is above 0 and at most 1", field="backfill_share")
         if self.drain_seconds < 0:
             raise Invalid("drain_seconds must not be negative", field="drain_seconds")
         if self.host_name is not None and (not self.host_name or not self.host_name.isprintable()):

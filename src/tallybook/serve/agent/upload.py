@@ -63,15 +63,25 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         form: one of `FORMATS`.
+        pattern: of a declared log format; so is log_subject.
         source: of the events; None is the fingerprint of the first line.
         fields: where a table keeps what an event needs; None for other formats.
         complete: the last line is whole, whether or not it has a line end.
     """
 
     form: str
+    pattern: str | None = None
+    log_subject: str | None = None
     source: str | None = None
     fields: Fields | None = None
     complete: bool = False
+
+    def check(self) -> None:
+        """Raise Invalid where the format cannot be read, before anything is sent."""
+        if self.form in LOG_NAMES:
+            log_format(self.form, self.pattern, self.log_subject)
+        elif self.pattern is not None:
+            raise Invalid("only nginx, apache and envoy logs have a pattern", field="pattern")
 
 
 class FileUpload:
@@ -126,7 +136,7 @@ class FileUpload:
     def _format(self, heading: Line | None) -> LogFormat:
         name, fields = self._told.form, self._told.fields
         if name in LOG_NAMES:
-            return log_format(name)
+            return log_format(name, self._told.pattern, self._told.log_subject)
         if name == "cloudevents":
             return LogFormat(name, parse_event, complete_at_end=True)
         assert fields is not None, "tables need fields"

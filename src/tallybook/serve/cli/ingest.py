@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tallybook.collect.formats.choice import LOG_NAMES
+from tallybook.collect.formats.choice import DECLARED, LOG_NAMES
 from tallybook.collect.formats.tables import Fields
 from tallybook.serve.agent.upload import FORMATS, STDIN, FileUpload, Told, Upload, opened, upload
 from tallybook.serve.cli.common import Target, progress, server_options
@@ -23,8 +23,11 @@ _RETRY_SECONDS = 60.0
               help="What a line is.")  # fmt: skip
 @click.option("--source", help="Source of the events; by default the file is known by its first"
               " line, whatever it is called. Needed for standard input.")  # fmt: skip
+@click.option("--pattern", help="nginx, apache, envoy: the format as the server's configuration"
+              " spells it.")  # fmt: skip
 @click.option("--type", "kind", help="ndjson, csv: type of the events, or $.path to it.")
-@click.option("--subject", help="ndjson, csv: field of who used it.")
+@click.option("--subject", help="ndjson, csv, and logs with a pattern: field of who"
+              " used it.")  # fmt: skip
 @click.option("--time", help="ndjson, csv: field of the time (RFC 3339, or seconds).")
 @click.option("--id", help="ndjson, csv: field of an id that is unique in the source.")
 @click.option("--complete", is_flag=True,
@@ -37,6 +40,7 @@ def ingest(
     file: str,
     form: str,
     source: str | None,
+    pattern: str | None,
     retry_seconds: float,
     *,
     complete: bool,
@@ -47,10 +51,19 @@ def ingest(
     A line that cannot be read goes to quarantine with its reason. Sending a file again, or the
     rest after a kill, changes nothing: ids follow from the file and the line.
     """
+    log_subject = columns.pop("subject") if form in DECLARED else None
     fields = _fields(form, **columns)
     if file == STDIN and source is None and form != "cloudevents":
         raise click.UsageError("standard input has no name to go by: give --source")
-    told = Told(form=form, source=source, fields=fields, complete=complete)
+    told = Told(
+        form=form,
+        pattern=pattern,
+        log_subject=log_subject,
+        source=source,
+        fields=fields,
+        complete=complete,
+    )
+    told.check()
     from tallybook.adapters.http.client import Client
     from tallybook.adapters.http.sender import HttpEventSender
 

@@ -19,8 +19,9 @@ class AccessLogSource:
 
     def __init__(self, told: AccessLog, source: str) -> None:
         """Open nothing yet."""
+        self.told = (told, source)
         self._tail = FileTail(told.path)
-        self._form = log_format(told.format)
+        self._form = log_format(told.format, told.pattern, told.subject)
         self._source = told.source or source
 
     @property
