@@ -22,6 +22,7 @@ class HostSource:
         """Find out what does not change while the process lives."""
         gap_seconds = max(settings.interval_seconds * GAP_INTERVALS, _GAP_SECONDS_MIN)
         self._gap_us = int(gap_seconds * SECOND_US)
+        self.told = (settings.host_name, settings.interval_seconds)
         self._reader = PsutilHostReader(settings.host_name)
 
     def read(self, around: Surroundings) -> int:

@@ -42,6 +42,11 @@ class Source(Protocol):
         ...
 
     @property
+    def told(self) -> object:
+        """Its part of the settings; a source lives through a reload that leaves it equal."""
+        ...
+
+    @property
     def interval_seconds(self) -> float | None:
         """Between two readings; None is the agent's own interval."""
         ...

@@ -1,0 +1,154 @@
+"""Rounds of reading: every source when it is due, and then the windows whose time is over."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from threading import Event
+from typing import TypeVar
+
+from tallybook.kernel.errors import TallybookError
+from tallybook.serve.agent.intake import SpoolIntake
+from tallybook.serve.agent.sources.plug import Source
+from tallybook.serve.agent.voice import Voice
+
+T = TypeVar("T")
+
+_LOOK_SECONDS = 0.2
+_OFTEN_SECONDS = 60
+"""A source that is read less often does not hold windows open; what it brings comes as late."""
+
+
+class Schedule:
+    """A source and when it is read next.
+
+    Attributes:
+        source: what is read.
+        due: on the monotonic clock, seconds.
+        read_us: when the last reading began, wall clock; 0 for never.
+    """
+
+    def __init__(self, source: Source, due: float) -> None:
+        """Due from then on."""
+        self.source = source
+        self.due = due
+        self.read_us = 0
+
+    def settle(self, interval_seconds: float) -> None:
+        """Set the next time; what was missed is not made up for."""
+        step = self.source.interval_seconds or interval_seconds
+        self.due = max(self.due + step, time.monotonic())
+
+
+class Rounds:
+    """`Surroundings` of the sources, and the order in which they are read.
+
+    Args:
+        intake: where everything goes.
+        voice: tells what fails.
+        stop: set from outside to end.
+        on_events: called after events came.
+    """
+
+    def __init__(
+        self, intake: SpoolIntake, voice: Voice, stop: Event, on_events: Callable[[], None]
+    ) -> None:
+        """Read nothing; `adopt` says what."""
+        self.intake = intake
+        self.voice = voice
+        self._plan: list[Schedule] = []
+        self._stop = stop
+        self._woken = Event()
+        self._on_events = on_events
+
+    def adopt(self, sources: Sequence[Source]) -> None:
+        """Read these from now on; one that is read already, under the same table, goes on."""
+        now = time.monotonic()
+        plan = []
+        for source in sources:
+            same = next((p for p in self._plan if _same(p.source, source)), None)
+            if same is None:
+                plan.append(Schedule(source, now))
+                continue
+            plan.append(same)
+            self._plan.remove(same)
+            if same.source is not source:
+                source.close()
+        self.close()
+        self._plan = plan
+
+    def wake(self) -> None:
+        """Ask for a round now; from any thread."""
+        self._woken.set()
+
+    def may_go_on(self) -> bool:
+        """Whether a long step may take its next piece."""
+        return not self.intake.is_full()
+
+    def read_due(self, interval_seconds: float, *, everything: bool = False) -> None:
+        """Read what is due, then close windows; what fails is told, and tried the next time."""
+        woken = self._woken.is_set() or everything
+        self._woken.clear()
+        for planned in self._plan:
+            if not woken and planned.due > time.monotonic():
+                continue
+            if self.attempt("spool", self._is_full) is not False:
+                return
+            planned.read_us = time.time_ns() // 1000
+            came = self.attempt(planned.source.name, partial(planned.source.read, self))
+            planned.settle(interval_seconds)
+            if came:
+                self._on_events()
+        self.close_windows(self._read_up_to(interval_seconds))
+
+    def _read_up_to(self, interval_seconds: float) -> int:
+        """Return an instant up to which everything was read that is read often."""
+        often = [
+            planned.read_us
+            for planned in self._plan
+            if (planned.source.interval_seconds or interval_seconds) <= _OFTEN_SECONDS
+        ]
+        return min(often, default=time.time_ns() // 1000)
+
+    def close_windows(self, now_us: int) -> None:
+        """Close the windows whose time was over at an instant up to which all was read."""
+        if self.attempt("windows", partial(self.intake.close_windows, now_us)):
+            self._on_events()
+
+    def wait(self, until: float | None) -> None:
+        """Wait for the next time that something is due, at most until then."""
+        times = [planned.due for planned in self._plan] + ([until] if until is not None else [])
+        due = min(times, default=time.monotonic() + 1)
+        while (left := due - time.monotonic()) > 0 and not self._stop.is_set():
+            if self._woken.wait(min(left, _LOOK_SECONDS)):
+                return
+
+    def attempt(self, about: str, work: Callable[[], T]) -> T | None:
+        """Return what the work returns; None where it failed, which is told."""
+        try:
+            done = work()
+        except TallybookError as error:
+            self.voice.complain(about, f"{error.message} ({error.code})")
+            return None
+        self.voice.settle(about)
+        return done
+
+    def close(self) -> None:
+        """Close every source."""
+        for planned in self._plan:
+            planned.source.close()
+        self._plan = []
+
+    def _is_full(self) -> bool:
+        if not self.intake.is_full():
+            self.voice.settle("spool size")
+            return False
+        message = (
+            "the spool is full: reading stops until the server has taken some"
+            " (files and counters keep what is not read)"
+        )
+        self.voice.complain("spool size", message)
+        return True
+
+
+def _same(one: Source, other: Source) -> bool:
+    return type(one) is type(other) and one.name == other.name and one.told == other.told
