@@ -1,4 +1,4 @@
-"""Read, decide, write: a host reading, the next lines of a file, one batch to the server."""
+"""Read, decide, write: a host reading, the next lines of a file."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -10,16 +10,13 @@ from tallybook.collect.following import Followed
 from tallybook.collect.formats.choice import LogFormat, piece_of
 from tallybook.collect.host import HostState, host_round
 from tallybook.collect.ports import (
-    EventSender,
     HostReader,
     Intake,
     LineSource,
     Packing,
-    Parking,
-    Receipt,
 )
 from tallybook.collect.spool import cut, encode_event
-from tallybook.kernel.errors import Corrupt, Invalid
+from tallybook.kernel.errors import Corrupt
 from tallybook.transport.ports import Batch
 
 T = TypeVar("T")
@@ -70,30 +67,6 @@ def read_lines(
         pieces = [piece_of(line, origin, form) for line in chunk.lines]
         intake.take(pieces, {cursor: encoded(chunk.followed)})
     return LinesRead(len(chunk.lines), chunk.notes)
-
-
-def deliver(
-    payload: bytes, events: int, sender: EventSender, packing: Packing, parking: Parking
-) -> Receipt:
-    """Send one batch; one that is refused as a whole is halved until the guilty event is found.
-
-    The guilty event is parked with its reason, so one bad event never blocks the rest.
-
-    Raises:
-        Refused: the key or the address will not do; nothing is parked for that.
-        Unavailable: not now; send the same again.
-    """
-    try:
-        return sender.send(payload, events)
-    except Invalid as error:
-        pieces = packing.unpack(payload)
-        if len(pieces) == 1:
-            parking.park(pieces[0], error)
-            return Receipt(parked=1)
-    middle = len(pieces) // 2
-    halves = (pieces[:middle], pieces[middle:])
-    results = [deliver(packing.pack(h), len(h), sender, packing, parking) for h in halves]
-    return results[0] + results[1]
 
 
 def packed(pieces: Iterable[bytes], packing: Packing) -> list[Batch]:

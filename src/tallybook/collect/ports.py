@@ -7,6 +7,7 @@ import msgspec
 
 from tallybook.collect.following import Chunk, Followed
 from tallybook.collect.host import HostSample
+from tallybook.collect.sending.parcel import Parcel
 from tallybook.kernel.errors import TallybookError
 
 
@@ -101,8 +102,13 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 class EventSender(Protocol):
     """Hands batches to the server."""
 
-    def send(self, payload: bytes, events: int) -> Receipt:
+    def send(self, payload: bytes, events: int, parcel: Parcel | None = None) -> Receipt:
         """Send one packed batch; on return the server has it on stable storage.
+
+        Args:
+            payload: as `Packing` made it.
+            events: in it.
+            parcel: the note that goes with it; None for none.
 
         Raises:
             Refused: this batch, this key or this address will not do.

@@ -11,12 +11,14 @@ from tallybook.adapters.http.sender import ZstdPacking
 from tallybook.adapters.memory.event_log import MemoryEventLog
 from tallybook.collect.backoff import wait_seconds
 from tallybook.collect.fileid import line_digest
-from tallybook.collect.flow import deliver, read_lines, take_reading
+from tallybook.collect.flow import read_lines, take_reading
 from tallybook.collect.following import Chunk, Followed, Position
 from tallybook.collect.formats.choice import log_format
 from tallybook.collect.host import HostSample
 from tallybook.collect.lines import Line
 from tallybook.collect.ports import Receipt
+from tallybook.collect.sending.flow import deliver
+from tallybook.collect.sending.parcel import Parcel
 from tallybook.collect.spool import cut, encode_event, joined, parted
 from tallybook.kernel.errors import Corrupt, Forbidden, Invalid, TallybookError, Unavailable
 from tallybook.kernel.event import UsageEvent
@@ -152,7 +154,7 @@ class PickySender:
         self.taken: list[bytes] = []
         self.error = error or Invalid("bad event")
 
-    def send(self, payload: bytes, events: int) -> Receipt:
+    def send(self, payload: bytes, events: int, parcel: Parcel | None = None) -> Receipt:
         pieces = PACKING.unpack(payload)
         assert len(pieces) == events
         if self.bad & set(pieces):

@@ -4,6 +4,7 @@
 never holds the others up.
 """
 
+import time
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -12,6 +13,7 @@ import zstandard
 
 from tallybook.adapters.http.client import Client, decoded
 from tallybook.collect.ports import Receipt
+from tallybook.collect.sending.parcel import Parcel, headers_of
 from tallybook.collect.spool import joined, parted
 from tallybook.kernel.errors import Corrupt, Unavailable
 from tallybook.kernel.limits import REQUEST_BYTES_MAX
@@ -69,15 +71,18 @@ class HttpEventSender:
         """Use this client; its address and key decide where the events go."""
         self._client = client
 
-    def send(self, payload: bytes, events: int) -> Receipt:
+    def send(self, payload: bytes, events: int, parcel: Parcel | None = None) -> Receipt:
         """Send one batch; on return the server has it on stable storage.
 
         Raises:
             Unavailable: also where a 2xx does not account for every event: a proxy or a sign-in
                 page answered, not the server, and the batch must stay in the spool.
         """
+        headers = _HEADERS
+        if parcel is not None:
+            headers = headers | headers_of(parcel, time.time_ns() // 1000)
         answer = self._client.raw(
-            "POST", EVENTS_PATH, content=payload, headers=_HEADERS, params={"partial": "true"}
+            "POST", EVENTS_PATH, content=payload, headers=headers, params={"partial": "true"}
         )
         if answer.status == HTTPStatus.NO_CONTENT:  # everything was stored
             return Receipt(stored=events)

@@ -1,8 +1,9 @@
-"""The sender: takes batches from the spool, oldest first, until the server has acknowledged them.
+"""The sender: a thread that sends from the spool until the server has acknowledged everything.
 
-A batch leaves the spool only after a 2xx, or when each of its events that the server refuses is
-parked on disk. Everything else is tried again with backoff and full jitter, without end: also a
-wrong key or address, because an operator can put those right and usage must not be lost meanwhile.
+What is sent next, and when, is decided in `collect.sending`. A batch leaves the spool only after a
+2xx, or when each of its events that the server refuses is parked on disk. Everything else is tried
+again, without end: also a wrong key, certificate or address, because an operator can put those
+right and usage must not be lost meanwhile.
 """
 
 import random
@@ -10,18 +11,39 @@ import time
 from pathlib import Path
 from threading import Event, Thread
 
+import msgspec
+
+from tallybook import __version__
 from tallybook.adapters.files.refused import RefusedFile
-from tallybook.collect.backoff import CAP_SECONDS, wait_seconds
-from tallybook.collect.flow import deliver
 from tallybook.collect.ports import EventSender, Packing, Receipt
+from tallybook.collect.sending.breaker import Circuit
+from tallybook.collect.sending.flow import Rest, Sending, Sent, Setup, Times
+from tallybook.collect.sending.lanes import Pace
 from tallybook.kernel.errors import Corrupt, TallybookError, Unavailable
 from tallybook.serve.agent.spool import SharedSpool
 from tallybook.serve.agent.voice import Voice
 from tallybook.transport.ports import LogRow
 
 _SERVER = "server"
+_CIRCUIT = "circuit"
 _DRAINING_CAP_SECONDS = 3.0
 _LOOK_SECONDS = 0.5
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Where batches go, under whose name, how fast.
+
+    Attributes:
+        sender: takes batches to the server or broker.
+        packing: compresses.
+        edge: the edge's name.
+        pace: of what an outage left behind.
+    """
+
+    sender: EventSender
+    packing: Packing
+    edge: str
+    pace: Pace = Pace()
 
 
 class Sender(Thread):
@@ -34,14 +56,10 @@ class Sender(Thread):
         bug: an exception that nobody expected; the agent ends with it.
     """
 
-    def __init__(
-        self, spool: SharedSpool, sender: EventSender, packing: Packing, folder: Path, voice: Voice
-    ) -> None:
+    def __init__(self, spool: SharedSpool, route: Route, folder: Path, voice: Voice) -> None:
         """Prepare; `start` begins."""
         super().__init__(name="sender", daemon=True)
         self._spool = spool
-        self._sender = sender
-        self._packing = packing
         self._folder = folder
         self._parking = RefusedFile(folder)
         self._voice = voice
@@ -52,6 +70,20 @@ class Sender(Thread):
         self.acked_us = 0
         self.idle = Event()
         self.bug: BaseException | None = None
+        setup = Setup(
+            outbox=spool,
+            sender=route.sender,
+            packing=route.packing,
+            parking=self._parking,
+            set_aside=self._set_aside,
+            edge=route.edge,
+            agent=__version__,
+        )
+        self._sending = Sending(setup, _times, random.random, route.pace)
+
+    def circuit(self) -> Circuit:
+        """Return whether batches flow to the server."""
+        return self._sending.circuit()
 
     def wake(self) -> None:
         """Say that there is something new in the spool."""
@@ -80,39 +112,36 @@ class Sender(Thread):
             self.bug = error
 
     def _send_all(self) -> None:
-        failures = 0
+        hurried = False
         while not self._ended.is_set():
+            if self._draining and not hurried:  # the last chance before the end
+                hurried = True
+                self._hurry(0)
             try:
-                worked = self._send_one()
+                done = self._sending.step(hurry=self._draining)
             except TallybookError as error:
-                failures += 1
                 self._complain(error)
-                self._pause(self._wait_seconds(error, failures))
+                if self._draining:
+                    self._hurry(_DRAINING_CAP_SECONDS)
                 continue
-            failures = 0
-            if not worked:
-                self._rest()
+            if isinstance(done, Sent):
+                self._note(done)
+            else:
+                self._rest(done)
 
-    def _send_one(self) -> bool:
-        """Send the oldest batch; return whether there was one."""
-        rows = self._spool.read(0, 1)
-        if not rows:
-            return False
-        row = rows[0]
-        if row.payload is None:
-            self._set_aside(row)
-        else:
-            self._deliver(row, row.payload)
-        self._spool.trim(row.offset)
-        return True
+    def _hurry(self, seconds_max: float) -> None:
+        breaker = self._sending.breaker
+        self._sending.breaker = breaker.hurried(time.monotonic(), seconds_max)
 
-    def _deliver(self, row: LogRow, payload: bytes) -> None:
-        receipt = deliver(payload, row.events, self._sender, self._packing, self._parking)
-        self.total += receipt
+    def _note(self, sent: Sent) -> None:
+        if sent.damaged is not None:
+            return
+        self.total += sent.receipt
         self.acked_us = time.time_ns() // 1000
         self._voice.settle(_SERVER)
-        if receipt.parked:
-            message = f"refused {receipt.parked} events; they are kept in {self._parking.events}"
+        self._voice.settle(_CIRCUIT)
+        if sent.receipt.parked:
+            message = f"refused {sent.receipt.parked} events; they are in {self._parking.events}"
             self._voice.complain("refused", message)
 
     def _set_aside(self, row: LogRow) -> None:
@@ -128,26 +157,32 @@ class Sender(Thread):
     def _complain(self, error: TallybookError) -> None:
         where = "spool" if isinstance(error, Corrupt) else _SERVER
         self._voice.complain(where, f"{error.message} ({error.code}); trying again")
+        if self.circuit() == "open":
+            self._voice.complain(_CIRCUIT, "open after repeated failures; one batch at a time")
 
-    def _wait_seconds(self, error: TallybookError, failures: int) -> float:
-        asked = error.retry_after_seconds if isinstance(error, Unavailable) else None
-        cap = _DRAINING_CAP_SECONDS if self._draining else CAP_SECONDS
-        return wait_seconds(failures, random.random(), asked, cap)
-
-    def _pause(self, seconds: float) -> None:
-        """Wait, also when something new is spooled: backing off is for the server's sake."""
-        deadline = time.monotonic() + seconds
+    def _rest(self, rest: Rest) -> None:
+        """Wait; new events end the wait for new events, not the wait for the server's sake."""
+        if rest.seconds is None:
+            self._wake.clear()
+            if self._is_empty():
+                self.idle.set()
+                self._wake.wait(_LOOK_SECONDS * 4)
+            return
         was_draining = self._draining
+        deadline = time.monotonic() + rest.seconds
         while (left := deadline - time.monotonic()) > 0 and not self._ended.is_set():
             if self._draining and not was_draining:
-                return  # the last chance before the end
-            self._ended.wait(min(left, 0.2))
+                return
+            if self._sending.circuit() == "closed" and not self._sending.breaker.failures:
+                self._wake.clear()
+                if self._wake.wait(min(left, 0.2)):
+                    return  # live data does not wait for the backlog's turn
+            else:
+                self._ended.wait(min(left, 0.2))
 
     def _is_empty(self) -> bool:
-        return not self._spool.read(0, 1)
+        return self._spool.waiting().batches == 0
 
-    def _rest(self) -> None:
-        self._wake.clear()
-        if self._is_empty():
-            self.idle.set()
-            self._wake.wait()
+
+def _times() -> Times:
+    return Times(time.time_ns() // 1000, time.monotonic())

@@ -3,25 +3,37 @@
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-from tallybook.adapters.sqlite.event_log import SqliteEventLog
-from tallybook.kernel.errors import Conflict, Unavailable
+from tallybook.adapters.sqlite.spool import SqliteSpool
+from tallybook.collect.sending.parcel import Waiting
+from tallybook.kernel.errors import Conflict, Corrupt, Unavailable
 from tallybook.transport.ports import Batch, LogRow, LogState
 
 SPOOL_NAME = "spool.db"
 
 
 class SharedSpool:
-    """`EventLog` for two threads: one call at a time."""
+    """`EventLog` and `Outbox` for two threads: one call at a time.
 
-    def __init__(self, log: SqliteEventLog) -> None:
-        """Wrap a log that nobody else uses."""
+    Attributes:
+        lost: where a spool that could not be read any more was put; None for none.
+    """
+
+    def __init__(self, log: SqliteSpool, lost: Path | None = None) -> None:
+        """Wrap a spool that nobody else uses."""
         self._log = log
         self._lock = Lock()
+        self.lost = lost
+
+    @property
+    def epoch(self) -> str:
+        """The incarnation."""
+        return self._log.epoch
 
     def append(self, batches: Sequence[Batch], cursors: Mapping[str, str] | None = None) -> int:
         """Append batches and cursors in one transaction."""
@@ -37,6 +49,21 @@ class SharedSpool:
         """Drop rows up to an offset."""
         with self._lock:
             self._log.trim(upto)
+
+    def oldest(self, since_us: int | None = None) -> LogRow | None:
+        """Return the oldest row, of all or of those appended since an instant."""
+        with self._lock:
+            return self._log.oldest(since_us)
+
+    def drop(self, offset: int) -> None:
+        """Drop one row."""
+        with self._lock:
+            self._log.drop(offset)
+
+    def waiting(self) -> Waiting:
+        """Return what waits to be sent."""
+        with self._lock:
+            return self._log.waiting()
 
     def state(self) -> LogState:
         """Return where the spool stands."""
@@ -63,11 +90,28 @@ def opened_spool(folder: Path) -> Iterator[SharedSpool]:
         Unavailable: the folder cannot be made or written.
     """
     with _locked(folder):
-        log = SqliteEventLog(folder / SPOOL_NAME)
+        log, lost = _opened(folder / SPOOL_NAME)
         try:
-            yield SharedSpool(log)
+            yield SharedSpool(log, lost)
         finally:
             log.close()
+
+
+def _opened(path: Path) -> tuple[SqliteSpool, Path | None]:
+    """Open a spool; one that the disk has ruined is put aside and a new one begun.
+
+    Collecting must go on: files are read again from their start, which changes nothing, and
+    counters begin at a new baseline, which is reported as such.
+    """
+    try:
+        return SqliteSpool(path), None
+    except Corrupt:
+        lost = path.with_name(f"damaged-{time.time_ns() // 1_000_000}-{path.name}")
+        for suffix in ("", "-wal", "-shm"):
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                part.rename(lost.with_name(lost.name + suffix))
+        return SqliteSpool(path), lost
 
 
 @contextmanager

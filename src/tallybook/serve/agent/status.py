@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from tallybook.adapters.files.refused import RefusedFile
-from tallybook.adapters.sqlite.event_log import SqliteEventLog
+from tallybook.adapters.sqlite.spool import SqliteSpool
 from tallybook.collect.flow import HOST_CURSOR
 from tallybook.collect.following import Followed
 from tallybook.collect.host import HostState
@@ -27,6 +27,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
         stored: events acknowledged since the start; so are quarantined and parked.
         complaint: what is wrong now, or None.
         running: False once it has ended in good order.
+        circuit: whether batches flow: closed, open (too many failures), half-open (trying one).
     """
 
     pid: int
@@ -39,6 +40,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     parked: int
     complaint: str | None
     running: bool
+    circuit: str = "closed"
 
 
 class FilePosition(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,7 @@ class EdgeStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         spooled_batches: waiting to be sent; so are spooled_events and spooled_bytes.
+        spooled_since_us: when the oldest of them was spooled, None where nothing waits.
         collected_events: ever put into the spool.
         files: newest file of each name.
         host_read_us: when the host was last read, None for never.
@@ -69,6 +72,7 @@ class EdgeStatus(msgspec.Struct, frozen=True, kw_only=True):
     host_read_us: int | None
     refused_events: int
     agent: AgentStatus | None
+    spooled_since_us: int | None = None
 
 
 def write_status(folder: Path, status: AgentStatus) -> None:
@@ -90,19 +94,17 @@ def read_status(folder: Path) -> EdgeStatus:
     if not (folder / SPOOL_NAME).exists():
         message = f"no agent has run on {folder}; start one with `tallybook edge run`"
         raise Missing(message)
-    log = SqliteEventLog(folder / SPOOL_NAME, readonly=True)
+    spool = SqliteSpool(folder / SPOOL_NAME, readonly=True)
     try:
-        state, cursors = log.state(), log.cursors()
-        waiting = log.read(0, 1)
+        state, cursors, waiting = spool.state(), spool.cursors(), spool.waiting()
     finally:
-        log.close()
-    before = waiting[0].events_total - waiting[0].events if waiting else state.events_total
-    batches = state.last_offset - state.first_offset + 1 if waiting else 0
+        spool.close()
     host = cursors.get(HOST_CURSOR)
     return EdgeStatus(
-        spooled_batches=batches,
-        spooled_events=state.events_total - before,
-        spooled_bytes=state.stored_bytes,
+        spooled_batches=waiting.batches,
+        spooled_events=waiting.events,
+        spooled_bytes=waiting.bytes,
+        spooled_since_us=waiting.oldest_us,
         collected_events=state.events_total,
         files=_positions(cursors),
         host_read_us=msgspec.json.decode(host, type=HostState).time_us if host else None,

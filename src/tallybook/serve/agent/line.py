@@ -1,0 +1,72 @@
+"""The line to the server: a client under the edge's name, key and certificate, or a broker."""
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from tallybook.adapters.host.reader import machine_name
+from tallybook.adapters.http.client import Client
+from tallybook.adapters.http.sender import HttpEventSender, ZstdPacking
+from tallybook.collect.sending.lanes import Pace
+from tallybook.collect.sending.parcel import nearest_name
+from tallybook.serve.agent.sending import Route
+from tallybook.serve.agent.settings import AgentSettings
+
+
+class Line:
+    """Where an agent sends to; closed at the end of a `with` block.
+
+    Attributes:
+        url: as people read it.
+        edge: the edge's name there.
+        route: for the sender.
+        client: of the server; also where batches go to a broker.
+    """
+
+    def __init__(self, url: str, client: Client, route: Route, ends: ExitStack) -> None:
+        """Take what `line_of` opened."""
+        self.url = url
+        self.client = client
+        self.edge = route.edge
+        self.route = route
+        self._ends = ends
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connections."""
+        self._ends.close()
+
+
+def edge_of(settings: AgentSettings) -> str:
+    """Return the edge's name at the server."""
+    return settings.edge or nearest_name(settings.host_name or machine_name())
+
+
+def line_of(settings: AgentSettings, url: str, key: str) -> Line:
+    """Return the line that the settings describe; nothing is sent yet.
+
+    Raises:
+        Invalid: address, key or certificate cannot be used.
+    """
+    ca_file = str(settings.ca_file) if settings.ca_file else None
+    client = Client(url, key, verify=ca_file)
+    ends = ExitStack()
+    ends.callback(client.close)
+    route = Route(
+        sender=HttpEventSender(client),
+        packing=ZstdPacking(),
+        edge=edge_of(settings),
+        pace=Pace(
+            share=settings.backfill_share,
+            events_per_second=settings.backfill_events_per_second,
+        ),
+    )
+    return Line(client.url, client, route, ends)
