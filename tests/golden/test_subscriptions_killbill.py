@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tallybook.adapters.memory.settlements import MemorySettlements
 from tallybook.catalog.subscription import (
     Alignment,
     SubscriptionSpec,
@@ -19,8 +20,12 @@ from tallybook.catalog.subscription import (
 )
 from tallybook.catalog.subscription import open_periods as opened
 from tallybook.kernel.errors import Invalid
+from tallybook.kernel.money import to_minor
 from tallybook.kernel.period import Period, zone
 from tallybook.rate.proration import portion
+from tallybook.settle.receivable.crediting import Ask
+from tallybook.settle.receivable.flow import Settling, credit
+from tallybook.settle.receivable.noting import LineAsk
 from tests.golden.vectors import Case, cases, identity, require
 from tests.support.billing_world import at
 from tests.support.subscription_story import Story, amounts, fee
@@ -378,7 +383,7 @@ def test_what_a_change_leaves(name: str) -> None:
     assert sorted(found) == [Decimal(item["amount"]) for item in case["expect"]["items"]]
 
 
-@replays("kb-merge-none", "kb-merge-initial-block", "kb-merge-adj-small", "kb-merge-block-unblock")
+@replays("kb-merge-none", "kb-merge-initial-block", "kb-merge-block-unblock")
 def test_merged(name: str) -> None:
     """What is proposed is all that shall be billed: the rest is paused, or ends."""
     case = one(name)
@@ -403,6 +408,44 @@ def test_merged(name: str) -> None:
             story.cancel(proposed[0]["end"])
     wanted = sum(Decimal(item["amount"]) for item in case["expect"]["new_items"])
     assert story.total(until) == wanted
+
+
+def credit_of(story: Story, amount: str) -> None:
+    """Give so much back of the only line of the newest invoice; their item adjustment."""
+    kept = MemorySettlements(story.world.kept)
+    settling = Settling(billing=story.world.billing, settlements=kept, payments=kept)
+    newest = story.world.invoices()[-1]
+    minor = -to_minor(Decimal(amount), story.currency)
+    ask = Ask(reason="adjusted", lines=(LineAsk(line="1", amount_minor=minor),))
+    credit(settling, newest.id, ask)
+
+
+@replays("kb-merge-adj-small", "kb-merge-adj-full")
+def test_a_repair_gives_back_at_most_what_adjustments_left(name: str) -> None:
+    case = one(name)
+    existing, proposed = case["given"]["existing"], case["given"]["proposed"]
+    story = tree(existing)
+    credit_of(story, existing[1]["amount"])
+    story.cancel(proposed[0]["end"])
+    wanted = sum(Decimal(item["amount"]) for item in case["expect"]["new_items"])
+    assert story.total(existing[0]["start"][:8] + "28") == wanted
+
+
+@replays("kb-repair-after-adj")
+def test_a_change_after_an_adjustment(name: str) -> None:
+    case = one(name)
+    given = case["given"]
+    story = Story()
+    story.plan("shotgun", fee("fee", "249.95"))
+    story.plan("blowdart", fee("fee", "9.95"))
+    (billed, adjusted, _), (new, repair, _) = case["expect"]["invoices"]
+    story.start("shotgun", billed["start"], anchor_day=given["account_bcd"])
+    assert story.total(billed["start"]) == Decimal(billed["amount"])
+    credit_of(story, adjusted["amount"])
+    assert adjusted["amount"] == "-" + given["item_adjustment"]["amount"] + ".00"
+    story.change(given["change"]["on"], "blowdart")
+    found = story.lines(given["change"]["on"])
+    assert [amount for _, _, amount in found] == [Decimal(repair["amount"]), Decimal(new["amount"])]
 
 
 @replays("kb-merge-bcd-noop")

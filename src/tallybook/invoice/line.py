@@ -14,7 +14,7 @@ from tallybook.catalog.meter import Meter
 from tallybook.catalog.plan import Charge, Plan
 from tallybook.catalog.price import Price
 from tallybook.invoice.manifest import Billed, Group, Item
-from tallybook.invoice.rating import NOTHING, Fact, price_of, rated_item
+from tallybook.invoice.rating import NOTHING, Fact, price_of, rated_item, with_forgiven
 from tallybook.invoice.rounding import round_line
 from tallybook.kernel.decimals import EXACT, plain, short
 from tallybook.kernel.money import money_text
@@ -168,7 +168,11 @@ def draft_lines(
         fact = facts.get(group, NOTHING)
         rated = rated_item(item, charge, fact, zone_name)
         value = rated.quantity if meter is None else fact.value
-        minor = round_line(rated.amount, currency, plan.rounding)
+        earlier = before.get(group)
+        due = round_line(rated.amount, currency, plan.rounding)
+        minor = due if earlier is None else earlier.after(due)
+        if minor != due:
+            rated = with_forgiven(rated, minor - due, currency)
         billed = Billed(
             group=group,
             amount_minor=minor,
@@ -178,8 +182,8 @@ def draft_lines(
             until_us=item.until_us,
             cut=cut,
             invoice="",
+            forgiven_minor=0 if earlier is None else earlier.forgiven_minor,
         )
-        earlier = before.get(group)
         left = value if earlier is None else EXACT.subtract(value, Decimal(earlier.quantity))
         if left or minor != (0 if earlier is None else earlier.amount_minor):
             line = _line(_Sold(item, plan, charge, meter, currency), rated, billed, earlier, left)

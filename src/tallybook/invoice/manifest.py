@@ -42,6 +42,7 @@ class Billed(msgspec.Struct, frozen=True, kw_only=True):
         cut: snapshot of the newest of them.
         invoice: id of the newest of them.
         discount_minor: sum of the lines' discounts: what a credit of it does not give back.
+        forgiven_minor: of the amount, what credit notes gave back: no re-rating credits it again.
     """
 
     group: Group
@@ -53,6 +54,14 @@ class Billed(msgspec.Struct, frozen=True, kw_only=True):
     cut: int
     invoice: str
     discount_minor: int = 0
+    forgiven_minor: int = 0
+
+    def after(self, rated_minor: int) -> int:
+        """Return what is billed in all, once the charge is rated at an amount.
+
+        That amount; but not less than what credit notes gave back of it.
+        """
+        return max(rated_minor, min(self.forgiven_minor, self.amount_minor))
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,8 @@ import msgspec
 from tallybook.catalog.plan import Charge
 from tallybook.catalog.price import FlatPrice, Modified, Price
 from tallybook.invoice.manifest import Group, Item
+from tallybook.kernel.decimals import EXACT, plain
+from tallybook.kernel.money import from_minor
 from tallybook.kernel.period import Period, zone
 from tallybook.meter.each import Bands
 from tallybook.rate.charge import rate
@@ -77,6 +79,19 @@ def rated_item(item: Item, charge: Charge, fact: Fact, zone_name: str) -> Rated:
         ((item.position.start_us, charge.quantity), *item.quantities),
         charge.timing,
     )
+
+
+def with_forgiven(rated: Rated, held_minor: int, currency: str) -> Rated:
+    """Return what an item costs with what is not credited, because credit notes gave it back."""
+    amount = EXACT.add(rated.amount, from_minor(held_minor, currency))
+    step = forgiven_step(held_minor, currency)
+    return Rated(quantity=rated.quantity, amount=amount, steps=(*rated.steps, step))
+
+
+def forgiven_step(held_minor: int, currency: str) -> Step:
+    """Return, in words, what is not credited because credit notes gave it back."""
+    held = plain(from_minor(held_minor, currency))
+    return Step(text=f"given back by credit notes before: {held}", amount=held)
 
 
 def _metered(price: Price, fact: Fact) -> Metered:

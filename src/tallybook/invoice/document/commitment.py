@@ -16,6 +16,7 @@ from tallybook.catalog.price import FlatPrice
 from tallybook.invoice.due import MINIMUM
 from tallybook.invoice.line import Drafted, Line, Total
 from tallybook.invoice.manifest import Billed, Item
+from tallybook.invoice.rating import forgiven_step
 from tallybook.invoice.rounding import round_line
 from tallybook.kernel.decimals import plain
 from tallybook.kernel.money import from_minor, money_text
@@ -125,8 +126,9 @@ def _drafted(
     minimum = item.minimum or Decimal(0)
     committed = round_line(owed.of_amount(minimum), currency, plan.rounding)
     charged = sum(other.amount_minor for other in counted)
-    now = max(committed - charged, 0)
+    due = max(committed - charged, 0)
     before = item.before[0] if item.before else _never(cut)
+    now = before.after(due)
     billed = msgspec.structs.replace(
         before, amount_minor=now, quantity="1" if now else "0", until_us=item.until_us, cut=cut
     )
@@ -151,7 +153,7 @@ def _drafted(
         amount_minor=now - before.amount_minor,
         events=0,
         price=FlatPrice(amount=minimum),
-        steps=tuple(_steps(minimum, owed, committed, charged, currency)),
+        steps=tuple(_steps(minimum, owed, committed, charged, now - due, currency)),
         now=_total(billed, currency),
         before=_total(before, currency),
         kind="minimum",
@@ -162,7 +164,7 @@ def _drafted(
 
 
 def _steps(
-    minimum: Decimal, owed: Portion, committed: int, charged: int, currency: str
+    minimum: Decimal, owed: Portion, committed: int, charged: int, held: int, currency: str
 ) -> Iterator[Step]:
     """Yield how a true-up comes about; the amounts of the steps add up to it."""
     amount = from_minor(committed, currency)
@@ -174,6 +176,8 @@ def _steps(
     yield Step(text=text, amount=plain(amount))
     counts = from_minor(min(charged, committed), currency)
     yield Step(text=f"charged: {money_text(charged, currency)}", amount=plain(-counts))
+    if held:
+        yield forgiven_step(held, currency)
 
 
 def _never(cut: int) -> Billed:

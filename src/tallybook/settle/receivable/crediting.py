@@ -3,7 +3,7 @@
 Source: docs/algorithms/credit-notes.md
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -63,7 +63,12 @@ class NoteTold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def note_manifest(
-    tenant: str, invoice: Invoice, ask: Ask, standing: Standing, now_us: int
+    tenant: str,
+    invoice: Invoice,
+    ask: Ask,
+    standing: Standing,
+    bounds: Mapping[str, int],
+    now_us: int,
 ) -> NoteManifest:
     """Return the inputs of a credit note.
 
@@ -72,6 +77,7 @@ def note_manifest(
         invoice: finalized; the standing has its head.
         ask: what is to be credited.
         standing: of its customer.
+        bounds: of lines' nets, what is not given back yet in another way.
         now_us: the note's date.
 
     Raises:
@@ -92,7 +98,7 @@ def note_manifest(
         invoice_sha256=head.sha256,
         issued_us=now_us,
         reason=ask.reason,
-        asked=asked_of(invoice, ask.lines, credited),
+        asked=asked_of(invoice, ask.lines, credited, bounds),
         rest=ask.rest,
         before=tuple(note.id for note in before),
         credited={line: minor for line, minor in credited.items() if minor},

@@ -13,7 +13,7 @@ from tallybook.catalog.coupon import Coupon
 from tallybook.invoice.document import Invoice, decode_invoice
 from tallybook.invoice.ledger.holdings import Holdings, PendingExtra, Redemption
 from tallybook.invoice.manifest import Extra
-from tallybook.invoice.ports import Billing, InvoiceHead, InvoiceTransaction, Part
+from tallybook.invoice.ports import Billing, Books, InvoiceHead, InvoiceTransaction, Part
 from tallybook.kernel.errors import Conflict, Invalid, Missing
 from tallybook.settle.receivable.credit_note import (
     SERIES,
@@ -31,6 +31,15 @@ from tallybook.settle.receivable.crediting import (
     refundable,
     verify_note,
     void_note,
+)
+from tallybook.settle.receivable.forgiving import (
+    Sum,
+    bounds_of,
+    forgiven,
+    looked_at_again,
+    subscriptions_of,
+    sums_of,
+    unforgiven,
 )
 from tallybook.settle.receivable.life import Released, released, void, write_off
 from tallybook.settle.receivable.noting import compose_note
@@ -116,11 +125,11 @@ def estimate(settling: Settling, name: str, ask: Ask) -> Estimate:
     Raises:
         Missing, Invalid, Conflict: as `credit`.
     """
-    invoice, head = _invoice(settling, name)
-    standing = settling.settlements.standing(settling.billing.tenant, head.customer, [invoice.id])
+    at = _noted(settling, name)
+    invoice, standing = at.invoice, at.standing
     before = earlier(standing, invoice.id)
     return Estimate(
-        note=_note(settling, invoice, ask, standing),
+        note=_note(settling, at, ask),
         creditable_minor=invoice.total_minor - sum(note.total_minor for note in before),
         refundable_minor=refundable(standing.invoice(invoice.id), before),
     )
@@ -134,39 +143,69 @@ def credit(settling: Settling, name: str, ask: Ask) -> StoredNote:
         Invalid: more than is left of a line or of the invoice.
         Conflict: the invoice is void, or nothing is left of it.
     """
-    invoice, head = _invoice(settling, name)
 
     def attempt() -> StoredNote:
-        tenant = settling.billing.tenant
-        standing = settling.settlements.standing(tenant, head.customer, [invoice.id])
-        note = _note(settling, invoice, ask, standing)
-        with settling.settlements.transaction(tenant) as transaction:
+        at = _noted(settling, name)
+        note = _note(settling, at, ask)
+        with settling.settlements.transaction(settling.billing.tenant) as transaction:
             number = transaction.invoices.take_numbers(SERIES, 1)
             stored = numbered(note, number)
-            transaction.settle(issue(stored, invoice, standing))
+            _forgive(transaction.invoices, at, forgiven(note, at.invoice, at.sums))
+            transaction.settle(issue(stored, at.invoice, at.standing))
         return stored
 
     return _again(attempt)
 
 
-def _note(settling: Settling, invoice: Invoice, ask: Ask, standing: Standing) -> CreditNote:
+class _Noted(msgspec.Struct, frozen=True):
+    """An invoice that a credit note is of: where its customer stands, and what is billed in all."""
+
+    invoice: Invoice
+    standing: Standing
+    sums: dict[str, Sum]
+    books: Books
+
+
+def _noted(settling: Settling, name: str) -> _Noted:
     billing = settling.billing
-    now = billing.clock.now_us()
-    return compose_note(note_manifest(billing.tenant, invoice, ask, standing, now), invoice)
+    stored = billing.invoices.invoice(billing.tenant, name)
+    invoice, payer = decode_invoice(stored.body), stored.head.customer
+    part = Part(customers=[payer], subscriptions=subscriptions_of(invoice))
+    books = billing.invoices.books(billing.tenant, part)
+    standing = settling.settlements.standing(billing.tenant, payer, [invoice.id])
+    return _Noted(invoice, standing, sums_of(stored, books), books)
+
+
+def _note(settling: Settling, at: _Noted, ask: Ask) -> CreditNote:
+    billing = settling.billing
+    now, bounds = billing.clock.now_us(), bounds_of(at.invoice, at.sums)
+    manifest = note_manifest(billing.tenant, at.invoice, ask, at.standing, bounds, now)
+    return compose_note(manifest, at.invoice)
+
+
+def _forgive(invoices: InvoiceTransaction, at: _Noted, sums: Sequence[Sum]) -> None:
+    """Store what is given back by now; a run that was decided from less is refused."""
+    payer = at.standing.customer
+    invoices.claim({payer: at.books.versions.get(payer, 0)})
+    invoices.put_billed(sums)
 
 
 def take_back_note(settling: Settling, name: str) -> StoredNote:
     """Void a credit note and return it; see `void_note`."""
     tenant, now = settling.billing.tenant, settling.billing.clock.now_us()
-    stored = settling.payments.credit_note(tenant, name)
-    invoice, _ = _invoice(settling, stored.head.invoice)
 
-    def decide(standing: Standing) -> Moves:
-        again = settling.payments.credit_note(tenant, stored.head.id)
-        return void_note(again, invoice, standing, now)
+    def attempt() -> StoredNote:
+        stored = settling.payments.credit_note(tenant, name)
+        at = _noted(settling, stored.head.invoice)
+        moves = void_note(stored, at.invoice, at.standing, now)
+        sums = unforgiven(decode_note(stored.body), at.invoice, at.sums)
+        with settling.settlements.transaction(tenant) as transaction:
+            _forgive(transaction.invoices, at, sums)
+            transaction.invoices.put_periods(looked_at_again(sums, at.books))
+            transaction.settle(moves)
+        return moves.notes[0]
 
-    moves = _insist(settling, stored.head.customer, [invoice.id], decide)
-    return moves.notes[0]
+    return _again(attempt)
 
 
 def check_note(settling: Settling, name: str) -> CheckedNote:
@@ -196,7 +235,7 @@ def void_invoice(settling: Settling, name: str) -> InvoiceHead:
         standing = settling.settlements.standing(tenant, payer, [invoice.id])
         extras = tuple(settling.settlements.extras(tenant, None, invoice.id))
         moves = void(invoice, standing, extras, now)
-        part = Part(customers=[payer], subscriptions=_subscriptions(invoice))
+        part = Part(customers=[payer], subscriptions=subscriptions_of(invoice))
         books = settling.billing.invoices.books(tenant, part)
         gone = released(stored, invoice, books)
         with settling.settlements.transaction(tenant) as transaction:
@@ -211,10 +250,6 @@ def void_invoice(settling: Settling, name: str) -> InvoiceHead:
 def _release(invoices: InvoiceTransaction, gone: Released) -> None:
     invoices.put_billed(gone.billed)
     invoices.put_periods(gone.periods)
-
-
-def _subscriptions(invoice: Invoice) -> list[str]:
-    return sorted({item.position.subscription for item in invoice.manifest.items})
 
 
 def give_up(settling: Settling, name: str) -> InvoiceHead:
@@ -292,11 +327,14 @@ def put_extras(
     """Put one-off charges on a customer's next invoice, or on that of who pays for it.
 
     Raises:
-        Missing: there is no such customer.
+        Missing: there is no such customer, or no such tax.
     """
     billing = settling.billing
     catalog = billing.catalog.load(billing.tenant)
     owner = catalog.customer(customer)
+    for tax in sorted({key for extra in extras for key in extra.taxes or ()}):
+        if not catalog.live("tax", tax):
+            raise Missing(f"there is no tax '{tax}'", field="taxes")
     now = billing.clock.now_us()
     made = tuple(
         PendingExtra(customer=owner.key, currency=owner.currency, at_us=now, extra=extra)

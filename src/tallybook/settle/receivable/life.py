@@ -3,7 +3,7 @@
 Source: docs/algorithms/invoice-life.md
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -56,15 +56,16 @@ def released(stored: StoredInvoice, invoice: Invoice, books: Books) -> Released:
             message = f"a later invoice builds on line {line.number} of {invoice.number}"
             raise Conflict(f"{message}; void it first", code="later-document")
         billed.append((line.position, _before(items.get(line.position), current)))
-    return Released(billed=tuple(billed), periods=tuple(_reopened(invoice, books)))
+    return Released(billed=tuple(billed), periods=tuple(_reopened(stored, invoice, books)))
 
 
 def _before(item: Item | None, current: Billed) -> Billed:
     """Return what was billed before; nothing where it was the first time."""
+    found = _nothing(current.group)
     for one in () if item is None else item.before:
         if one.group == current.group:
-            return one
-    return _nothing(current.group)
+            found = one
+    return msgspec.structs.replace(found, forgiven_minor=current.forgiven_minor)
 
 
 def _nothing(group: Group) -> Billed:
@@ -80,18 +81,45 @@ def _nothing(group: Group) -> Billed:
     )
 
 
-def _reopened(invoice: Invoice, books: Books) -> Iterator[StoredPeriod]:
-    """Yield the periods that an invoice billed as current ones, open, and unbilled since then."""
-    current = [item for item in invoice.manifest.items if not item.adjustment]
-    for subscription in sorted({item.position.subscription for item in current}):
+def _reopened(stored: StoredInvoice, invoice: Invoice, books: Books) -> Iterator[StoredPeriod]:
+    """Yield the periods that an invoice billed or corrected, as a run must find them.
+
+    Those that it billed as current ones are open, and unbilled since then. Where it corrected any
+    of a subscription, the next run rates them again, whichever month it bills: what was decided
+    about them does not tell it to, because they know that already.
+    """
+    with_line = {line.position for line in stored.lines}
+    of: dict[str, list[Item]] = {}
+    for item in invoice.manifest.items:
+        of.setdefault(item.position.subscription, []).append(item)
+    for subscription, items in sorted(of.items()):
+        corrects = any(item.adjustment and item.position in with_line for item in items)
         for period in books.periods.get(subscription, ()):
-            mine = [item for item in current if _of(item, period)]
-            if not mine:
-                continue
-            usage = [item for item in mine if item.meter is not None]
-            until = max((b.until_us for i in usage for b in i.before), default=period.start_us)
-            until = min(until, period.until_us) if usage else period.until_us
-            yield msgspec.structs.replace(period, closed=False, until_us=until)
+            mine = [item for item in items if _of(item, period)]
+            current = [item for item in mine if not item.adjustment]
+            found = _open_again(period, current) if current else period
+            replaced = [item for item in mine if _terms(item) != _terms(period)]
+            if mine and (corrects or replaced):
+                found = msgspec.structs.replace(found, again=True)
+            for item in replaced:
+                # It gave back what another plan had charged: so that plan is the one billed.
+                found = msgspec.structs.replace(
+                    found, plan=item.plan, plan_version=item.plan_version, phase=item.phase
+                )
+            if found != period:
+                yield found
+
+
+def _terms(of: Item | StoredPeriod) -> tuple[str, int, str]:
+    return of.plan, of.plan_version, of.phase
+
+
+def _open_again(period: StoredPeriod, items: Sequence[Item]) -> StoredPeriod:
+    """Return a period that is open since before some of its items were billed."""
+    usage = [item for item in items if item.meter is not None]
+    until = max((b.until_us for i in usage for b in i.before), default=period.start_us)
+    until = min(until, period.until_us) if usage else period.until_us
+    return msgspec.structs.replace(period, closed=False, until_us=until)
 
 
 def _of(item: Item, period: StoredPeriod) -> bool:

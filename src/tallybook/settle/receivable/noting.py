@@ -37,13 +37,19 @@ class LineAsk(msgspec.Struct, frozen=True, kw_only=True):
     amount_minor: int | None = None
 
 
-def net_left(invoice: Invoice, credited: Mapping[str, int]) -> dict[str, int]:
-    """Return what is left of each line's net, by its id."""
-    return {line.id: line.net_minor - credited.get(line.id, 0) for line in invoice.lines}
+def net_left(
+    invoice: Invoice, credited: Mapping[str, int], bounds: Mapping[str, int]
+) -> dict[str, int]:
+    """Return what may be credited of each line's net, by its id; see `asked_of`."""
+    left = {line.id: line.net_minor - credited.get(line.id, 0) for line in invoice.lines}
+    return {line: min(minor, bounds.get(line, minor)) for line, minor in left.items()}
 
 
 def asked_of(
-    invoice: Invoice, wanted: Sequence[LineAsk], credited: Mapping[str, int]
+    invoice: Invoice,
+    wanted: Sequence[LineAsk],
+    credited: Mapping[str, int],
+    bounds: Mapping[str, int],
 ) -> tuple[Asked, ...]:
     """Return what is asked for, checked, by the place of the lines.
 
@@ -51,12 +57,13 @@ def asked_of(
         invoice: finalized.
         wanted: () for all that is left of every line.
         credited: of each line's net by earlier notes.
+        bounds: of lines' nets, what is not given back yet in another way.
 
     Raises:
         Missing: there is no such line.
         Invalid: twice the same line, nothing, or more than is left of a line.
     """
-    left = net_left(invoice, credited)
+    left = net_left(invoice, credited, bounds)
     asked = dict(_one(invoice, want, left) for want in wanted)
     if len(asked) < len(wanted):
         raise Invalid("a line is named twice", field="lines")

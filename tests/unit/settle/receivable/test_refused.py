@@ -209,7 +209,7 @@ def test_a_manifest_of_a_note_says_what_it_depends_on(world: SettledWorld) -> No
     world.credit(ONE, {"1": 100})
     invoice = world.invoices()[0]
     standing = world.ledger.standing(TENANT, "acme", [ONE])
-    made: NoteManifest = note_manifest(TENANT, invoice, Ask(reason="x"), standing, 5)
+    made: NoteManifest = note_manifest(TENANT, invoice, Ask(reason="x"), standing, {}, 5)
     assert made.total_credited == 120
     assert made.taxes_credited == {"vat": 20}
     assert (made.open_minor, made.refundable_minor) == (11880, 0)
