@@ -5,32 +5,36 @@ invoice or draft of the run is passed over, and what was billed is subtracted fr
 nothing is billed twice. A customer that fails is parked with its reason; the rest goes on.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TypeVar
 
 import msgspec
 
 from tallybook.catalog.subscription import Subscription
-from tallybook.invoice.document import Draft, Facts
+from tallybook.invoice.document import Draft
 from tallybook.invoice.due import BillRequest, check_request, horizon
 from tallybook.invoice.newcomers import register_newcomers
-from tallybook.invoice.ports import Billing, BillingRun, Progress
+from tallybook.invoice.ports import Billing, BillingRun, Parked, Progress
 from tallybook.invoice.run.alone import fresh, insist
 from tallybook.invoice.run.answers import answers
-from tallybook.invoice.run.basis import Basis, Stand, standing
-from tallybook.invoice.run.composing import Result, composed
+from tallybook.invoice.run.basis import Basis, standing
+from tallybook.invoice.run.batch.batches import CUSTOMERS_AT_ONCE, Batch, batches
+from tallybook.invoice.run.batch.prepared import (
+    Compose,
+    Outcome,
+    Prepared,
+    compose_here,
+    prepared,
+)
+from tallybook.invoice.run.batch.task import Task, scope_of
+from tallybook.invoice.run.composing import composed
 from tallybook.invoice.run.grace import grace_us, held
 from tallybook.invoice.run.payers import Payer, payer, payers
 from tallybook.invoice.run.progressive import has_crossed, with_thresholds
-from tallybook.invoice.run.storing import parked, passed, store
+from tallybook.invoice.run.storing import parked, passed, set_aside, store
 from tallybook.invoice.run.work import Work, work_of
 from tallybook.kernel.errors import Conflict, Corrupt, Refused
-
-CUSTOMERS_AT_ONCE = 10_000
-INVOICES_A_TRANSACTION = 500
-
-_T = TypeVar("_T")
 
 
 def start_run(billing: Billing, request: BillRequest, name: str | None = None) -> BillingRun:
@@ -61,6 +65,7 @@ def bill(
     only: Sequence[str] | None = None,
     at_once: bool = False,
     progress: Progress | None = None,
+    compose: Compose = compose_here,
 ) -> BillingRun:
     """Bill every customer and return the run as it ended.
 
@@ -71,6 +76,7 @@ def bill(
         only: keys of customers who pay, without newcomers; None for everybody.
         at_once: invoices are finalized whatever days of grace they have.
         progress: told how many customers are done.
+        compose: makes the invoices of batches; here, or in other processes, with equal results.
 
     Raises:
         Invalid: the request cannot be followed.
@@ -88,11 +94,10 @@ def bill(
     basis = Basis(billing, run, billing.catalog.load(billing.tenant), at_once)
     found = list(payers(basis.catalog, only).values())
     run = msgspec.structs.replace(run, parked=tuple(refused), customers=0, waiting=0)
-    for part in _parts(found, CUSTOMERS_AT_ONCE):
-        for moved in _bill_part(basis, run, part):
-            run = moved
-            if progress is not None:
-                progress(run.customers, len(found), "customers billed")
+    for moved in _billed(basis, run, found, compose):
+        run = moved
+        if progress is not None:
+            progress(run.customers, len(found), "customers billed")
     run = msgspec.structs.replace(run, state="done", finished_us=billing.clock.now_us())
     with billing.invoices.transaction(billing.tenant) as transaction:
         transaction.put_run(run)
@@ -114,8 +119,8 @@ def bill_crossed(billing: Billing) -> BillingRun | None:
     crossed: list[str] = []
     if found:
         basis = Basis(billing, new_run(billing, request, ""), catalog, at_once=True)
-        for part in _parts(found, CUSTOMERS_AT_ONCE):
-            crossed += _crossed(basis, part)
+        for start in range(0, len(found), CUSTOMERS_AT_ONCE):
+            crossed += _crossed(basis, found[start : start + CUSTOMERS_AT_ONCE])
     return bill(billing, request, only=crossed, at_once=True) if crossed else None
 
 
@@ -191,74 +196,58 @@ def _run(billing: Billing, request: BillRequest, name: str, now_us: int) -> Bill
     )
 
 
-def _parts(things: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
-    for start in range(0, len(things), size):
-        yield things[start : start + size]
+def _billed(
+    basis: Basis, run: BillingRun, payers: Sequence[Payer], compose: Compose
+) -> Iterator[BillingRun]:
+    """Yield the run after each batch of its payers; batches may be composed ahead."""
+    waiting: deque[Batch] = deque()
 
+    def tasks() -> Iterator[Sequence[Task]]:
+        for batch in batches(basis, payers):
+            waiting.append(batch)
+            yield batch.tasks
 
-def _bill_part(basis: Basis, run: BillingRun, part: Sequence[Payer]) -> Iterator[BillingRun]:
-    """Yield the run after each transaction of a part of its payers."""
-    stand = standing(basis, part)
-    left = [one for one in part if one.key not in stand.books.done]
-    run = passed(run, len(part) - len(left))
-    works: list[Work] = []
-    for one in left:
-        try:
-            works.append(work_of(basis.run, basis.catalog, stand.books, one))
-        except (Refused, Corrupt) as error:
-            run = parked(run, one.key, error)
-    facts, failed = answers(basis, works)
-    for key, reason in failed.items():
-        run = parked(run, key, reason)
-    yield run
-    answered = [work for work in works if work.key in facts]
-    for batch in _parts(answered, INVOICES_A_TRANSACTION):
-        run = _bill_batch(basis, run, stand, batch, facts)
+    for outcomes in compose(scope_of(basis), tasks()):
+        run = _bill_batch(basis, run, waiting.popleft(), outcomes)
         yield run
 
 
 def _bill_batch(
-    basis: Basis,
-    run: BillingRun,
-    stand: Stand,
-    works: Sequence[Work],
-    facts: dict[str, Facts],
+    basis: Basis, run: BillingRun, batch: Batch, outcomes: Sequence[Outcome]
 ) -> BillingRun:
-    """Compose and store a batch; where it conflicts, each payer alone."""
-    results: list[Result] = []
-    for work in works:
-        try:
-            results.append(_waiting(basis, work, composed(basis, stand, work, facts[work.key])))
-        except (Refused, Corrupt) as error:
-            run = parked(run, work.key, error)
-    waiting = run.waiting + sum(work.waiting for work in works)
-    run = msgspec.structs.replace(run, waiting=waiting)
+    """Store a batch; where it conflicts, each payer alone."""
+    run = passed(run, batch.done)
+    for one in batch.parked:
+        run = set_aside(run, one)
+    some: dict[str, Prepared] = {}
+    for outcome in outcomes:
+        if isinstance(outcome, Parked):
+            run = set_aside(run, outcome)
+        else:
+            some[outcome.payer] = outcome
+    run = msgspec.structs.replace(run, waiting=run.waiting + batch.waiting)
+    if not some:
+        return run
     try:
-        return store(basis.billing, run, results)
+        return store(basis.billing, run, list(some.values()))
     except Conflict:
-        stored = {result.payer for result in results}
-        for work in works:
-            if work.key in stored:
-                run = _bill_alone(basis, run, work.payer)
+        for payer in batch.payers:
+            if payer.key in some:
+                run = _bill_alone(basis, run, payer)
         return run
 
 
 def _bill_alone(basis: Basis, run: BillingRun, payer: Payer) -> BillingRun:
     """Compose and store one payer from fresh books, until nobody else is faster."""
+    wait_us = 0 if basis.at_once else grace_us(payer.customer, basis.catalog)
 
     def attempt() -> BillingRun:
-        stand, work, result = fresh(basis, payer)
+        stand, _, result = fresh(basis, payer)
         if payer.key in stand.books.done:
             return passed(run, 1)
-        return store(basis.billing, run, [_waiting(basis, work, result)])
+        return store(basis.billing, run, [prepared(held(result, basis.run, wait_us))])
 
     try:
         return insist(attempt)
     except (Refused, Corrupt) as error:
         return parked(run, payer.key, error)
-
-
-def _waiting(basis: Basis, work: Work, result: Result) -> Result:
-    """Return a result that waits as a draft, where its payer's invoices have days of grace."""
-    wait_us = 0 if basis.at_once else grace_us(work.payer.customer, basis.catalog)
-    return held(result, basis.run, wait_us)

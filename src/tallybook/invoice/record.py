@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import msgspec
 
-from tallybook.invoice.document import Draft, Invoice, encode_invoice, with_number
+from tallybook.invoice.document import Draft, Invoice, encode_invoice, number_text, numbered_json
 from tallybook.invoice.line import Drafted
 from tallybook.invoice.ports import InvoiceHead, StoredInvoice, StoredLine
 from tallybook.invoice.state import State, after
@@ -18,17 +18,24 @@ def finalized(draft: Draft, number: int) -> StoredInvoice:
         draft: composed.
         number: taken from the series in the transaction that stores it.
     """
-    return stored_invoice(draft, with_number(draft, number))
+    return numbered(unnumbered(draft), number_text(draft.invoice.series, number))
 
 
-def stored_invoice(draft: Draft, invoice: Invoice) -> StoredInvoice:
-    """Return the finalized invoice of a draft, given its numbered document."""
-    body = encode_invoice(invoice)
+def unnumbered(draft: Draft) -> StoredInvoice:
+    """Return the invoice of a draft as it is stored, but for its number and digest."""
+    body = draft_body(draft)
     return StoredInvoice(
-        head=head_of(draft, invoice, body),
-        body=body.decode(),
+        head=head_of(draft, draft.invoice, sha256=""),
+        body=body,
         lines=tuple(_stored(line) for line in draft.lines),
     )
+
+
+def numbered(stored: StoredInvoice, number: str) -> StoredInvoice:
+    """Return an invoice with the number it was given, and the digest it has with it."""
+    body = numbered_json(stored.body, number)
+    head = msgspec.structs.replace(stored.head, number=number, sha256=digest_of(body.encode()))
+    return StoredInvoice(head=head, body=body, lines=stored.lines)
 
 
 def draft_body(draft: Draft) -> str:
@@ -36,7 +43,7 @@ def draft_body(draft: Draft) -> str:
     return encode_invoice(draft.invoice).decode()
 
 
-def head_of(draft: Draft, invoice: Invoice, body: bytes) -> InvoiceHead:
+def head_of(draft: Draft, invoice: Invoice, sha256: str) -> InvoiceHead:
     """Return an invoice as lists show it, in the state that finalization gives it."""
     manifest = invoice.manifest
     return InvoiceHead(
@@ -55,7 +62,7 @@ def head_of(draft: Draft, invoice: Invoice, body: bytes) -> InvoiceHead:
         period_start_us=min(line.item.position.start_us for line in draft.lines),
         period_end_us=max(line.item.until_us for line in draft.lines),
         cut=manifest.cut,
-        sha256=digest_of(body),
+        sha256=sha256,
         payable_minor=invoice.payable_minor,
         open_minor=invoice.payable_minor,
     )

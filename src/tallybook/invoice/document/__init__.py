@@ -22,6 +22,7 @@ from tallybook.invoice.document.number import (
     encode_invoice,
     number_place,
     number_text,
+    numbered_json,
     with_number,
 )
 from tallybook.invoice.document.spent import after_use, spent
@@ -46,6 +47,7 @@ __all__ = [
     "encode_invoice",
     "number_place",
     "number_text",
+    "numbered_json",
     "spent",
     "with_number",
 ]

@@ -3,22 +3,18 @@
 Source: docs/algorithms/billing-runs.md; DECISIONS 30.
 """
 
-from collections.abc import Iterator
-
 import msgspec
 
+from tallybook.catalog.customer import Customer
 from tallybook.catalog.subscription import StoredPeriod
 from tallybook.invoice.document import Draft, Facts, compose
-from tallybook.invoice.manifest import Extra, Manifest
-from tallybook.invoice.ports import Account, Last, StoredDraft
+from tallybook.invoice.manifest import Manifest
+from tallybook.invoice.ports import StoredDraft
 from tallybook.invoice.run.basis import Basis, Stand
+from tallybook.invoice.run.batch.task import Scope, Task, scope_of, task_of
 from tallybook.invoice.run.bounds import check_draft
-from tallybook.invoice.run.payers import Payer
-from tallybook.invoice.run.work import Work, recounted
+from tallybook.invoice.run.work import Work
 from tallybook.kernel.timestamps import DAY_US
-
-_NEVER = Last(0, "", "")
-_NOTHING = Account()
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,47 +43,53 @@ def composed(basis: Basis, stand: Stand, work: Work, facts: Facts) -> Result:
         Invalid: an amount is too large, or a price has none for some usage.
         Conflict: a safety bound.
     """
-    draft = compose(manifest_of(basis, stand, work), basis.catalog, facts)
+    task = task_of(stand, work, facts, basis.run.cut)
+    return result_of(scope_of(basis), task, work.payer.customer, work.payer.members)
+
+
+def result_of(
+    scope: Scope, task: Task, customer: Customer, members: tuple[Customer, ...]
+) -> Result:
+    """Return what a task comes to.
+
+    Args:
+        scope: of the run.
+        task: of a payer.
+        customer, members: the payer, and whom it pays for.
+
+    Raises:
+        Refused: as `composed`.
+    """
+    draft = compose(manifest_of(scope, task, customer, members), scope.catalog, task.facts())
     if draft is not None:
-        check_draft(draft, stand.books.recent.get(work.key, 0), basis.billing.bounds)
-    return Result(
-        payer=work.key,
-        version=stand.books.versions.get(work.key, 0),
-        draft=draft,
-        periods=(*work.periods, *recounted(stand.books, work, facts, basis.run.cut)),
-    )
+        check_draft(draft, task.recent, scope.bounds)
+    return Result(payer=task.payer, version=task.version, draft=draft, periods=task.periods)
 
 
-def manifest_of(basis: Basis, stand: Stand, work: Work) -> Manifest:
+def manifest_of(
+    scope: Scope, task: Task, customer: Customer, members: tuple[Customer, ...]
+) -> Manifest:
     """Return everything that a payer's invoice may depend on."""
-    run, catalog, payer = basis.run, basis.catalog, work.payer
-    last = stand.books.last.get(payer.key, _NEVER)
+    run, catalog = scope.run, scope.catalog
+    seller = catalog.seller
     return Manifest(
-        tenant=basis.billing.tenant,
+        tenant=scope.tenant,
         run=run.id,
         request=run.request,
-        sequence=last.sequence + 1,
-        prior=last.invoice or None,
-        customer=payer.customer,
-        seller=msgspec.structs.replace(catalog.seller, logo=""),
-        currency=payer.customer.currency,
+        sequence=task.last.sequence + 1,
+        prior=task.last.invoice or None,
+        customer=customer,
+        seller=msgspec.structs.replace(seller, logo="") if seller.logo else seller,
+        currency=customer.currency,
         cut=run.cut,
         catalog_version=catalog.version,
         issued_us=run.started_us,
-        due_us=run.started_us + catalog.seller.payment_days * DAY_US,
-        tz=basis.billing.tz,
-        items=work.items,
-        members=payer.members,
-        extras=tuple(_extras(stand, payer)),
-        funds=stand.accounts.get(payer.key, _NOTHING).funds,
+        due_us=run.started_us + seller.payment_days * DAY_US,
+        tz=scope.tz,
+        items=task.items,
+        members=members,
+        extras=task.extras,
+        funds=task.funds,
         taxes=tuple(catalog.taxes[key] for key in sorted(catalog.taxes)),
         replaces=run.replaces,
     )
-
-
-def _extras(stand: Stand, payer: Payer) -> Iterator[Extra]:
-    """Yield the one-off charges of a payer, and those of the customers that it pays for."""
-    yield from stand.accounts.get(payer.key, _NOTHING).extras
-    for member in payer.members:
-        for extra in stand.accounts.get(member.key, _NOTHING).extras:
-            yield msgspec.structs.replace(extra, customer=member.key)

@@ -9,7 +9,7 @@ from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.customer import Customer
 from tallybook.invoice.document import Draft
 from tallybook.invoice.ports import BillingRun, InvoiceHead, StoredDraft
-from tallybook.invoice.record import draft_body, head_of
+from tallybook.invoice.record import digest_of, draft_body, head_of
 from tallybook.invoice.run.composing import Result
 from tallybook.kernel.ids import derived_id
 from tallybook.kernel.timestamps import DAY_US
@@ -73,5 +73,5 @@ def ended(kept: StoredDraft, draft: Draft | None) -> StoredDraft:
 
 
 def _head(draft: Draft, identity: str) -> InvoiceHead:
-    head = head_of(draft, draft.invoice, draft_body(draft).encode())
+    head = head_of(draft, draft.invoice, digest_of(draft_body(draft).encode()))
     return msgspec.structs.replace(head, id=identity, state="draft", sequence=0)

@@ -11,6 +11,7 @@ from tallybook.invoice.manifest import Extra
 from tallybook.invoice.ports import Account, Billing, BillingRun, StoredInvoice
 from tallybook.invoice.run.alone import insist
 from tallybook.invoice.run.basis import Basis, Stand, standing
+from tallybook.invoice.run.batch.prepared import prepared
 from tallybook.invoice.run.composing import composed
 from tallybook.invoice.run.payers import Payer, payer_of
 from tallybook.invoice.run.storing import store
@@ -88,4 +89,4 @@ def _store(basis: Basis, stand: Stand, payer: Payer) -> None:
     if result.draft is None:
         message = f"no one-off charge of {payer.key} waits to be billed"
         raise Conflict(message, code="nothing-to-bill")
-    store(basis.billing, basis.run, [result])
+    store(basis.billing, basis.run, [prepared(result)])

@@ -3,29 +3,25 @@
 Source: DECISIONS 28; docs/algorithms/billing-runs.md
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 import msgspec
 
-from tallybook.invoice.document import Draft, Invoice, number_place, spent, with_number
-from tallybook.invoice.ledger.facts import finalized_facts
-from tallybook.invoice.ledger.posting import postings
 from tallybook.invoice.ports import (
     Billing,
     BillingRun,
     InvoiceTransaction,
     Parked,
-    Spent,
     StoredInvoice,
 )
-from tallybook.invoice.record import stored_invoice
+from tallybook.invoice.run.batch.prepared import Document, Prepared, prepared, with_number
 from tallybook.invoice.run.composing import Result
 from tallybook.kernel.errors import Corrupt, Refused
 
 
-def store(billing: Billing, run: BillingRun, results: Sequence[Result]) -> BillingRun:
-    """Write everything that results leave behind, and the run, in one transaction.
+def store(billing: Billing, run: BillingRun, some: Sequence[Prepared]) -> BillingRun:
+    """Write everything that payers leave behind, and the run, in one transaction.
 
     Returns:
         The run with the payers counted.
@@ -33,39 +29,64 @@ def store(billing: Billing, run: BillingRun, results: Sequence[Result]) -> Billi
     Raises:
         Conflict: books or an account were moved on by somebody else; nothing was written.
     """
-    run = counted(run, results)
+    run = _counted(run, some)
     with billing.invoices.transaction(billing.tenant) as transaction:
-        write(transaction, results)
+        _put(transaction, some)
         transaction.put_run(run)
     return run
 
 
 def write(transaction: InvoiceTransaction, results: Sequence[Result]) -> list[StoredInvoice]:
-    """Write what results leave behind, and return the finalized invoices in their order.
+    """Write what results leave behind, and return the finalized invoices in their order."""
+    return _put(transaction, [prepared(result) for result in results])
+
+
+def _put(transaction: InvoiceTransaction, some: Sequence[Prepared]) -> list[StoredInvoice]:
+    """Write what payers leave behind, and return the finalized invoices in their order.
 
     The series' row is locked before anything else, so that two writers wait and never deadlock.
     """
-    drafts = [result.draft for result in results if result.draft is not None]
-    numbered = _numbered(transaction, drafts)
-    transaction.claim({result.payer: result.version for result in results})
-    stored = [stored_invoice(draft, invoice) for draft, invoice in numbered]
+    documents = _numbered(transaction, [one.document for one in some if one.document is not None])
+    transaction.claim({one.payer: one.version for one in some})
+    stored = [document.invoice for document in documents]
     if stored:
         transaction.add_invoices(stored)
-        _book(transaction, numbered)
-    lines = [line for draft in drafts for line in draft.lines]
-    transaction.put_billed([(line.item.position, line.billed) for line in lines])
-    transaction.put_periods([period for result in results for period in result.periods])
-    transaction.put_drafts([result.kept for result in results if result.kept is not None])
+        _book(transaction, documents)
+    transaction.put_billed([billed for document in documents for billed in document.billed])
+    transaction.put_periods([period for one in some for period in one.periods])
+    transaction.put_drafts([one.kept for one in some if one.kept is not None])
     return stored
+
+
+def _numbered(transaction: InvoiceTransaction, documents: Iterable[Document]) -> list[Document]:
+    """Return documents with the numbers that follow in their series."""
+    found: list[Document] = []
+    for series, members in groupby(documents, key=lambda document: document.series):
+        of_series = list(members)
+        first = transaction.take_numbers(series, len(of_series))
+        found += [with_number(document, first + i) for i, document in enumerate(of_series)]
+    return found
+
+
+def _book(transaction: InvoiceTransaction, documents: Sequence[Document]) -> None:
+    """Write what invoices mean to the ledger, the outbox and the customers' accounts."""
+    books = transaction.books
+    books.post([entry for document in documents for entry in document.entries])
+    books.tell([fact for document in documents for fact in document.facts])
+    books.spend([document.spent for document in documents if document.spent is not None])
 
 
 def counted(run: BillingRun, results: Sequence[Result]) -> BillingRun:
     """Return the run with results counted."""
+    return _counted(run, [prepared(result) for result in results])
+
+
+def _counted(run: BillingRun, some: Sequence[Prepared]) -> BillingRun:
     return msgspec.structs.replace(
         run,
-        customers=run.customers + len(results),
-        invoices=run.invoices + sum(result.draft is not None for result in results),
-        drafts=run.drafts + sum(_waits(result) for result in results),
+        customers=run.customers + len(some),
+        invoices=run.invoices + sum(one.document is not None for one in some),
+        drafts=run.drafts + sum(_waits(one) for one in some),
     )
 
 
@@ -76,39 +97,13 @@ def passed(run: BillingRun, customers: int) -> BillingRun:
 
 def parked(run: BillingRun, customer: str, error: Refused | Corrupt) -> BillingRun:
     """Return the run with a customer that it could not bill, and why."""
-    one = Parked(customer=customer, code=error.code, message=error.message)
+    return set_aside(run, Parked(customer=customer, code=error.code, message=error.message))
+
+
+def set_aside(run: BillingRun, one: Parked) -> BillingRun:
+    """Return the run with a customer that it could not bill."""
     return msgspec.structs.replace(passed(run, 1), parked=(*run.parked, one))
 
 
-def _waits(result: Result) -> bool:
-    return result.kept is not None and result.kept.state == "open"
-
-
-def _numbered(
-    transaction: InvoiceTransaction, drafts: Sequence[Draft]
-) -> list[tuple[Draft, Invoice]]:
-    """Return drafts with the numbers that follow in their series."""
-    found: list[tuple[Draft, Invoice]] = []
-    for series, members in groupby(drafts, key=lambda draft: draft.invoice.series):
-        of_series = list(members)
-        first = transaction.take_numbers(series, len(of_series))
-        found += [(draft, with_number(draft, first + i)) for i, draft in enumerate(of_series)]
-    return found
-
-
-def _book(transaction: InvoiceTransaction, numbered: Sequence[tuple[Draft, Invoice]]) -> None:
-    """Write what invoices mean to the ledger, the outbox and the customers' accounts."""
-    books = transaction.books
-    books.post([entry for _, invoice in numbered for entry in postings(invoice)])
-    books.tell([fact for _, invoice in numbered for fact in finalized_facts(invoice)])
-    books.spend([one for draft, invoice in numbered if _used(one := _spent(draft, invoice))])
-
-
-def _spent(draft: Draft, invoice: Invoice) -> Spent:
-    return spent(draft, number_place(invoice.number)[1])
-
-
-def _used(one: Spent) -> bool:
-    """Whether an account is touched at all."""
-    taken = one.coupons or one.credits or one.wallets or one.extras
-    return bool(taken or one.carried_minor)
+def _waits(one: Prepared) -> bool:
+    return one.kept is not None and one.kept.state == "open"

@@ -1,0 +1,1 @@
+"""Batches of payers: composed here, or in other processes, and stored in their order."""
