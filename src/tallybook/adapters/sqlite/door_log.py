@@ -26,7 +26,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from tallybook.adapters.sqlite.event_log import SqliteEventLog
-from tallybook.kernel.errors import Corrupt, TallybookError, Unavailable
+from tallybook.kernel.errors import Corrupt, Unavailable
 from tallybook.transport.ports import Batch
 
 SERIES_MAX = 1_000_000
@@ -187,8 +187,8 @@ class SqliteDoorLog:
             except Corrupt as error:
                 self.close()
                 damage = error
-            except TallybookError:
-                self.close()  # the next use starts from what is on disk
+            except BaseException:
+                self.close()  # whatever it was: the next use starts from what is on disk
                 raise
         self._put_aside(damage)
         raise Unavailable(f"{self._path} is damaged and was put aside; send again") from damage
