@@ -71,6 +71,7 @@ class StoredPeriod(msgspec.Struct, frozen=True, kw_only=True):
         phase: key of the plan's phase; '' for none.
         prices: this customer's own prices when it was opened.
         credited: a fee in advance shrinks where an amendment shortens the period.
+        again: an invoice that corrected it was voided: the next run rates all of it again.
     """
 
     subscription: str
@@ -88,3 +89,4 @@ class StoredPeriod(msgspec.Struct, frozen=True, kw_only=True):
     phase: str = ""
     prices: dict[str, Price] = {}
     credited: bool = True
+    again: bool = False

@@ -263,6 +263,7 @@ def _emptied(stored: StoredPeriod, asked: _Asked) -> StoredPeriod:
         cut=asked.cut,
         meters=newest | stored.meters,
         credited=stop.credit or stop.at_us is None or stored.start_us < stop.at_us,
+        again=False,
     )
 
 

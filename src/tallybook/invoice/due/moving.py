@@ -61,12 +61,12 @@ def moving(
         return _open(place, None, current, catalog, seen, cut, late=current.start_us < taken_us)
     current = _amended(place, stored, subscription, catalog)
     if stored.closed and current.end_us <= stored.end_us:
-        if current is stored:
+        if current is stored and not stored.again:
             return Moving(place=place, stored=stored, current=stored, moved=stored, shut=True)
         return _shut(place, stored, current, catalog, cut)
     current = msgspec.structs.replace(current, closed=False) if stored.closed else current
-    cut_short = current.end_us < stored.end_us or stored.closed
-    return _open(place, stored, current, catalog, seen, cut, late=cut_short)
+    late = current.end_us < stored.end_us or stored.closed or stored.again
+    return _open(place, stored, current, catalog, seen, cut, late=late)
 
 
 def _opened(place: Place, subscription: Subscription, catalog: Catalog) -> StoredPeriod:
@@ -120,6 +120,7 @@ def _shut(
         until_us=min(current.until_us, current.end_us),
         meters=_meters(current, catalog) | stored.meters,
         cut=cut,
+        again=False,
     )
     return Moving(place=place, stored=stored, current=current, moved=moved, shut=True, changed=True)
 
@@ -144,7 +145,11 @@ def _open(
         # Never before what was billed, and never after an end that was moved forward meanwhile.
         until = min(max(seen.until_us, current.until_us), current.end_us)
         moved = msgspec.structs.replace(
-            current, until_us=until, closed=current.end_us <= seen.until_us, cut=cut
+            current,
+            until_us=until,
+            closed=current.end_us <= seen.until_us,
+            cut=cut,
+            again=False,
         )
     return Moving(
         place=place,
