@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tallybook.adapters.sql.prepaid.wallets import SqlWallets
-from tallybook.catalog.entitlement import TopUp
+from tallybook.catalog.entitlement import TopUp, Wallet
 from tallybook.invoice.audit.verify import verify
 from tallybook.invoice.manifest import Extra
 from tallybook.kernel.errors import Conflict, Invalid, Missing
@@ -390,24 +390,60 @@ def test_credit_is_put_on_what_is_open_and_taken_back(world: SettledWorld) -> No
         pay(world.settling, "acme", euros)
 
 
-def test_a_wallet_that_paid_is_refilled_by_a_void(world: SettledWorld) -> None:
-    if world.engine is None:
-        pytest.skip("wallets are drawn from the database's catalog")
-    wallets = SqlWallets(world.engine)
-    world.apply('[[wallets]]\nkey = "w"\ncustomer = "acme"\ncurrency = "USD"\n')
+def top_up(world: SettledWorld, wallets: SqlWallets, key: str, minor: int) -> Wallet:
+    """Put dollars into wallet w, paid by card just now."""
     wallet = world.billing.catalog.load(TENANT).wallets["w"]
     stored = StoredTopUp(
         wallet="w",
         customer="acme",
-        top_up=TopUp(key="t", amount=Decimal(500), at_us=world.clock.now - 1),
-        cost_minor=50000,
-        recorded_us=world.clock.now - 1,
+        top_up=TopUp(key=key, amount=Decimal(minor) / 100, at_us=world.clock.now),
+        cost_minor=minor,
+        recorded_us=world.clock.now,
         method="card",
     )
     with wallets.transaction(TENANT) as transaction:
         transaction.purse(wallet)
         transaction.books.post(topped_up(stored, "USD"))
         transaction.put(Happened(top_ups=(stored,)))
+    return wallet
+
+
+def test_a_wallet_may_run_into_debt_that_the_next_top_up_pays(world: SettledWorld) -> None:
+    if world.engine is None:
+        pytest.skip("wallets are drawn from the database's catalog")
+    wallets = SqlWallets(world.engine)
+    world.apply(
+        '[[wallets]]\nkey = "w"\ncustomer = "acme"\ncurrency = "USD"\noverdraft = "repay"\n'
+    )
+    wallet = world.billing.catalog.load(TENANT).wallets["w"]
+
+    def owed() -> tuple[Decimal, Decimal]:
+        purse = wallets.purses(TENANT, [wallet])["w"]
+        state = purse.now(world.clock.now)
+        return state.balance, purse.debt(state)
+
+    billed(world, "2026-05")
+    assert (world.open()[ONE], owed()) == (("paid", 0), (0, 120))
+    assert world.balances()["prepaid:w"] == 12000
+    assert verify(world.billing, ONE).ok
+    top_up(world, wallets, "a", 5000)
+    billed(world, "2026-06")
+    assert (world.open()[TWO], owed()) == (("paid", 0), (0, 190))
+    assert audit(world.settling, world.ledger, wallets).ok
+    void_invoice(world.settling, TWO)
+    assert owed() == (0, 70)
+    top_up(world, wallets, "b", 10000)
+    assert owed() == (30, 0)
+    assert world.balances()["prepaid:w"] == -3000
+    assert audit(world.settling, world.ledger, wallets).ok
+
+
+def test_a_wallet_that_paid_is_refilled_by_a_void(world: SettledWorld) -> None:
+    if world.engine is None:
+        pytest.skip("wallets are drawn from the database's catalog")
+    wallets = SqlWallets(world.engine)
+    world.apply('[[wallets]]\nkey = "w"\ncustomer = "acme"\ncurrency = "USD"\n')
+    wallet = top_up(world, wallets, "t", 50000)
 
     def left() -> Decimal:
         return wallets.purses(TENANT, [wallet])["w"].now(world.clock.now).balance

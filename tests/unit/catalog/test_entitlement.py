@@ -258,6 +258,7 @@ def test_a_wallet():
         ("currency", {"currency": "CRD"}),
         ("priority", {"priority": -1}),
         ("overdraft", {"overdraft": "maybe"}),
+        ("only", {"only": ["usage", "fees"]}),
         ("rate", {"rate": Decimal(2)}),
         ("rate", {"unit": "CRD", "rate": Decimal(0)}),
         ("unit", {"unit": "my credits"}),

@@ -21,7 +21,9 @@ from tallybook.catalog.entitlement import (
     parse_interval,
     units_for,
 )
+from tallybook.invoice.document.funding import Due, wallets_used
 from tallybook.invoice.document.spread import Fund, Payable, spread
+from tallybook.invoice.funds import WalletInHand
 from tallybook.kernel.decimals import plain
 from tallybook.kernel.money import money_text, to_minor
 from tallybook.kernel.period import parse_moment, zone
@@ -259,6 +261,36 @@ def test_lines(row: list[str]) -> None:
     for order in (funds, funds[::-1]):
         parts = spread(order, [line(text) for text in listed(lines, ";")])
         assert "; ".join(f"{p.fund} {p.line} {p.amount_minor}" for p in parts) == taken
+
+
+def hand(text: str, number: int) -> WalletInHand:
+    key, amount, *words = text.split()
+    said = options(words, ("repay",))
+    made = Wallet(
+        key=key,
+        customer="c",
+        currency="JPY",
+        priority=int(said.get("p", "1")),
+        only=(said["only"],) if "only" in said else (),
+        overdraft="repay" if "repay" in words else "none",
+    )
+    return WalletInHand(wallet=made, balance=Decimal(amount), since_us=number)
+
+
+@pytest.mark.parametrize("row", rows("wallets.md", "wallets", "lines", "taken", "owes"), ids=str)
+def test_debt_of_an_invoice(row: list[str]) -> None:
+    wallets, lines, taken, owes = row
+    hands = [hand(text, number) for number, text in enumerate(listed(wallets, ";"))]
+    dues = [Due(kind, int(minor)) for kind, minor in map(str.split, listed(lines, ";"))]
+    used = wallets_used(sum(due.gross_minor for due in dues), dues, hands, "JPY")
+    assert "; ".join(f"{one.wallet} {one.amount_minor}" for one in used) == taken
+    debts = []
+    for one in used:
+        held = next(h for h in hands if h.wallet.key == one.wallet)
+        ups = [TopUp(key="t", amount=held.balance, at_us=0)] if held.balance else []
+        state = wallet_at(held.wallet, ups, [Draw(1, "i", Decimal(one.units))], 2)
+        debts += [f"{one.wallet} {plain(state.open)}"] if state.open else []
+    assert "; ".join(debts) == owes
 
 
 CROSSINGS = rows("wallets.md", "direction", "thresholds", "step", "before", "now", "crossed")

@@ -38,12 +38,12 @@ class MemoryPurses(msgspec.Struct):
         )
 
     def in_hand(self, wallets: Iterable[Wallet], at_us: int) -> tuple[WalletInHand, ...]:
-        """Return what can be drawn from wallets; empty ones are left out."""
+        """Return what can be drawn from wallets; empty ones that make no debt are left out."""
         found = []
         for wallet in sorted(wallets, key=lambda wallet: wallet.key):
             purse = self.purse(wallet)
             balance = purse.now(at_us).balance
-            if balance:
+            if balance or wallet.overdraft == "repay":
                 since = purse.since_us
                 found.append(WalletInHand(wallet=wallet, balance=balance, since_us=since))
         return tuple(found)

@@ -30,6 +30,7 @@ from tallybook.catalog.entitlement.recurrence import (
 from tallybook.catalog.entitlement.topup import RECHARGE, TopUpSpec, check_top_up_spec
 from tallybook.catalog.entitlement.wallet import (
     Overdraft,
+    PaidKind,
     Recharge,
     TopUp,
     Wallet,
@@ -53,6 +54,7 @@ __all__ = [
     "Interval",
     "Metered",
     "Overdraft",
+    "PaidKind",
     "Recharge",
     "Recurrence",
     "Rollover",

@@ -14,6 +14,9 @@ from tallybook.catalog.price.fields import amount, optional, positive, refused
 from tallybook.kernel.decimals import EXACT, SCALE, divide
 from tallybook.kernel.money import exponent, from_minor
 
+PaidKind = Literal["usage", "fee", "minimum", "one-off"]
+"""Kinds of lines, as an invoice names them."""
+
 Overdraft = Literal["none", "repay"]
 """What a draw cannot take: `none` leaves it on the invoice, `repay` waits for the next top-up."""
 
@@ -126,11 +129,19 @@ def check_wallet(spec: WalletSpec) -> Wallet:
         unit=spec.unit,
         rate=_rate(spec),
         priority=spec.priority,
-        only=tuple(sorted(set(spec.only))),
+        only=_only(spec),
         overdraft=overdraft,
         recharge=None if spec.recharge is None else check_recharge(spec.recharge),
         thresholds=tuple(sorted({amount("thresholds", t, SCALE) for t in spec.thresholds})),
     )
+
+
+def _only(spec: WalletSpec) -> tuple[str, ...]:
+    kinds = get_args(PaidKind)
+    for kind in spec.only:
+        if kind not in kinds:
+            raise refused("only", f"names '{kind}', which is none of {', '.join(kinds)}")
+    return tuple(sorted(set(spec.only)))
 
 
 def _rate(spec: WalletSpec) -> Decimal:
@@ -164,11 +175,12 @@ def covers_minor(wallet: Wallet, balance: Decimal) -> int:
 
 
 def units_for(wallet: Wallet, balance: Decimal, amount_minor: int) -> Decimal:
-    """Return what is taken from a balance to pay minor units, to 12 decimals half-even.
+    """Return what is taken from a wallet to pay minor units, to 12 decimals half-even.
 
     Args:
         wallet: whose rate counts.
-        balance: that covers the amount.
-        amount_minor: 0 or more, at most `covers_minor(wallet, balance)`.
+        balance: what it holds.
+        amount_minor: 0 or more; more than `covers_minor(wallet, balance)` where it runs into debt.
     """
-    return min(balance, divide(from_minor(amount_minor, wallet.currency), wallet.rate))
+    units = divide(from_minor(amount_minor, wallet.currency), wallet.rate)
+    return units if amount_minor > covers_minor(wallet, balance) else min(balance, units)

@@ -3,12 +3,12 @@
 Source: docs/algorithms/invoice-totals.md, docs/algorithms/wallets.md
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from tallybook.catalog.entitlement import covers_minor, units_for
-from tallybook.invoice.document.spread import Fund, Payable, spread
+from tallybook.invoice.document.spread import Fund, Part, Payable, spread
 from tallybook.invoice.funds import CreditInHand, CreditUsed, WalletInHand, WalletUsed
 from tallybook.kernel.decimals import plain
 from tallybook.kernel.money import allocate, money_text
@@ -58,7 +58,8 @@ def wallets_used(
         currency: of the invoice.
 
     Guarantees: together at most what is due; each at most what its kinds of lines have due, and
-    what it holds.
+    what it holds, but for a wallet that may run into debt: what no balance pays, the first of these
+    pays.
     """
     hands = {hand.wallet.key: hand for hand in wallets if hand.wallet.currency == currency}
     if due_minor <= 0 or not hands:
@@ -69,9 +70,24 @@ def wallets_used(
         for at, (line, part) in enumerate(zip(lines, parts, strict=True))
     ]
     paid: dict[str, int] = {}
-    for part in spread([_fund(hand) for hand in hands.values()], payables):
+    for part in _parts(hands.values(), payables):
         paid[part.fund] = paid.get(part.fund, 0) + part.amount_minor
     return tuple(_used(hands[key], minor, currency) for key, minor in paid.items())
+
+
+def _parts(hands: Collection[WalletInHand], payables: Sequence[Payable]) -> list[Part]:
+    """Return what balances pay, then what wallets pay by running into debt."""
+    parts = spread([_fund(hand) for hand in hands], payables)
+    indebted = [hand for hand in hands if hand.wallet.overdraft == "repay"]
+    if not indebted:
+        return parts
+    left = {one.key: one.due_minor for one in payables}
+    for part in parts:
+        left[part.line] -= part.amount_minor
+    unpaid = [msgspec.structs.replace(one, due_minor=left[one.key]) for one in payables]
+    most = sum(left.values())
+    debts = [msgspec.structs.replace(_fund(hand), available_minor=most) for hand in indebted]
+    return parts + spread(debts, unpaid)
 
 
 def _fund(hand: WalletInHand) -> Fund:

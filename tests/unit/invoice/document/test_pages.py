@@ -2,16 +2,18 @@
 
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from msgspec.structs import replace
 
-from tallybook.catalog.entitlement import Wallet, covers_minor
+from tallybook.catalog.entitlement import PaidKind, Wallet, covers_minor
 from tallybook.catalog.plan import Share
 from tallybook.invoice.document import after_use
 from tallybook.invoice.document.funding import Due, wallets_used
 from tallybook.invoice.document.shares import shared
 from tallybook.invoice.funds import CouponInHand, Funds, WalletInHand
+from tallybook.invoice.line import LineKind
 from tallybook.kernel.money import money_text, rounded_parts, to_minor
 from tests.support.composing import (
     Fee,
@@ -247,3 +249,7 @@ def test_what_a_wallet_pays(row: list[str]) -> None:
     (used,) = wallets_used(minor, [Due("fee", minor)], [hand], currency)
     assert (used.amount, used.units, used.unit) == (pays, units, unit)
     assert used.amount_minor <= covers_minor(wallet, hand.balance)
+
+
+def test_wallets_know_the_kinds_of_lines() -> None:
+    assert get_args(PaidKind) == get_args(LineKind)

@@ -136,11 +136,14 @@ def purses(
 def in_hand(
     connection: Connection, tenant: str, wallets: Sequence[Wallet], at_us: int
 ) -> dict[str, tuple[WalletInHand, ...]]:
-    """Return what customers can draw from their wallets, by customer; empty ones are left out."""
+    """Return what customers can draw from their wallets, by customer.
+
+    Empty ones are left out, but for those that may run into debt.
+    """
     found: dict[str, tuple[WalletInHand, ...]] = {}
     for purse in purses(connection, tenant, wallets, {}).values():
         balance = purse.now(at_us).balance
-        if balance:
+        if balance or purse.wallet.overdraft == "repay":
             hand = WalletInHand(wallet=purse.wallet, balance=balance, since_us=purse.since_us)
             customer = purse.wallet.customer
             found[customer] = (*found.get(customer, ()), hand)
@@ -298,7 +301,7 @@ def balances(
 ) -> dict[str, tuple[WalletInHand, ...]]:
     """Return what customers can draw from their wallets in a currency, by customer.
 
-    Wallets out of use, empty ones, and customers without any, are left out.
+    Wallets out of use, empty ones that make no debt, and customers without any, are left out.
     """
     query = select(WALLET.c.body).where(WALLET.c.tenant == tenant, ~WALLET.c.archived)
     bodies = connection.execute(query.order_by(WALLET.c.key)).scalars()
