@@ -5,6 +5,7 @@ import sys
 
 import pyarrow as pa
 import pytest
+from deltalake.exceptions import DeltaError
 
 from tallybook.adapters.delta.event_table import DeltaEventTable
 from tallybook.kernel.errors import Conflict, Corrupt, Unavailable
@@ -142,6 +143,35 @@ def test_a_damaged_data_file_is_named(table):
     data.unlink()
     with pytest.raises(Unavailable):
         known(table)
+
+
+class Failing:
+    """A table whose log cannot be read any more."""
+
+    def update_incremental(self):
+        """Find nothing new."""
+
+    def transaction_version(self, _name):
+        raise DeltaError("the log is gone")
+
+    def schema(self):
+        raise DeltaError("the log is gone")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda table: table.head(),
+        lambda table: table.offset(AT),
+        lambda table: table.counters("t"),
+        lambda table: table.typed_columns(),
+    ],
+    ids=["head", "offset", "counters", "columns"],
+)
+def test_a_log_that_cannot_be_read_is_unavailable(table, ask):
+    table._table = Failing()
+    with pytest.raises(Unavailable, match="the log is gone"):
+        ask(table)
 
 
 def test_a_folder_that_cannot_be_used_is_unavailable(tmp_path):

@@ -75,7 +75,7 @@ class DeltaEventTable:
     def head(self) -> int:
         """Return the newest commit's number."""
         self.refresh()
-        return self._table.transaction_version(_SEQ) or 0
+        return self._noted(_SEQ)
 
     def refresh(self) -> None:
         """Take note of commits that other processes made."""
@@ -88,16 +88,21 @@ class DeltaEventTable:
 
     def offset(self, position: LogPosition) -> int:
         """Return the last contained log offset."""
-        return self._table.transaction_version(_offset_id(position)) or 0
+        return self._noted(_offset_id(position))
 
     def counters(self, tenant: str) -> Counters:
         """Return a tenant's totals."""
-        found = {name: self._table.transaction_version(_count_id(tenant, name)) for name in _COUNTS}
-        return Counters(**{name: count or 0 for name, count in found.items()})
+        return Counters(**{name: self._noted(_count_id(tenant, name)) for name in _COUNTS})
+
+    def _noted(self, name: str) -> int:
+        """Return the newest number that commits noted under a name; 0 where none did."""
+        with _translated(self.path):
+            return self._table.transaction_version(name) or 0
 
     def typed_columns(self) -> list[str]:
         """Return the typed columns that the table has."""
-        schema = pa.schema(self._table.schema().to_arrow())  # type: ignore[arg-type]  # capsule
+        with _translated(self.path):
+            schema = pa.schema(self._table.schema().to_arrow())  # type: ignore[arg-type]  # capsule
         return typed_names(schema)
 
     def append(self, rows: pa.Table, commit: Commit) -> None:
