@@ -1,13 +1,15 @@
-"""Amounts and instants as they are sent: parsed once, refused with the field's name."""
+"""Amounts, texts and instants as they are sent: parsed once, refused with the field's name."""
 
 from decimal import Decimal
 
 from tallybook.kernel.decimals import EXACT
 from tallybook.kernel.errors import Invalid
+from tallybook.kernel.limits import NAME_CHARS_MAX
 from tallybook.kernel.money import exponent, to_minor
 from tallybook.kernel.timestamps import parse_rfc3339
 
 AMOUNT_MAX = Decimal("1e15")
+REASON_CHARS_MAX = 1024
 
 
 def minor_of(field: str, amount: Decimal, currency: str) -> int:
@@ -18,6 +20,14 @@ def minor_of(field: str, amount: Decimal, currency: str) -> int:
     if EXACT.scaleb(amount, digits) % 1:
         raise Invalid(f"{field} has at most {digits} decimals in {currency}", field=field)
     return to_minor(amount, currency)
+
+
+def written(field: str, text: str, chars_max: int = NAME_CHARS_MAX) -> str:
+    """Return a text on one line, of people's words, without blanks around it; raises Invalid."""
+    bare = text.strip()
+    if len(bare) > chars_max or not bare.isprintable():
+        raise Invalid(f"{field} is one line of at most {chars_max} characters", field=field)
+    return bare
 
 
 def instant_of(field: str, text: str | None, now_us: int) -> int:

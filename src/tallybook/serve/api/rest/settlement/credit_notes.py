@@ -21,7 +21,7 @@ from tallybook.serve.api.rest.documents import (
     note_pdf_of,
     note_xml_of,
 )
-from tallybook.serve.api.rest.settlement.bodies import minor_of
+from tallybook.serve.api.rest.settlement.bodies import REASON_CHARS_MAX, minor_of, written
 from tallybook.settle.receivable.credit_note import CreditNote, NoteHead
 from tallybook.settle.receivable.crediting import Ask, CheckedNote
 from tallybook.settle.receivable.flow import check_note, credit, estimate, take_back_note
@@ -108,7 +108,8 @@ def _ask(world: World, grant: Grant, spec: CreditNoteSpec) -> Ask:
         )
         for part in spec.lines
     )
-    return Ask(reason=spec.reason, lines=lines, rest=spec.rest)
+    reason = written("reason", spec.reason, REASON_CHARS_MAX)
+    return Ask(reason=reason, lines=lines, rest=spec.rest)
 
 
 class CreditNotes(Controller):

@@ -6,6 +6,9 @@ import msgspec
 from litestar import Controller, post
 
 from tallybook.catalog.plan import Share
+from tallybook.catalog.plan.parts import shares_ok
+from tallybook.catalog.price.fields import amount, positive
+from tallybook.catalog.tax import check_tax_keys
 from tallybook.compose import World
 from tallybook.invoice.manifest import Extra
 from tallybook.kernel.decimals import EXACT
@@ -14,7 +17,7 @@ from tallybook.kernel.period import parse_moment, zone
 from tallybook.serve.api.common.access import BILLING
 from tallybook.serve.api.gate import Grant
 from tallybook.serve.api.rest.invoices import InvoiceView, Name, invoice_view
-from tallybook.serve.api.rest.settlement.bodies import AMOUNT_MAX
+from tallybook.serve.api.rest.settlement.bodies import AMOUNT_MAX, written
 from tallybook.serve.api.rest.settlement.payments import (
     InvoicePart,
     PaymentSpec,
@@ -75,23 +78,28 @@ def extra_of(world: World, grant: Grant, customer: str, spec: LineSpec) -> Extra
     """Return a one-off charge as it is kept; raises Missing, Invalid."""
     tz = zone(world.catalog.load(grant.tenant).customer(customer).zone)
     now_us = world.clock.now_us()
-    start = now_us if spec.start is None else parse_moment(spec.start, tz, "start")
-    end = start + 1 if spec.end is None else parse_moment(spec.end, tz, "end")
+    start = now_us if spec.start is None else parse_moment(spec.start, tz, "lines.start")
+    end = start + 1 if spec.end is None else parse_moment(spec.end, tz, "lines.end")
     if end <= start:
-        raise Invalid("end must be after start", field="end")
-    if not spec.name.strip() or spec.quantity <= 0 or spec.amount.copy_abs() >= AMOUNT_MAX:
-        message = "a line has a name, a quantity above zero and an amount below 1e15"
-        raise Invalid(message, field="lines")
+        raise Invalid("lines.end must be after lines.start", field="lines.end")
+    name = written("lines.name", spec.name)
+    if not name:
+        raise Invalid("lines.name must not be empty", field="lines.name")
+    size = amount("lines.amount", spec.amount.copy_abs())
+    quantity = positive("lines.quantity", spec.quantity)
+    whole = EXACT.multiply(size.copy_sign(spec.amount), quantity)
+    if whole.copy_abs() >= AMOUNT_MAX:
+        raise Invalid(f"lines.amount must come to less than {AMOUNT_MAX:f}", field="lines.amount")
     return Extra(
         id=world.ids.new("ext"),
-        name=spec.name.strip(),
-        amount=EXACT.multiply(spec.amount, spec.quantity),
+        name=name,
+        amount=whole,
         start_us=start,
         end_us=end,
-        quantity=spec.quantity,
-        unit=spec.unit,
-        taxes=None if spec.taxes is None else tuple(spec.taxes),
-        shares=tuple(spec.shares),
+        quantity=quantity,
+        unit=written("lines.unit", spec.unit),
+        taxes=None if spec.taxes is None else check_tax_keys(spec.taxes),
+        shares=shares_ok(spec.shares),
     )
 
 

@@ -5,6 +5,7 @@ from decimal import Decimal
 import msgspec
 from litestar import Controller, get, post
 
+from tallybook.catalog.meter import name_ok
 from tallybook.compose import World
 from tallybook.invoice.state import shown_as
 from tallybook.kernel.money import money_text
@@ -12,7 +13,12 @@ from tallybook.kernel.timestamps import format_us
 from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
 from tallybook.serve.api.gate import Grant
-from tallybook.serve.api.rest.settlement.bodies import instant_of, minor_of
+from tallybook.serve.api.rest.settlement.bodies import (
+    REASON_CHARS_MAX,
+    instant_of,
+    minor_of,
+    written,
+)
 from tallybook.settle.receivable.flow import pay, pay_from_credit, pay_out, take_back
 from tallybook.settle.receivable.owing import requests
 from tallybook.settle.receivable.paying import Received, Wanted
@@ -165,8 +171,8 @@ def received_of(
         id=world.ids.new(prefix),
         currency=currency,
         amount_minor=minor_of("amount", spec.amount, currency),
-        method="credit" if told is None else told.method,
-        reference="" if told is None else told.reference,
+        method="credit" if told is None else name_ok("method", told.method),
+        reference="" if told is None else written("reference", told.reference),
         received_us=now_us if told is None else instant_of("received", told.received, now_us),
         recorded_us=now_us,
         wanted=tuple(
@@ -225,7 +231,8 @@ class Payments(Controller):
         self, world: World, grant: Grant, name: str, data: ReversalSpec
     ) -> PaymentView:
         """Take a payment or refund back: what it paid is open again."""
-        return payment_view(take_back(world.settling(grant.tenant), name, data.reason))
+        reason = written("reason", data.reason, REASON_CHARS_MAX)
+        return payment_view(take_back(world.settling(grant.tenant), name, reason))
 
 
 class RequestView(msgspec.Struct, frozen=True, kw_only=True):
