@@ -11,6 +11,7 @@ from tallybook.collect.formats.choice import LOG_NAMES, log_format
 from tallybook.collect.sending.lanes import SHARE_DEFAULT
 from tallybook.collect.sending.parcel import edge_name
 from tallybook.kernel.errors import Invalid
+from tallybook.serve.agent.sources.tables import Prometheus, StatusPage
 
 STATE_DEFAULT = Path("tallybook-edge")
 MEBIBYTE = 1024 * 1024
@@ -57,6 +58,10 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     development: bool = False
 
 
+TABLES = ("access_log", "prometheus", "status_page")
+"""Settings that name what is read beside the host."""
+
+
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything the agent is told.
 
@@ -70,6 +75,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         host: whether to read this host.
         host_name: its name in events; None takes the machine's.
         access_log: files to follow.
+        prometheus: metrics endpoints to scrape; status_page: servers' status pages.
         spool_bytes_max: at this size reading stops until the server has taken some.
         drain_seconds: at the end, how long to go on sending what is spooled.
         edge: this edge's name at the server; None is made of the host's name.
@@ -89,6 +95,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     host: bool = True
     host_name: str | None = None
     access_log: tuple[AccessLog, ...] = ()
+    prometheus: tuple[Prometheus, ...] = ()
+    status_page: tuple[StatusPage, ...] = ()
     spool_bytes_max: int = 1024 * MEBIBYTE
     drain_seconds: float = 30
     edge: str | None = None
@@ -114,7 +122,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise Invalid("drain_seconds must not be negative", field="drain_seconds")
         if self.host_name is not None and (not self.host_name or not self.host_name.isprintable()):
             raise Invalid("host_name must be printable", field="host_name")
-        if not self.host and not self.access_log:
+        if not self.host and not any(getattr(self, name) for name in TABLES):
             message = "nothing to collect: give an --access-log, or leave out --no-host"
             raise Invalid(message, field="access_log")
         paths = [log.path.absolute() for log in self.access_log]

@@ -37,7 +37,16 @@ def _access_logs(settings: AgentSettings) -> Iterator[Source]:
             yield AccessLogSource(told, source)
 
 
-FAMILIES: tuple[Family, ...] = (_host, _access_logs)
+def _scraped(settings: AgentSettings) -> Iterator[Source]:
+    if settings.prometheus or settings.status_page:
+        from tallybook.serve.agent.sources.scraped import ScrapedSource
+
+        edge = edge_name(settings)
+        yield from (ScrapedSource(told, edge) for told in settings.prometheus)
+        yield from (ScrapedSource(told, edge) for told in settings.status_page)
+
+
+FAMILIES: tuple[Family, ...] = (_host, _access_logs, _scraped)
 
 
 def sources_of(settings: AgentSettings) -> list[Source]:

@@ -1,0 +1,1 @@
+"""What is read from a page of numbers: metrics endpoints and servers' status pages."""

@@ -1,0 +1,92 @@
+"""The tables of the settings that name sources beyond host and logs.
+
+Every table may have `name`, which tells two of a kind apart, and `interval_seconds`, where it is
+to be read at another pace than the agent's own.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tallybook.collect.doors.rules import DoorRules, SeriesRule, checked
+from tallybook.kernel.errors import Invalid
+
+_INTERVAL_SECONDS_MAX = 86_400
+
+
+class Prometheus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A metrics endpoint that is scraped.
+
+    Attributes:
+        url: the endpoint.
+        name: the label `job`, and part of what the target is remembered under.
+        instance: the label `instance`; None is host and port of the address.
+        interval_seconds: between two readings; None is the agent's own.
+        series: which series become events, in order; those that none matches are left out.
+        subject: labels for the subject; the first that is present names it.
+        labels: put to every series.
+        new_series_from_zero: a series that was not there at the reading before began at 0; for
+            targets that make a counter when it is first needed, and tell no start.
+        headers: sent along, such as `Authorization`.
+        ca_file: certificates to trust, PEM.
+    """
+
+    url: str
+    name: str = "prometheus"
+    instance: str | None = None
+    interval_seconds: float | None = None
+    series: tuple[SeriesRule, ...]
+    subject: tuple[str, ...] = ("instance",)
+    labels: dict[str, str] = {}
+    new_series_from_zero: bool = False
+    headers: dict[str, str] = {}
+    ca_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check_interval(self.interval_seconds, "prometheus")
+        if not self.series:
+            raise Invalid("name the series that count: [[prometheus.series]]", field="prometheus")
+        checked("prometheus", self.rules())
+
+    def rules(self) -> DoorRules:
+        """Return the same as rules."""
+        return DoorRules(
+            subject=list(self.subject), ignore=[], series=list(self.series), unmatched="drop"
+        )
+
+
+class StatusPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A server's status page.
+
+    Attributes:
+        url: the page; for nginx-plus the API with its version, such as `http://127.0.0.1/api/9`;
+            for apache with `?auto`.
+        kind: nginx (`stub_status`), nginx-plus or apache.
+        name: the label `job`, and part of what the page is remembered under.
+        instance: the label `instance` and the subject; None is host and port of the address.
+        pid_file: of nginx; when its master process started is the evidence of a restart.
+        interval_seconds: between two readings; None is the agent's own.
+        headers: sent along; ca_file: certificates to trust, PEM.
+    """
+
+    url: str
+    kind: Literal["nginx", "nginx-plus", "apache"]
+    name: str = "status"
+    instance: str | None = None
+    pid_file: Path | None = None
+    interval_seconds: float | None = None
+    headers: dict[str, str] = {}
+    ca_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check_interval(self.interval_seconds, "status_page")
+        if self.pid_file is not None and self.kind != "nginx":
+            raise Invalid("only kind nginx has a pid_file", field="status_page")
+
+
+def _check_interval(seconds: float | None, field: str) -> None:
+    if seconds is not None and not 0.1 <= seconds <= _INTERVAL_SECONDS_MAX:
+        raise Invalid("interval_seconds must be 0.1 to 86400", field=field)
