@@ -26,8 +26,11 @@ class Server:
         starts: how often it was started.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
-        """Nothing is started yet."""
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] | None = None, port: int = 0
+    ) -> None:
+        """Nothing is started yet; a port of its own is kept over restarts."""
+        self.port = port
         self.folder = folder
         self.starts = 0
         self._environment = {**os.environ, "TALLYBOOK_FIRST_KEY": KEY, **(settings or {})}
@@ -57,7 +60,7 @@ class Server:
             "--data",
             str(self.folder),
             "--port",
-            "0",
+            str(self.port),
         ]
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
