@@ -19,7 +19,10 @@ from sqlalchemy import Engine
 from tallybook.adapters.sql.accounts import SqlAccounts
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database, sqlite_url
+from tallybook.adapters.sql.edge.certificates import SqlCertificates
 from tallybook.adapters.sql.edge.door_rules import SqlDoorRules
+from tallybook.adapters.sql.edge.edges import SqlEdges
+from tallybook.adapters.sql.edge.rules import SqlEdgeRules
 from tallybook.adapters.sql.idempotency import SqlIdempotency
 from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.adapters.sql.jobs import SqlJobs
@@ -129,6 +132,11 @@ class World:
         return SqlDoorRules(self.engine)
 
     @cached_property
+    def edge_rules(self) -> SqlEdgeRules:
+        """What edges add up before they send it."""
+        return SqlEdgeRules(self.engine)
+
+    @cached_property
     def invoices(self) -> SqlInvoices:
         """Invoices, and where billing stands."""
         return SqlInvoices(self.engine)
@@ -152,6 +160,16 @@ class World:
     def settlements(self) -> SqlSettlements:
         """Payments, credit notes and the ledger."""
         return SqlSettlements(self.engine)
+
+    @cached_property
+    def edges(self) -> SqlEdges:
+        """Edges, as their requests showed them."""
+        return SqlEdges(self.engine)
+
+    @cached_property
+    def certificates(self) -> SqlCertificates:
+        """Certificates that were issued to edges."""
+        return SqlCertificates(self.engine)
 
     def settling(self, tenant: str) -> Settling:
         """Return the ports that settling works with, for one tenant."""

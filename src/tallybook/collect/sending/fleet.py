@@ -111,7 +111,7 @@ def noted(known: EdgeRecord | None, seen: Seen) -> EdgeRecord:
             record,
             last_seen_us=seen.at_us,
             agent=parcel.agent or record.agent,
-            waiting=parcel.waiting,
+            waiting=_left(seen),
             clock_offset_us=_offset(seen, record),
             certified=seen.certified,
         )
@@ -125,6 +125,13 @@ def noted(known: EdgeRecord | None, seen: Seen) -> EdgeRecord:
     return msgspec.structs.replace(
         record, incarnations=_incarnations(record.incarnations, seen, parcel.incarnation)
     )
+
+
+def _left(seen: Seen) -> Waiting:
+    """Return what still waits after the answer: a note counts its own batch among the waiting."""
+    parcel = seen.note.parcel
+    alone = parcel.waiting.batches == 1 and not parcel.part
+    return Waiting(first=parcel.number + 1) if seen.stored and alone else parcel.waiting
 
 
 def _offset(seen: Seen, record: EdgeRecord) -> int | None:
@@ -153,7 +160,7 @@ def _counted(mine: Incarnation, seen: Seen) -> Incarnation:
     mine = msgspec.structs.replace(
         mine,
         since=min(mine.since, number),
-        settled=max(mine.settled, parcel.waiting.first),
+        settled=max(mine.settled, _left(seen).first),
         last_us=max(mine.last_us, seen.at_us),
     )
     if not seen.stored:

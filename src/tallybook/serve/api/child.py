@@ -21,6 +21,7 @@ from tallybook.serve.api.columns import ColumnWatch
 from tallybook.serve.api.common.idempotency import Idempotent
 from tallybook.serve.api.doors.app import DoorsApp, Parts
 from tallybook.serve.api.doors.commit import DoorCommit
+from tallybook.serve.api.fleet.watch import FleetWatch
 from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.ingest import IngestApp
 from tallybook.serve.api.partition import put_aside, take_lowest
@@ -73,11 +74,14 @@ def run_api(settings: Settings, index: int) -> int:
     log = AccessLog(settings.data_dir / "access.log") if settings.server.access_log else None
     routes: Any = rest_app(world, gate, ingest, console_routes())
     rest = Idempotent(routes, world, gate)
+    fleet = FleetWatch(ingest, gate, world.edges.note)
+    fleet.start()
     gc.freeze()
     try:
-        front = Front(ingest, rest, log, {doors: doors.answers})
+        front = Front(fleet, rest, log, {doors: doors.answers})
         asyncio.run(_serve(settings, front))
     finally:
+        fleet.close()
         doors.close()
         ingest.close()
         partition.close()

@@ -17,6 +17,7 @@ from tallybook.serve.cli.common import DONE, REFUSED, USAGE, exit_code, report
 COMMANDS = {
     "serve": ("server:serve", "Run the API, the console and the workers on one data folder."),
     "edge": ("edge:edge", "Run the agent that collects usage."),
+    "edges": ("fleet.edges:edges", "See edges: last seen, lag, missing batches, certificate."),
     "ingest": ("ingest:ingest", "Send a file of events or log lines."),
     "apply": ("catalog:apply", "Apply catalog.toml: meters, customers, plans, subscriptions."),
     "subscription": ("subscription:subscription", "See and change who has which plan."),

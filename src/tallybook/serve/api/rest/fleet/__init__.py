@@ -1,0 +1,7 @@
+"""Edges, as the server sees them."""
+
+from litestar.types import ControllerRouterHandler
+
+from tallybook.serve.api.rest.fleet.edges import Edges
+
+ROUTES: list[ControllerRouterHandler] = [Edges]

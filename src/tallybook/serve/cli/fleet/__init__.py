@@ -1,0 +1,1 @@
+"""Edges as the server sees them, and the authority that issues their certificates."""
