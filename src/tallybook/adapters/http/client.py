@@ -8,6 +8,7 @@ Source: CONTRACTS §3.
 import ipaddress
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -26,7 +27,7 @@ _PLAIN = msgspec.json.Decoder(float_hook=Decimal)
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A successful answer: status 2xx, headers by lower-case name, the body as received."""
+    """A successful answer: status 2xx or 304, headers by lower-case name, the body as received."""
 
     status: int
     headers: dict[str, str]
@@ -95,7 +96,7 @@ class Client:
             request.extensions["timeout"] = httpx2.Timeout(timeout_seconds).as_dict()
         answer = self._send(request)
         kept = {name.lower(): value for name, value in answer.headers.items()}
-        if not answer.is_success:
+        if not answer.is_success and answer.status_code != HTTPStatus.NOT_MODIFIED:
             raise error_of(answer.status_code, kept, answer.content)
         return Answer(answer.status_code, kept, answer.content)
 

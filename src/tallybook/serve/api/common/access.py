@@ -9,6 +9,7 @@ from litestar.handlers.base import BaseRouteHandler
 from tallybook.serve.api.gate import Gate, Grant
 
 OPEN = {"scope": None}
+INGEST = {"scope": "ingest"}
 READ = {"scope": "read"}
 BILLING = {"scope": "billing"}
 ADMIN = {"scope": "admin"}
