@@ -190,7 +190,7 @@ class World:
             clock=self.clock,
             ids=self.ids,
             tz=version("tzdata"),
-            bounds=Bounds(**msgspec.structs.asdict(self.settings.billing)),
+            bounds=msgspec.convert(self.settings.billing, Bounds, from_attributes=True),
         )
 
     @cached_property

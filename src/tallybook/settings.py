@@ -96,14 +96,17 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class BillingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What no sane billing run makes: it parks the customer and goes on.
+    """How billing runs work, and what no sane one makes: it parks the customer and goes on.
 
     Attributes:
+        workers: processes that compose the invoices of a run with more than 500 customers; 0 is
+            as many as processors, 1 none beside the run itself.
         lines_max: of one invoice.
         total_minor_max: of one invoice in minor units, above or below zero.
         invoices_a_day_max: of one customer within 24 hours.
     """
 
+    workers: int = 0
     lines_max: int = 20_000
     total_minor_max: int = 10_000_000_000_000
     invoices_a_day_max: int = 50
@@ -223,7 +226,7 @@ def decode(line: bytes) -> Settings:
 def _checked(settings: Settings) -> Settings:
     if not 0 <= settings.server.port <= 65535:
         raise Invalid("server.port must be 0..65535", code="bad-setting", field="server.port")
-    for section in (settings.limits, settings.lake, settings.retention):
+    for section in (settings.limits, settings.lake, settings.retention, settings.billing):
         for name in section.__struct_fields__:
             if getattr(section, name) < 0:
                 raise Invalid(f"{name} must not be negative", code="bad-setting", field=name)
@@ -234,3 +237,9 @@ def api_workers(settings: Settings) -> int:
     """Return how many API processes to run."""
     wanted = settings.server.api_workers
     return wanted or min(API_WORKERS_DEFAULT, os.cpu_count() or 1)
+
+
+def billing_workers(settings: Settings) -> int:
+    """Return how many processes compose invoices; 0 where the run composes them by itself."""
+    wanted = settings.billing.workers or os.cpu_count() or 1
+    return wanted if wanted > 1 else 0

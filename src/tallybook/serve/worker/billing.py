@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 import msgspec
+import structlog
 
+from tallybook.adapters.processes.crew import Crew
 from tallybook.adapters.sql.jobs import Job
 from tallybook.compose import World
 from tallybook.invoice.due import BillRequest
@@ -15,6 +17,7 @@ from tallybook.serve.api.rest.runs import BILLING_RUN, RunSpec
 from tallybook.serve.worker.chores import Chore
 from tallybook.serve.worker.jobs import Advance, Work
 from tallybook.serve.worker.pipeline import await_contained
+from tallybook.settings import billing_workers
 
 LAKE_SECONDS_MAX = 120.0
 """How long a run waits for what was acknowledged before it to be in the lake."""
@@ -30,7 +33,13 @@ def billing_run(world: World, job: Job, advance: Advance) -> BillingRun:
     def progress(done: int, total: int, _what: str) -> None:
         advance(done, total)
 
-    return bill(world.billing(job.tenant), request, name=job.id, progress=progress)
+    with Crew(billing_workers(world.settings)) as crew:
+        run = bill(world.billing(job.tenant), request, name=job.id, progress=progress, compose=crew)
+    if crew.lost:
+        structlog.get_logger("billing").warning(
+            "billing.processes_lost", job=job.id, lost=crew.lost
+        )
+    return run
 
 
 WORK: Mapping[str, Work] = {BILLING_RUN: billing_run}
