@@ -49,6 +49,10 @@ class SpoolIntake:
         bytes_max: at this size the spool is full.
         edge: the edge's name, part of the identity of what is added up here.
         windows_max: how many windows may be open.
+
+    Attributes:
+        bytes_max: as given; may be changed at any time.
+        version: of the rules that are followed.
     """
 
     def __init__(
@@ -62,10 +66,10 @@ class SpoolIntake:
         """Read what was kept by the run before."""
         self._spool = spool
         self._packing = packing
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
         self._edge = edge
         self._windows_max = windows_max
-        self._version = ""
+        self.version = ""
         self._rules = compiled(RuleSet())
         self._cursors: dict[str, str] = {}
         self._tally = Tally()
@@ -79,7 +83,7 @@ class SpoolIntake:
     def follow(self, rules: RuleSet) -> None:
         """Add up by these rules from now on; open windows of others close in their time."""
         self._rules = compiled(rules)
-        self._version = rules.version
+        self.version = rules.version
 
     def cursor(self, name: str) -> str | None:
         """Return what was kept under a name, None for nothing yet."""
@@ -94,7 +98,7 @@ class SpoolIntake:
         if not rules:
             self._append(came, cursors)
             return len(came)
-        folded = fold(came, rules, self._version, self._tally)
+        folded = fold(came, rules, self.version, self._tally)
         grown = {**self._tally.windows, **folded.windows}
         self._keep(folded, cursors, crowded(grown, self._windows_max))
         return len(came)
@@ -112,7 +116,7 @@ class SpoolIntake:
 
     def is_full(self) -> bool:
         """Whether reading must wait until the server has taken some."""
-        return self._spool.state().stored_bytes >= self._bytes_max
+        return self._spool.state().stored_bytes >= self.bytes_max
 
     def _keep(self, folded: Folded, cursors: Mapping[str, str], closing: Sequence[Window]) -> None:
         """Write changed windows and close some, with everything else, in one transaction."""

@@ -9,6 +9,7 @@ from typing import TypeVar
 from tallybook.kernel.errors import TallybookError
 from tallybook.serve.agent.intake import SpoolIntake
 from tallybook.serve.agent.sources.plug import Source
+from tallybook.serve.agent.status import SourceStatus
 from tallybook.serve.agent.voice import Voice
 
 T = TypeVar("T")
@@ -25,6 +26,8 @@ class Schedule:
         source: what is read.
         due: on the monotonic clock, seconds.
         read_us: when the last reading began, wall clock; 0 for never.
+        events: that it gave since the start.
+        problem: why the last reading failed, or None.
     """
 
     def __init__(self, source: Source, due: float) -> None:
@@ -32,6 +35,8 @@ class Schedule:
         self.source = source
         self.due = due
         self.read_us = 0
+        self.events = 0
+        self.problem: str | None = None
 
     def settle(self, interval_seconds: float) -> None:
         """Set the next time; what was missed is not made up for."""
@@ -41,6 +46,10 @@ class Schedule:
 
 class Rounds:
     """`Surroundings` of the sources, and the order in which they are read.
+
+    Attributes:
+        count: rounds since the start.
+        failed: why the last attempt failed, None where it did not.
 
     Args:
         intake: where everything goes.
@@ -55,6 +64,8 @@ class Rounds:
         """Read nothing; `adopt` says what."""
         self.intake = intake
         self.voice = voice
+        self.count = 0
+        self.failed: str | None = None
         self._plan: list[Schedule] = []
         self._stop = stop
         self._woken = Event()
@@ -93,12 +104,18 @@ class Rounds:
                 continue
             if self.attempt("spool", self._is_full) is not False:
                 return
-            planned.read_us = time.time_ns() // 1000
-            came = self.attempt(planned.source.name, partial(planned.source.read, self))
-            planned.settle(interval_seconds)
-            if came:
+            if self._read(planned):
                 self._on_events()
+            planned.settle(interval_seconds)
+        self.count += 1
         self.close_windows(self._read_up_to(interval_seconds))
+
+    def _read(self, planned: Schedule) -> int:
+        planned.read_us = time.time_ns() // 1000
+        came = self.attempt(planned.source.name, partial(planned.source.read, self))
+        planned.problem = self.failed
+        planned.events += came or 0
+        return came or 0
 
     def _read_up_to(self, interval_seconds: float) -> int:
         """Return an instant up to which everything was read that is read often."""
@@ -127,10 +144,19 @@ class Rounds:
         try:
             done = work()
         except TallybookError as error:
-            self.voice.complain(about, f"{error.message} ({error.code})")
+            self.failed = f"{error.message} ({error.code})"
+            self.voice.complain(about, self.failed)
             return None
+        self.failed = None
         self.voice.settle(about)
         return done
+
+    def sources(self) -> tuple[SourceStatus, ...]:
+        """Return how every source is."""
+        return tuple(
+            SourceStatus(name=p.source.name, events=p.events, read_us=p.read_us, problem=p.problem)
+            for p in self._plan
+        )
 
     def close(self) -> None:
         """Close every source."""

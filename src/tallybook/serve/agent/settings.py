@@ -77,6 +77,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         access_log: files to follow.
         prometheus: metrics endpoints to scrape; status_page: servers' status pages.
         spool_bytes_max: at this size reading stops until the server has taken some.
+        metrics_listen: 'HOST:PORT' on loopback for `/metrics`; None is closed.
         drain_seconds: at the end, how long to go on sending what is spooled.
         edge: this edge's name at the server; None is made of the host's name.
         cert_file: the edge's certificate, PEM, for a server that asks for one; renewed in place.
@@ -98,6 +99,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     prometheus: tuple[Prometheus, ...] = ()
     status_page: tuple[StatusPage, ...] = ()
     spool_bytes_max: int = 1024 * MEBIBYTE
+    metrics_listen: str | None = None
     drain_seconds: float = 30
     edge: str | None = None
     cert_file: Path | None = None

@@ -16,6 +16,22 @@ from tallybook.serve.agent.spool import SPOOL_NAME
 STATUS_NAME = "status.json"
 
 
+class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How one source is.
+
+    Attributes:
+        name: the source's.
+        events: read from it since the start.
+        read_us: when it was last read, microseconds UTC; 0 for never.
+        problem: why it could not be read then, or None.
+    """
+
+    name: str
+    events: int
+    read_us: int
+    problem: str | None
+
+
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What the agent last said about itself.
 
@@ -28,6 +44,10 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
         complaint: what is wrong now, or None.
         running: False once it has ended in good order.
         circuit: whether batches flow: closed, open (too many failures), half-open (trying one).
+        rounds: of reading since the start.
+        sources: everything that is read.
+        windows: open windows of aggregation; rules_version is that of their rules, '' for none.
+        rss_bytes: memory of the process; cpu_seconds what it has used since the start.
     """
 
     pid: int
@@ -41,6 +61,12 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     complaint: str | None
     running: bool
     circuit: str = "closed"
+    rounds: int = 0
+    sources: tuple[SourceStatus, ...] = ()
+    windows: int = 0
+    rules_version: str = ""
+    rss_bytes: int = 0
+    cpu_seconds: float = 0
 
 
 class FilePosition(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +109,18 @@ def write_status(folder: Path, status: AgentStatus) -> None:
         partial.replace(folder / STATUS_NAME)
     except OSError as error:
         raise Unavailable(f"{partial}: {error.strerror or error}") from error
+
+
+def footprint() -> tuple[int, float]:
+    """Return this process's resident memory in bytes and the CPU seconds it has used."""
+    times = os.times()
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):  # not Linux: the highest it ever had
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, times.user + times.system
+    return pages * os.sysconf("SC_PAGE_SIZE"), times.user + times.system
 
 
 def read_status(folder: Path) -> EdgeStatus:

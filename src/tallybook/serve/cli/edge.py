@@ -13,7 +13,8 @@ from tallybook.serve.agent.settings import STATE_DEFAULT, AgentSettings, access_
 from tallybook.serve.cli.common import UNAVAILABLE, URL_DEFAULT, Target, show_json
 
 if TYPE_CHECKING:
-    from tallybook.serve.agent.status import EdgeStatus
+    from tallybook.collect.aggregate.rule import RuleSet
+    from tallybook.serve.agent.status import AgentStatus, EdgeStatus
 
 R = TypeVar("R")
 
@@ -108,21 +109,26 @@ def run(
 ) -> int:
     """Collect until stopped. Nothing read is lost or counted twice, whatever is killed when."""
     from tallybook.serve.agent.loop import Agent
+    from tallybook.serve.agent.reload import SettingsWatch
 
-    settings = _settings(
-        **collecting,
-        url=url,
-        key=key,
-        key_file=key_file,
-        ca_file=ca_file,
-        interval_seconds=interval,
-        drain_seconds=drain,
-    )
+    def load() -> AgentSettings:
+        return _settings(
+            **collecting,
+            url=url,
+            key=key,
+            key_file=key_file,
+            ca_file=ca_file,
+            interval_seconds=interval,
+            drain_seconds=drain,
+        )
+
+    settings = load()
     server, secret = address_of(settings)
-    stop = Event()
+    stop, watch = Event(), SettingsWatch(collecting.get("config"), load)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    left = Agent(settings, server, secret, stop).run(run_seconds)
+    signal.signal(signal.SIGHUP, lambda *_: watch.asked.set())
+    left = Agent(settings, server, secret, stop, watch).run(run_seconds)
     return UNAVAILABLE if left else 0
 
 
@@ -176,10 +182,24 @@ def _status_lines(found: "EdgeStatus") -> Iterator[tuple[str, str]]:
         yield "host", f"read {_ago(found.host_read_us)}"
     for file in found.files:
         yield "file", f"{file.path} read to byte {file.offset}"
+    if agent is not None:
+        yield from _source_lines(agent)
     if found.refused_events:
         yield "refused", f"{found.refused_events} events, see refused-reasons.ndjson"
     if agent is not None and agent.complaint:
         yield "problem", agent.complaint
+
+
+def _source_lines(agent: "AgentStatus") -> Iterator[tuple[str, str]]:
+    for source in agent.sources:
+        if source.problem is not None:
+            yield "failing", f"{source.name}: {source.problem}"
+    if agent.rules_version or agent.windows:
+        version = agent.rules_version or "none"
+        yield "rules", f"version {version}, {agent.windows} windows open"
+    if agent.rss_bytes:
+        used = f"{agent.cpu_seconds} s of CPU since the start"
+        yield "footprint", f"{agent.rss_bytes / 2**20:.1f} MiB, {used}"
 
 
 def _agent_line(found: "EdgeStatus") -> str:
@@ -203,14 +223,32 @@ def _ago(us: int) -> str:
 @_collecting_options
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(min=1),
               help="Events to print of each source.")  # fmt: skip
-def check(limit: int, **collecting: Any) -> None:
-    """Print the next events as JSON lines, without sending or remembering anything."""
+@click.option("--rules", "rules_file", type=click.Path(path_type=Path, dir_okay=False),
+              help="Try these rules (TOML) instead of those last fetched.")  # fmt: skip
+def check(limit: int, rules_file: Path | None, **collecting: Any) -> None:
+    """Print the next events as JSON lines, without sending or remembering anything.
+
+    Where rules of aggregation take events, the windows that these would become are printed.
+    """
+    from tallybook.serve.agent.following import kept_rules
     from tallybook.serve.agent.trial import next_events
 
     settings = _settings(**collecting)
-    for trial in next_events(settings, limit):
-        click.echo(f"# {trial.name}", err=True)
-        if trial.problem is not None:
-            click.echo(f"# {trial.problem}", err=True)
+    rules = rules_in(rules_file) if rules_file is not None else kept_rules(settings.state)
+    for trial in next_events(settings, limit, rules):
+        click.echo(f"# {trial.name}: {trial.summary()}", err=True)
         for piece in trial.pieces:
             click.echo(piece)
+
+
+def rules_in(path: Path) -> "RuleSet":
+    """Return the rules of a TOML file; raises Invalid."""
+    from tallybook.collect.aggregate.document import parse_rules
+    from tallybook.collect.aggregate.rule import RuleSet
+    from tallybook.kernel.errors import Invalid
+
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path}: {error}", field="rules") from error
+    return RuleSet(version=path.name, rules=parse_rules(text))

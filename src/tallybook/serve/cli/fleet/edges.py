@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from tallybook.serve.cli.common import Target, server_options, table
+from tallybook.serve.cli.fleet.rules import rules
 
 PATH = "/api/v1/edges"
 
@@ -12,6 +13,9 @@ PATH = "/api/v1/edges"
 @click.group()
 def edges() -> None:
     """See edges: last seen, lag, missing batches, clock, certificate."""
+
+
+edges.add_command(rules)
 
 
 @edges.command("list")
