@@ -10,7 +10,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -142,6 +142,7 @@ class Prometheus:
                     "remote_timeout": "5s",
                     "queue_config": {
                         "batch_send_deadline": "500ms",
+                        "max_backoff": "300ms",
                         "min_shards": 2,
                         "max_samples_per_send": 100,
                     },
@@ -151,9 +152,14 @@ class Prometheus:
         self._config.write_bytes(msgspec.json.encode(config))
 
 
-def await_equal(read: Any, wanted: Any, seconds: float) -> Any:
-    """Return what `read` gives once it equals `wanted`, or at the last moment."""
+def await_equal(read: Callable[[], tuple[Any, Any]], seconds: float) -> tuple[Any, Any]:
+    """Return two readings once they are the same twice, or as they are at the last moment."""
     deadline = time.monotonic() + seconds
-    while (found := read()) != wanted and time.monotonic() < deadline:
-        time.sleep(0.25)
-    return found
+    before: Any = None
+    while time.monotonic() < deadline:
+        left, right = read()
+        if left == right == before:
+            return left, right
+        before = left if left == right else None
+        time.sleep(1)
+    return read()

@@ -88,7 +88,8 @@ def points(body: bytes, rules: DoorRules, now_us: int) -> Decoded:
         elif (metric := _metric(piece, members, now_us)) is not None:
             found.append(metric)
         else:
-            digest = blake2b(piece, digest_size=16).digest()
+            compact = msgspec.json.format(piece, indent=-1)
+            digest = blake2b(compact, digest_size=16).digest()
             found.append(_record(members, rules, now_us, digest, seen[digest]))
             seen[digest] += 1
     return Decoded(points=tuple(found), bad=tuple(bad), envelopes=tuple(envelopes))

@@ -89,3 +89,11 @@ class SqlDoorRules:
         with self._lock:
             self._known.pop((tenant, door), None)
         return StoredRules(version, now_us, rules)
+
+    def forget(self, tenant: str, door: str) -> None:
+        """Go back to the defaults."""
+        with write(self._engine) as connection:
+            mine = (RULES.c.tenant == tenant, RULES.c.door == door)
+            connection.execute(delete(RULES).where(*mine))
+        with self._lock:
+            self._known.pop((tenant, door), None)
