@@ -10,7 +10,7 @@ from tallybook.catalog.subscription import open_periods as opened
 from tallybook.kernel.money import from_minor, to_minor
 from tallybook.kernel.period import Period, days_between, parse_moment, zone
 from tallybook.kernel.timestamps import format_us
-from tallybook.rate.proration import rate_fee
+from tallybook.rate.fee import rate_fee
 from tests.golden.vectors import Case, cases, require
 
 UTC = zone("UTC")

@@ -11,8 +11,9 @@ from tallybook.kernel.money import to_minor
 from tallybook.kernel.period import Period, parse_moment, zone
 from tallybook.kernel.timestamps import DAY_US
 from tallybook.rate.charge import rate
+from tallybook.rate.fee import rate_fee
 from tallybook.rate.metered import PricedEvent, metered_events
-from tallybook.rate.proration import WHOLE, Portion, rate_fee
+from tallybook.rate.proration import WHOLE, Portion
 from tests.golden.vectors import Case, cases, identity, require
 
 UTC = zone("UTC")

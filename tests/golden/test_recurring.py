@@ -9,8 +9,8 @@ from tallybook.kernel.decimals import plain_builtins
 from tallybook.kernel.period import parse_moment
 from tallybook.kernel.timestamps import DAY_US, format_us
 from tallybook.rate.charge import rate
+from tallybook.rate.fee import rate_fee
 from tallybook.rate.metered import Metered
-from tallybook.rate.proration import rate_fee
 from tallybook.rate.recurring import Held
 from tests.golden.test_prices_lago import MARCH, UTC, cents, lago_price
 from tests.golden.vectors import Case, cases, identity, require

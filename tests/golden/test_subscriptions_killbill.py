@@ -206,8 +206,7 @@ def test_a_fee_once_beside_one_each_month(name: str) -> None:
     case = one(name)
     given = case["given"]
     story = Story()
-    phases = [{"key": "first", "length": "P1M"}, {"key": "later", "charges": ["monthly"]}]
-    story.plan("p", fee("once", given["fixed"]), fee("monthly", given["rate"]), phases=phases)
+    story.plan("p", fee("setup", given["fixed"], once=True), fee("monthly", given["rate"]))
     story.start("p", given["start"], anchor_day=given["bcd"])
     found = [len(story.lines(target)) for target in given["targets"]]
     assert found == case["expect"]["items_per_invoice"]

@@ -8,16 +8,17 @@ from decimal import Decimal
 import msgspec
 
 from tallybook.catalog.plan import Charge
-from tallybook.catalog.price import FlatPrice, Modified, Price
+from tallybook.catalog.price import Modified, Price
 from tallybook.invoice.manifest import Group, Item
 from tallybook.kernel.decimals import EXACT, plain
 from tallybook.kernel.money import from_minor
 from tallybook.kernel.period import Period, zone
 from tallybook.meter.each import Bands
 from tallybook.rate.charge import rate
+from tallybook.rate.fee import rate_fee
 from tallybook.rate.metered import Metered
 from tallybook.rate.percentage import event_terms
-from tallybook.rate.proration import WHOLE, Portion, portion, rate_fee
+from tallybook.rate.proration import WHOLE, Portion, portion
 from tallybook.rate.recurring import Held
 from tallybook.rate.step import ZERO, Rated, Step
 
@@ -69,9 +70,8 @@ def rated_item(item: Item, charge: Charge, fact: Fact, zone_name: str) -> Rated:
         due = price.minimum_amount if isinstance(price, Modified) else None
         minimum = WHOLE if due is None else _minimum(item, charge, zone_name)
         return rate(price, _metered(price, fact), minimum)
-    assert isinstance(price, FlatPrice), "a fixed fee has a flat price"
     return rate_fee(
-        price.amount,
+        price,
         charge.proration,
         Period(item.position.start_us, item.end_us),
         Period(item.full_start_us, item.full_end_us),

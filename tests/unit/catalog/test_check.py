@@ -45,6 +45,7 @@ def meter(key: str, aggregation: str = "COUNT", **more: Any) -> Meter:
 
 
 FLAT, UNIT = FlatPrice(Decimal(5)), UnitPrice(unit_amount=Decimal(1))
+SHARE = PercentagePrice(rate=Decimal(1))
 MATRIX = MatrixPrice(
     dimensions=("zone",), cells=(Cell(match={"zone": "a"}, unit_amount=Decimal(1)),)
 )
@@ -212,7 +213,7 @@ def test_what_fits_together_is_let_through(entries: list[Entry]) -> None:
         ([subscribed(quantities={"calls": Decimal(1)})], "no fixed fee", "quantities"),
         ([amended(counted("calls"))], "no fixed fee", "quantities"),
         ([subscribed(prices={"x": FLAT})], "price of 'x', which is no charge", "prices"),
-        ([subscribed(prices={"fee": UNIT})], "a fixed fee needs a flat price", "price"),
+        ([subscribed(prices={"fee": SHARE})], "a fixed fee needs a flat price", "price"),
         ([subscribed(prices={"calls": FLAT})], "usage needs a usage price", "price"),
         ([amended(priced("calls", MATRIX))], "price of calls: .* no dimension 'zone'", "split_by"),
         ([Entitlement(customer="x", feature="f", access=Boolean(), start_us=0)],

@@ -17,12 +17,14 @@ from tallybook.catalog.plan import (
     check_plan,
     plan_spec,
 )
+from tallybook.catalog.price import UnitPrice
 from tallybook.kernel.currencies import EXPONENTS
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.timestamps import format_us
 
 FLAT = {"type": "flat", "amount": "10"}
 UNIT = {"type": "unit", "unit_amount": "0.5"}
+SHARE = {"type": "percentage", "rate": "1"}
 FEE: dict[str, Any] = {"key": "fee", "price": FLAT}
 CALLS: dict[str, Any] = {"key": "calls", "price": UNIT, "meter": "calls"}
 MANY = {code: {"fee": FLAT} for code in sorted(EXPONENTS.keys() - {"USD"})[:51]}
@@ -160,6 +162,8 @@ def test_an_interval_that_is_none_is_refused(interval: str, message: str) -> Non
         (fee(name="x" * 1025), "longer than", "name"),
         (fee(meter="calls"), "leave out meter", "meter"),
         ([{"key": "calls", "price": UNIT}], "needs meter", "meter"),
+        ([{"key": "calls", "price": SHARE, "quantity": 1}], "it needs meter", "meter"),
+        (usage(once=True), "of a fixed fee", "once"),
         (fee(split_by="region"), "need a meter", "split_by"),
         (fee(where={"region": ["eu"]}), "need a meter", "split_by"),
         (fee(recurring=True), "name a meter", "recurring"),
@@ -211,7 +215,7 @@ def test_all_shares_may_be_the_whole() -> None:
         ({"minimum": {"amount": 1, "charges": ["fee", "fee"]}}, "twice", "minimum.charges"),
         ({"minimum": {"amount": 1, "currencies": {"EUR": 1}}}, "none", "minimum.currencies"),
         ({"currencies": {"EUR": {"fee": FLAT}}}, "price of charge calls", "currencies.EUR"),
-        ({"currencies": {"EUR": {"fee": UNIT, "calls": UNIT}}}, "needs meter",
+        ({"currencies": {"EUR": {"fee": SHARE, "calls": UNIT}}}, "needs meter",
          "currencies.EUR.fee"),
         ({"currencies": {"EUR": {"x": FLAT}}}, "names 'x'", "currencies.EUR"),
         ({"currencies": {"USD": {"fee": FLAT, "calls": UNIT}}}, "other currencies", "currencies"),
@@ -240,7 +244,7 @@ EUR = {"EUR": {"fee": FLAT, "calls": UNIT}}
         ([{"key": "a", "charges": ["fee", "fee"]}], "twice", "phases.charges"),
         ([{"key": "a", "charges": ["fee"], "prices": {"calls": UNIT}}], "names 'calls'",
          "phases.prices"),
-        ([{"key": "a", "prices": {"fee": UNIT}}], "needs meter", "phases.prices.fee"),
+        ([{"key": "a", "prices": {"fee": SHARE}}], "needs meter", "phases.prices.fee"),
         ([{"key": "a", "prices": {"fee": FLAT}}], "other currencies: EUR", "phases.currencies"),
         ([{"key": "a", "currencies": {"EUR": {"fee": FLAT}}}], "none", "phases.currencies"),
         ([{"key": "a", "prices": {"fee": FLAT}, "currencies": {"EUR": {}}}], "needs prices of fee",
@@ -286,3 +290,15 @@ def test_any_plan_is_written_again_as_it_is(
         fields |= {"currencies": EUR, "thresholds_in": {"EUR": sorted(rising)} if rising else {}}
     made = plan(**fields)
     assert check_plan(plan_spec(made)) == made
+
+
+def test_a_fee_of_units_says_how_many() -> None:
+    (charge,) = plan(charges=fee(price=UNIT, quantity=3)).charges
+    assert (charge.price, charge.quantity) == (UnitPrice(unit_amount=Decimal("0.5")), 3)
+
+
+def test_a_fee_that_is_charged_once_is_due_at_the_start_and_whole() -> None:
+    made = plan(charges=fee(once=True, timing="arrears", proration="second"))
+    (charge,) = made.charges
+    assert check_plan(plan_spec(made)) == made
+    assert (charge.once, charge.timing, charge.proration) == (True, "advance", "none")

@@ -13,8 +13,8 @@ from tallybook.catalog.price import PercentagePrice, Price
 from tallybook.kernel.period import Period, parse_moment, zone
 from tallybook.kernel.timestamps import DAY_US, HOUR_US, format_us
 from tallybook.rate.charge import rate
+from tallybook.rate.fee import rate_fee
 from tallybook.rate.metered import Metered, PricedEvent, metered_events
-from tallybook.rate.proration import rate_fee
 from tallybook.rate.recurring import Held
 from tests.support.recurring import Carried
 from tests.unit.rate.test_laws_all import REGIONS, prices

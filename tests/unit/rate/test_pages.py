@@ -15,8 +15,9 @@ from tallybook.kernel.money import money_text, to_minor
 from tallybook.kernel.period import Period, parse_moment, zone
 from tallybook.meter.each import Bands, EachEvent, count_each
 from tallybook.rate.charge import rate
+from tallybook.rate.fee import rate_fee
 from tallybook.rate.metered import PricedEvent, metered_events
-from tallybook.rate.proration import Portion, rate_fee
+from tallybook.rate.proration import Portion
 from tallybook.rate.step import Rated
 
 PAGES = Path(__file__).resolve().parents[3] / "docs" / "algorithms"
@@ -154,6 +155,28 @@ def test_units(row: list[str]) -> None:
     rated = rate_fee(
         Decimal(fee), proration, may, may, tz, units_of(units), timing  # type: ignore[arg-type]
     )  # fmt: skip
+    assert (rated.amount, rated.quantity) == (Decimal(exact), Decimal(quantity))
+    assert [step.text for step in rated.steps] == steps.split("`, `")
+    assert exact_sum(Decimal(step.amount) for step in rated.steps) == Decimal(exact)
+
+
+def tiered_units() -> dict[str, str]:
+    steps = '"tiers":[{"up_to":"5","unit_amount":"31"},{"up_to":"10","unit_amount":'
+    return {
+        "G": f'{{"type":"graduated",{steps}"15.5"}},{{"unit_amount":"6.2"}}]}}',
+        "V": f'{{"type":"volume",{steps}"21.7"}},{{"unit_amount":"15.5"}}]}}',
+        "P": '{"type":"package","package_size":"5","amount":"62"}',
+        "U": '{"type":"unit","unit_amount":"31"}',
+    }
+
+
+@pytest.mark.parametrize("row", list(table("proration.md", "price")), ids=str)
+def test_units_by_tiers(row: list[str]) -> None:
+    name, timing, proration, units, exact, quantity, steps = row
+    tz = zone("UTC")
+    may = Period(*(parse_moment(text, tz, "at") for text in ("2026-05-01", "2026-06-01")))
+    price = parse_price(tiered_units()[name])
+    rated = rate_fee(price, proration, may, may, tz, units_of(units), timing)  # type: ignore[arg-type]
     assert (rated.amount, rated.quantity) == (Decimal(exact), Decimal(quantity))
     assert [step.text for step in rated.steps] == steps.split("`, `")
     assert exact_sum(Decimal(step.amount) for step in rated.steps) == Decimal(exact)

@@ -11,6 +11,7 @@ from tallybook.catalog.price import (
     Price,
     needs_sum,
     price_dimensions,
+    sells_units,
 )
 from tallybook.kernel.errors import Conflict
 
@@ -47,9 +48,11 @@ def same_currency(who: str, currency: str, plan: Plan) -> None:
 
 def price_fits(catalog: Catalog, who: str, charge: Charge, price: Price) -> None:
     """Refuse a price that cannot be of a charge."""
-    if isinstance(price, FlatPrice) != (charge.meter is None):
-        kind = "usage needs a usage price" if charge.meter else "a fixed fee needs a flat price"
-        raise Conflict(f"{who}: {kind}", field="price")
+    if charge.meter is None and not sells_units(price):
+        message = f"{who}: a fixed fee needs a flat price, or one of units"
+        raise Conflict(message, field="price")
+    if charge.meter is not None and isinstance(price, FlatPrice):
+        raise Conflict(f"{who}: usage needs a usage price", field="price")
     if charge.meter is None:
         return
     if charge.recurring and isinstance(price, PercentagePrice) and price.of_events():

@@ -22,7 +22,7 @@ from tallybook.catalog.plan.parts import (
 )
 from tallybook.catalog.plan.spec import ChargeSpec, PhaseSpec, PlanSpec, PriceSpec
 from tallybook.catalog.plan.terms import Charge, Phase, Plan
-from tallybook.catalog.price import Price
+from tallybook.catalog.price import FlatPrice, Price
 from tallybook.catalog.price.fields import amount, positive, refused
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.money import exponent
@@ -105,19 +105,23 @@ def _charge(where: str, spec: ChargeSpec, named: NamedPrices) -> Charge:
             name=text_ok("name", spec.name) or spec.key,
             price=price_ok(spec.price, named),
             meter=spec.meter,
-            timing=spec.timing,
-            proration=spec.proration,
+            timing="advance" if spec.once else spec.timing,
+            proration="none" if spec.once else spec.proration,
             split_by=_split(spec.split_by),
             where={name: tuple(texts) for name, texts in sorted(spec.where.items())},
             interval=spec.interval and interval_ok("interval", spec.interval),
             recurring=spec.recurring,
             releases={name: tuple(texts) for name, texts in sorted(spec.releases.items())},
-            quantity=amount("quantity", spec.quantity),
+            quantity=Decimal(1) if spec.quantity is None else amount("quantity", spec.quantity),
+            once=spec.once,
             taxes=taxes_ok(spec.taxes),
             shares=shares_ok(spec.shares),
         )
         fits(charge.price, charge.meter)
-        (_fee if charge.meter is None else _usage)(charge)
+        if charge.meter is not None:
+            _usage(charge)
+        else:
+            _fee(charge, said=spec.quantity is not None)
     except Invalid as error:
         raise Invalid(f"{at}: {error.message}", field=error.field) from error
     return charge
@@ -130,8 +134,11 @@ def _split(raw: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _fee(charge: Charge) -> None:
-    """Refuse what only usage can have."""
+def _fee(charge: Charge, *, said: bool) -> None:
+    """Refuse what only usage can have, and a price of units without their number."""
+    if not said and not isinstance(charge.price, FlatPrice):
+        message = "a usage price needs meter, the key of a meter; a price of units needs quantity"
+        raise Invalid(message, field="meter")
     if charge.split_by or charge.where:
         raise Invalid("split_by and where need a meter", field="split_by")
     if charge.recurring or charge.releases:
@@ -140,6 +147,8 @@ def _fee(charge: Charge) -> None:
 
 def _usage(charge: Charge) -> None:
     """Refuse what only a fixed fee can have."""
+    if charge.once:
+        raise Invalid("once is of a fixed fee; usage is charged in each period", field="once")
     if charge.timing == "advance":
         raise Invalid(
             "usage is charged in arrears; only a fixed fee may be in advance", field="timing"

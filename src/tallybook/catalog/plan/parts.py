@@ -11,7 +11,7 @@ from tallybook.catalog.entitlement.recurrence import parse_interval, parse_step
 from tallybook.catalog.meter import name_ok
 from tallybook.catalog.plan.spec import MinimumSpec, PriceSpec
 from tallybook.catalog.plan.terms import Charge, Minimum, Share
-from tallybook.catalog.price import FlatPrice, Price, check_price, parse_price
+from tallybook.catalog.price import FlatPrice, Price, check_price, parse_price, sells_units
 from tallybook.catalog.price.fields import PERCENT_MAX, amount, positive, refused
 from tallybook.catalog.tax import check_tax_keys
 from tallybook.kernel.errors import Invalid
@@ -131,12 +131,11 @@ def prices_ok(
 
 
 def fits(price: Price, meter: str | None) -> None:
-    """Refuse a fee with a meter, and usage without."""
-    flat = isinstance(price, FlatPrice)
-    if flat and meter is not None:
+    """Refuse a fee with a meter, and without one a price that only usage has."""
+    if isinstance(price, FlatPrice) and meter is not None:
         raise Invalid("a flat price is a fixed fee: leave out meter", field="meter")
-    if not flat and meter is None:
-        raise Invalid("a usage price needs meter, the key of a meter", field="meter")
+    if meter is None and not sells_units(price):
+        raise Invalid("this price is of usage: it needs meter, the key of a meter", field="meter")
 
 
 def minimum_ok(

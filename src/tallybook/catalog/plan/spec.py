@@ -28,7 +28,11 @@ Prices = dict[str, PriceSpec]
 
 
 class ChargeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A charge as it is written; `split_by` may be one name."""
+    """A charge as it is written; `split_by` may be one name.
+
+    Where there is no meter and the price is not flat, `quantity` has to be said: a meter that was
+    forgotten is no fee.
+    """
 
     key: str
     price: PriceSpec
@@ -41,7 +45,8 @@ class ChargeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     interval: str = ""
     recurring: bool = False
     releases: dict[str, list[str | None]] = {}
-    quantity: Decimal = Decimal(1)
+    quantity: Decimal | None = None
+    once: bool = False
     taxes: list[str] | None = None
     shares: list[Share] = []
 
@@ -122,6 +127,7 @@ def _charge_spec(charge: Charge) -> ChargeSpec:
         recurring=charge.recurring,
         releases={name: list(texts) for name, texts in charge.releases.items()},
         quantity=charge.quantity,
+        once=charge.once,
         taxes=_listed(charge.taxes),
         shares=list(charge.shares),
     )

@@ -71,7 +71,8 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
         key: unique within the plan; lines name it.
         name: as the line shows it.
         meter: key of the meter whose usage is priced; None for a fixed fee.
-        price: a usage price where there is a meter, a flat price where there is none.
+        price: a usage price where there is a meter; where there is none a flat price of each unit,
+            or a price of all units: by unit, graduated, by volume, in packages.
         timing: a fixed fee is due at the period's start (advance) or end (arrears); usage always
             in arrears, from zero in each period.
         proration: how a fixed fee shrinks in a partial period: whole days of the customer's
@@ -84,6 +85,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
         releases: dimension -> texts of a recurring UNIQUE_COUNT: an event with one of them takes
             its value away, such as a seat that is given back.
         quantity: units of a fixed fee, where the subscription names none.
+        once: a fixed fee that is due once, when a subscription of the plan starts; not prorated.
         taxes: keys; None for those of the plan; () for none.
         shares: parts of its amount that belong to others.
     """
@@ -100,6 +102,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     recurring: bool = False
     releases: dict[str, tuple[str | None, ...]] = {}
     quantity: Decimal = Decimal(1)
+    once: bool = False
     taxes: tuple[str, ...] | None = None
     shares: tuple[Share, ...] = ()
 

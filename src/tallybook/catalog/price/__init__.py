@@ -31,6 +31,7 @@ from tallybook.catalog.price.units import (
     measured_per_unit,
     needs_sum,
     price_dimensions,
+    sells_units,
 )
 
 __all__ = [
@@ -59,4 +60,5 @@ __all__ = [
     "parse_price",
     "price_dimensions",
     "price_json",
+    "sells_units",
 ]

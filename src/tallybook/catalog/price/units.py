@@ -6,12 +6,22 @@ from fractions import Fraction
 from tallybook.catalog.price.fields import refused
 from tallybook.catalog.price.kinds import (
     DynamicPrice,
+    FlatPrice,
+    GraduatedPrice,
     MatrixPrice,
     Modified,
+    PackagePrice,
     PercentagePrice,
     Price,
+    UnitPrice,
+    VolumePrice,
 )
 from tallybook.kernel.decimals import SCALE
+
+
+def sells_units(price: Price) -> bool:
+    """Whether a price may be of units that are agreed on, such as seats: no usage is measured."""
+    return isinstance(price, FlatPrice | UnitPrice | GraduatedPrice | VolumePrice | PackagePrice)
 
 
 def price_dimensions(price: Price) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from tallybook.invoice.due.items import (
     minimum_item,
 )
 from tallybook.invoice.due.moving import Moving, moving
+from tallybook.invoice.due.once import charged_once
 from tallybook.invoice.due.places import Places, base_of, places
 from tallybook.invoice.due.request import Horizon
 from tallybook.invoice.due.terms import MINIMUM, Resolver, Sold, Terms
@@ -111,12 +112,13 @@ def due(
         for place in found.found
     ]
     windows = list(_windows(states, asked))
-    charged = [list(_items(state, windows, asked)) for state in states]
+    once = charged_once(states, terms, asked.billed)
+    charged = [list(_items(state, windows, once, asked)) for state in states]
     known = {item.position for some in charged for item in some}
     emptied = [one for one in found.lost if _emptied(one, asked) != _as_counted(one, cut)]
     items: list[Item] = []
     for state, some in zip(states, charged, strict=True):
-        items += _unless(known, _dropped(state, asked))
+        items += _unless(known, _dropped(state, once, asked))
         items += some
     for one in emptied:
         items += _unless(known, _given_back(one, asked))
@@ -172,15 +174,28 @@ def _settles(state: Moving, asked: _Asked) -> bool:
     return state.moved.closed
 
 
-def _items(state: Moving, windows: Sequence[_Window], asked: _Asked) -> Iterator[Item]:
+def _items(
+    state: Moving, windows: Sequence[_Window], once: frozenset[Position], asked: _Asked
+) -> Iterator[Item]:
     terms = asked.terms.of_period(state.moved)
     counted = any(window.holds(state.moved) for window in windows)
-    for sold in terms.of_interval(state.place.interval):
+    for sold in _sold(state, once, asked):
         if counted or _is_due(sold, state, asked):
             yield _charge_item(sold, state, terms, asked)
     amount = _minimum(state, asked) if windows else None
     if amount is not None and _settles(state, asked):
         yield minimum_item(amount, state.moved, terms, asked.bearings, adjustment=state.shut)
+
+
+def _sold(state: Moving, once: frozenset[Position], asked: _Asked) -> list[Sold]:
+    """Return what a period charges: of fees that are charged once, those that it is the one of."""
+    period = state.moved
+    return [
+        sold
+        for sold in asked.terms.of_period(period).of_interval(state.place.interval)
+        if not sold.charge.once
+        or Position(period.subscription, sold.charge.key, period.start_us) in once
+    ]
 
 
 def _charge_item(sold: Sold, state: Moving, terms: Terms, asked: _Asked) -> Item:
@@ -217,12 +232,11 @@ def _units_moved(sold: Sold, period: StoredPeriod, asked: _Asked) -> bool:
     return [one.quantity for one in billed] != ([plain(found[0][1])] if found[0][1] else [])
 
 
-def _dropped(state: Moving, asked: _Asked) -> Iterator[Item]:
+def _dropped(state: Moving, once: frozenset[Position], asked: _Asked) -> Iterator[Item]:
     """Yield what a period was billed for by a plan that another one was put in place of."""
     if not state.changed or state.stored is None:
         return
-    there = asked.terms.of_period(state.moved).of_interval(state.place.interval)
-    kept = {sold.charge.key for sold in there} | {MINIMUM}
+    kept = {sold.charge.key for sold in _sold(state, once, asked)} | {MINIMUM}
     for item in _given_back(state.stored, asked):
         if item.position.charge not in kept:
             yield item
