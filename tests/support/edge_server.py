@@ -20,6 +20,7 @@ class EdgeServer:
         stored: (source, id) -> event, as a server that de-duplicates keeps them.
         received: how often each identity arrived.
         requests: how many requests arrived.
+        rules: what edges are told to add up, {"version": ..., "rules": [...]}; None is 404.
     """
 
     def __init__(self, verdict: Callable[[int, list[Any]], Verdict] | None = None) -> None:
@@ -29,6 +30,7 @@ class EdgeServer:
         self.requests = 0
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
+        self.rules: dict[str, Any] | None = None
         self.lock = threading.Lock()
         server = self
 
@@ -39,7 +41,10 @@ class EdgeServer:
                 server.answer(self)
 
             def do_GET(self) -> None:
-                server.answer(self)
+                if self.path.startswith("/api/v1/edges/rules"):
+                    server.tell_rules(self)
+                else:
+                    server.answer(self)
 
             def log_message(self, *_args: object) -> None:
                 return
@@ -74,6 +79,18 @@ class EdgeServer:
             return
         self.reply(request, verdict, events)
 
+    def tell_rules(self, request: BaseHTTPRequestHandler) -> None:
+        rules = self.rules
+        tag = f'"{rules["version"]}"' if rules is not None else ""
+        fresh = rules is not None and request.headers.get("If-None-Match") == tag
+        body = json.dumps(rules if rules is not None else {}).encode() if not fresh else b""
+        request.send_response(304 if fresh else 404 if rules is None else 200)
+        request.send_header("Content-Type", "application/json")
+        request.send_header("ETag", tag)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
     def store(self, events: list[Any]) -> None:
         for event in events:
             identity = (event["source"], event["id"])
@@ -103,10 +120,11 @@ class EdgeServer:
 def misbehaving(seed: int, trouble_percent: int = 50) -> Callable[[int, list[Any]], Verdict]:
     """Return a verdict that fails about every other request, in every way."""
     random_numbers = random.Random(seed)
+    troubles: list[Verdict] = [503, 429, 500, "drop", "lose-ack", "lose-ack"]
 
     def verdict(_number: int, _events: list[Any]) -> Verdict:
         if random_numbers.randrange(100) >= trouble_percent:
             return 200
-        return random_numbers.choice([503, 429, 500, "drop", "lose-ack", "lose-ack"])
+        return random_numbers.choice(troubles)
 
     return verdict
