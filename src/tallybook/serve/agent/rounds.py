@@ -15,6 +15,7 @@ from tallybook.serve.agent.voice import Voice
 T = TypeVar("T")
 
 _LOOK_SECONDS = 0.2
+_CLOSING_SECONDS = 1.0
 _OFTEN_SECONDS = 60
 """A source that is read less often does not hold windows open; what it brings comes as late."""
 
@@ -58,6 +59,8 @@ class Rounds:
         on_events: called after events came.
     """
 
+    dry = False
+
     def __init__(
         self, intake: SpoolIntake, voice: Voice, stop: Event, on_events: Callable[[], None]
     ) -> None:
@@ -69,6 +72,8 @@ class Rounds:
         self._plan: list[Schedule] = []
         self._stop = stop
         self._woken = Event()
+        self._early = Event()
+        self._closed_at = 0.0
         self._on_events = on_events
 
     def adopt(self, sources: Sequence[Source]) -> None:
@@ -87,9 +92,14 @@ class Rounds:
         self.close()
         self._plan = plan
 
-    def wake(self) -> None:
-        """Ask for a round now; from any thread."""
-        self._woken.set()
+    def wake(self, source: Source | None = None) -> None:
+        """Ask for a round now, of one source or of all; from any thread."""
+        if source is None:
+            self._woken.set()
+        for planned in list(self._plan):
+            if planned.source is source:
+                planned.due = time.monotonic()
+        self._early.set()
 
     def may_go_on(self) -> bool:
         """Whether a long step may take its next piece."""
@@ -99,6 +109,7 @@ class Rounds:
         """Read what is due, then close windows; what fails is told, and tried the next time."""
         woken = self._woken.is_set() or everything
         self._woken.clear()
+        self._early.clear()
         for planned in self._plan:
             if not woken and planned.due > time.monotonic():
                 continue
@@ -108,7 +119,9 @@ class Rounds:
                 self._on_events()
             planned.settle(interval_seconds)
         self.count += 1
-        self.close_windows(self._read_up_to(interval_seconds))
+        if everything or time.monotonic() - self._closed_at >= _CLOSING_SECONDS:
+            self._closed_at = time.monotonic()
+            self.close_windows(self._read_up_to(interval_seconds))
 
     def _read(self, planned: Schedule) -> int:
         planned.read_us = time.time_ns() // 1000
@@ -136,7 +149,7 @@ class Rounds:
         times = [planned.due for planned in self._plan] + ([until] if until is not None else [])
         due = min(times, default=time.monotonic() + 1)
         while (left := due - time.monotonic()) > 0 and not self._stop.is_set():
-            if self._woken.wait(min(left, _LOOK_SECONDS)):
+            if self._early.wait(min(left, _LOOK_SECONDS)):
                 return
 
     def attempt(self, about: str, work: Callable[[], T]) -> T | None:

@@ -11,7 +11,7 @@ from tallybook.collect.formats.choice import LOG_NAMES, log_format
 from tallybook.collect.sending.lanes import SHARE_DEFAULT
 from tallybook.collect.sending.parcel import edge_name
 from tallybook.kernel.errors import Invalid
-from tallybook.serve.agent.sources.tables import Prometheus, StatusPage
+from tallybook.serve.agent.sources.tables import Mqtt, Prometheus, StatusPage
 
 STATE_DEFAULT = Path("tallybook-edge")
 MEBIBYTE = 1024 * 1024
@@ -58,7 +58,7 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     development: bool = False
 
 
-TABLES = ("access_log", "prometheus", "status_page")
+TABLES = ("access_log", "prometheus", "status_page", "mqtt")
 """Settings that name what is read beside the host."""
 
 
@@ -76,6 +76,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         host_name: its name in events; None takes the machine's.
         access_log: files to follow.
         prometheus: metrics endpoints to scrape; status_page: servers' status pages.
+        mqtt: brokers to subscribe to.
         spool_bytes_max: at this size reading stops until the server has taken some.
         metrics_listen: 'HOST:PORT' on loopback for `/metrics`; None is closed.
         drain_seconds: at the end, how long to go on sending what is spooled.
@@ -98,6 +99,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     access_log: tuple[AccessLog, ...] = ()
     prometheus: tuple[Prometheus, ...] = ()
     status_page: tuple[StatusPage, ...] = ()
+    mqtt: tuple[Mqtt, ...] = ()
     spool_bytes_max: int = 1024 * MEBIBYTE
     metrics_listen: str | None = None
     drain_seconds: float = 30

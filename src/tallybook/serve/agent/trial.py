@@ -53,6 +53,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 class OneStep:
     """`Surroundings` of a dry run: a spool in memory, and no second piece of anything."""
 
+    dry = True
+
     def __init__(self, cursors: dict[str, str], edge: str, rules: RuleSet | None) -> None:
         """Start from what the agent remembers, without its open windows."""
         self._packing = ZstdPacking()
@@ -66,7 +68,7 @@ class OneStep:
         """Say no: one piece is enough to look at."""
         return False
 
-    def wake(self) -> None:
+    def wake(self, source: Source | None = None) -> None:
         """Nobody waits."""
 
     def pieces(self) -> list[bytes]:

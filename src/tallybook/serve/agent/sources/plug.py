@@ -12,6 +12,7 @@ class Surroundings(Protocol):
     Attributes:
         intake: takes events together with the source's cursors, in one transaction.
         voice: says notes to the operator.
+        dry: nothing is remembered or acknowledged; a look at what would come.
     """
 
     @property
@@ -24,12 +25,17 @@ class Surroundings(Protocol):
         """Says notes to the operator."""
         ...
 
+    @property
+    def dry(self) -> bool:
+        """Whether nothing is remembered."""
+        ...
+
     def may_go_on(self) -> bool:
         """Whether there is room in the spool, and no wish to end: asked between two steps."""
         ...
 
-    def wake(self) -> None:
-        """Ask for a round before its time; may be called from a thread of the source."""
+    def wake(self, source: "Source | None" = None) -> None:
+        """Ask for a round before its time, of one source or all; from any thread."""
         ...
 
 

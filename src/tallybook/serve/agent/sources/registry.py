@@ -46,7 +46,15 @@ def _scraped(settings: AgentSettings) -> Iterator[Source]:
         yield from (ScrapedSource(told, edge) for told in settings.status_page)
 
 
-FAMILIES: tuple[Family, ...] = (_host, _access_logs, _scraped)
+def _mqtt(settings: AgentSettings) -> Iterator[Source]:
+    if settings.mqtt:
+        from tallybook.serve.agent.sources.mqtt import MqttSource
+
+        for told in settings.mqtt:
+            yield MqttSource(told, edge_name(settings))
+
+
+FAMILIES: tuple[Family, ...] = (_host, _access_logs, _scraped, _mqtt)
 
 
 def sources_of(settings: AgentSettings) -> list[Source]:

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from tallybook.collect.doors.rules import DoorRules, SeriesRule, checked
+from tallybook.collect.payload.rules import RULES_MAX, PayloadRule
 from tallybook.kernel.errors import Invalid
 
 _INTERVAL_SECONDS_MAX = 86_400
@@ -85,6 +86,45 @@ class StatusPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         _check_interval(self.interval_seconds, "status_page")
         if self.pid_file is not None and self.kind != "nginx":
             raise Invalid("only kind nginx has a pid_file", field="status_page")
+
+
+class Mqtt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A subscription to an MQTT broker.
+
+    Attributes:
+        host: the broker; port: None is 1883, or 8883 with tls.
+        rules: what the messages of each topic become; the first that matches decides.
+        name: part of the events' source, the same for edges that share a broker.
+        client_id: our name at the broker; None is `tallybook-` and the edge's name.
+        qos: asked for; what comes with 0 may be lost on the way.
+        session_seconds: how long the broker keeps messages while the agent is away.
+        version: of the protocol.
+        username: with password_file, or password.
+        tls: encrypted; ca_file, cert_file and key_file as PEM.
+    """
+
+    host: str
+    port: int | None = None
+    rules: tuple[PayloadRule, ...]
+    name: str = "mqtt"
+    client_id: str | None = None
+    qos: Literal[0, 1, 2] = 1
+    session_seconds: int = 7 * 86_400
+    version: Literal["5", "3.1.1"] = "5"
+    username: str | None = None
+    password: str | None = None
+    password_file: Path | None = None
+    tls: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not 1 <= len(self.rules) <= RULES_MAX:
+            raise Invalid(f"give 1 to {RULES_MAX} [[mqtt.rules]]", field="mqtt")
+        if not self.host or not 1 <= self.session_seconds < 2**32 - 1:
+            raise Invalid("host is empty, or session_seconds not 1 to 2^32", field="mqtt")
 
 
 def _check_interval(seconds: float | None, field: str) -> None:

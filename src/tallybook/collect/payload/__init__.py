@@ -1,0 +1,1 @@
+"""Messages of devices as events: payload rules, hexadecimal numbers, StatsD lines."""
