@@ -11,9 +11,13 @@ import msgspec
 
 from tallybook.catalog.entitlement import TopUp, Wallet
 from tallybook.kernel.decimals import EXACT, divide
+from tallybook.kernel.errors import Invalid
 from tallybook.kernel.money import from_minor, to_minor
 from tallybook.kernel.timestamps import LAST_US
 from tallybook.settle.balance import NOTHING, Pot, total
+
+COST_MINOR_MAX = 10**17
+"""A top-up must cost less, so that every database holds sums of them."""
 
 
 class Draw(msgspec.Struct, frozen=True, order=True):
@@ -253,9 +257,13 @@ def put_in(wallet: Wallet, amount: Decimal) -> tuple[Decimal, int]:
     """Return what a top-up puts in, and what it costs in minor units.
 
     Money is rounded to the minor unit; units keep 12 decimals and their price is rounded once.
+
+    Raises:
+        Invalid: it costs `COST_MINOR_MAX` or more.
     """
-    if not wallet.unit:
-        cost_minor = to_minor(amount, wallet.currency)
-        return from_minor(cost_minor, wallet.currency), cost_minor
     units = divide(amount, Decimal(1))
-    return units, to_minor(EXACT.multiply(units, wallet.rate), wallet.currency)
+    price = EXACT.multiply(units, wallet.rate) if wallet.unit else amount
+    cost_minor = to_minor(price, wallet.currency)
+    if cost_minor >= COST_MINOR_MAX:
+        raise Invalid(f"an amount of {amount:f} is too large for a top-up", field="amount")
+    return units if wallet.unit else from_minor(cost_minor, wallet.currency), cost_minor

@@ -6,18 +6,22 @@ before, so that no step drifts: the 31st, the 28th, the 31st again.
 Source: docs/algorithms/periods.md
 """
 
+from datetime import UTC, datetime
 from functools import lru_cache
 
 import msgspec
 
 from tallybook.catalog.entitlement.recurrence import Interval, Recurrence, parse_step
+from tallybook.kernel.errors import Invalid
 from tallybook.kernel.period import Period, month_start, zone
-from tallybook.kernel.timestamps import from_us
+from tallybook.kernel.timestamps import from_us, to_us
 
 MONTHS_A_YEAR = 12
 _FIRST_YEAR = 1970
 _FIRST_MONDAY = 5
 """The 5th of January 1970 was a Monday."""
+_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2300, 1, 1, tzinfo=UTC)
 
 
 class Alignment(msgspec.Struct, frozen=True):
@@ -30,6 +34,18 @@ class Alignment(msgspec.Struct, frozen=True):
 
     anchor_day: int = 1
     anchor_us: int | None = None
+
+
+def calendar_ok(field: str, at_us: int) -> int:
+    """Return an instant that periods may be counted from: every step from it has a date.
+
+    Raises:
+        Invalid: before 1900, or in 2300 or later.
+    """
+    if not to_us(_EARLIEST) <= at_us < to_us(_LATEST):
+        message = f"{field} must be a date of the years {_EARLIEST.year} to {_LATEST.year - 1}"
+        raise Invalid(message, field=field)
+    return at_us
 
 
 def whole_period(alignment: Alignment, interval: str, at_us: int, zone_name: str) -> Period:

@@ -22,6 +22,7 @@ from tallybook.catalog.amendment import (
     Resume,
     Uncancel,
 )
+from tallybook.catalog.subscription.calendar import calendar_ok
 from tallybook.catalog.subscription.states import Command, State, after, shown, standing
 from tallybook.catalog.subscription.subscription import Subscription
 from tallybook.catalog.subscription.timeline import timeline
@@ -78,6 +79,7 @@ def decide(
     Raises:
         Conflict: its state at that instant forbids it, it says what holds already, or there are
             too many.
+        Invalid: an anchor from which no calendar counts.
     """
     command = COMMAND[type(amendment)]
     # A later end than the one in force is a matter of today, not of a day after the end.
@@ -89,6 +91,8 @@ def decide(
         raise Conflict(message, code="too-many-amendments", field="amendments")
     if isinstance(amendment, PlanChange):
         _differs(subscription, amendment)
+    if isinstance(amendment, AnchorChange):
+        calendar_ok("anchor", amendment.anchor_us)
     made = msgspec.structs.replace(subscription, amendments=(*subscription.amendments, amendment))
     return Decision(
         subscription=made,

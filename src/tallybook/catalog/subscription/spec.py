@@ -9,6 +9,7 @@ import msgspec
 from tallybook.catalog.meter import name_ok
 from tallybook.catalog.price import Price, parse_price
 from tallybook.catalog.price.fields import amount, refused
+from tallybook.catalog.subscription.calendar import calendar_ok
 from tallybook.catalog.subscription.subscription import Subscription
 from tallybook.kernel.decimals import plain_builtins
 from tallybook.kernel.errors import Invalid
@@ -62,13 +63,13 @@ def check_subscription(spec: SubscriptionSpec, zone_name: str) -> Subscription:
     if not 1 <= spec.anchor_day <= 31:
         raise Invalid("anchor_day must be 1 to 31", field="anchor_day")
     tz = zone(zone_name)
-    start = parse_moment(spec.start, tz, "start")
+    start = calendar_ok("start", parse_moment(spec.start, tz, "start"))
     end = None if spec.end is None else parse_moment(spec.end, tz, "end")
     if end is not None and end <= start:
         raise Invalid("end must be after start", field="end")
     anchor = start if spec.anchor == AT_START else None
     if spec.anchor not in {None, AT_START}:
-        anchor = parse_moment(spec.anchor or "", tz, "anchor")
+        anchor = calendar_ok("anchor", parse_moment(spec.anchor or "", tz, "anchor"))
     return Subscription(
         key=spec.key,
         customer=spec.customer,

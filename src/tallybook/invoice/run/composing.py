@@ -13,7 +13,7 @@ from tallybook.invoice.ports import StoredDraft
 from tallybook.invoice.run.basis import Basis, Stand
 from tallybook.invoice.run.batch.task import Scope, Task, scope_of, task_of
 from tallybook.invoice.run.bounds import check_draft
-from tallybook.invoice.run.work import Work
+from tallybook.invoice.run.work import Work, alone_at_fault
 from tallybook.kernel.timestamps import DAY_US
 
 
@@ -59,8 +59,11 @@ def result_of(
 
     Raises:
         Refused: as `composed`.
+        Corrupt: the program failed over this payer.
     """
-    draft = compose(manifest_of(scope, task, customer, members), scope.catalog, task.facts())
+    manifest = manifest_of(scope, task, customer, members)
+    with alone_at_fault(task.payer):
+        draft = compose(manifest, scope.catalog, task.facts())
     if draft is not None:
         check_draft(draft, task.recent, scope.bounds)
     return Result(payer=task.payer, version=task.version, draft=draft, periods=task.periods)

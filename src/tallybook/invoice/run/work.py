@@ -4,6 +4,7 @@ Source: docs/algorithms/billing-runs.md, docs/algorithms/taxes.md
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -17,6 +18,7 @@ from tallybook.invoice.questions import Asked
 from tallybook.invoice.run.bounds import check_periods
 from tallybook.invoice.run.payers import Payer
 from tallybook.kernel.decimals import plain
+from tallybook.kernel.errors import Corrupt
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -45,13 +47,33 @@ class Work(msgspec.Struct, frozen=True):
         return Asked(self.payer.customer, self.items, self.payer.members)
 
 
+@contextmanager
+def alone_at_fault(payer: str) -> Iterator[None]:
+    """Give a failure of the program over one payer as that payer's, which parks it alone.
+
+    Raises:
+        Corrupt: code 'bug', with what failed.
+    """
+    try:
+        yield
+    except (ArithmeticError, AssertionError, LookupError, ValueError, TypeError) as error:
+        reason = f"billing {payer} failed: {type(error).__name__}: {error}"
+        raise Corrupt(reason, code="bug") from error
+
+
 def work_of(run: BillingRun, catalog: Catalog, books: Books, payer: Payer) -> Work:
     """Return what a payer has to bill.
 
     Raises:
         Missing: a plan, meter or tax is not there.
         Conflict: a subscription's periods overlap.
+        Corrupt: the program failed over this payer.
     """
+    with alone_at_fault(payer.key):
+        return _work_of(run, catalog, books, payer)
+
+
+def _work_of(run: BillingRun, catalog: Catalog, books: Books, payer: Payer) -> Work:
     request = BillRequest(period=run.period, until_us=run.until_us)
     items: list[Item] = []
     periods: list[StoredPeriod] = []
