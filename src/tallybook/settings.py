@@ -46,6 +46,28 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     body_bytes_max: int = 4 * 1024 * 1024
 
 
+class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The second listener: https, for edges with certificates of this server's authority.
+
+    Attributes:
+        port: None is no such listener; 0 takes a free one.
+        host: address to bind; None is `server.host`.
+        cert: its certificate, PEM; None is the one that `tallybook ca init` made.
+        key: the private key of `cert`.
+        client_ca: the authority of clients' certificates, PEM; None is the server's own.
+        required: whether a client without a certificate is refused in the handshake.
+        edge_days: how long a renewed certificate of an edge is good.
+    """
+
+    port: int | None = None
+    host: str | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+    required: bool = True
+    edge_days: int = 30
+
+
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds on what comes in; see CONTRACTS §2.
 
@@ -112,6 +134,24 @@ class BillingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     invoices_a_day_max: int = 50
 
 
+class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """CloudEvents read from Kafka topics, where `servers` names any.
+
+    Attributes:
+        servers: brokers, host:port with commas between them; '' reads nothing.
+        topics: to follow, with commas between them; a name that begins with ^ is a pattern.
+        group: the consumer group; positions are kept under its name.
+        tenant: whose events they are.
+        options: of librdkafka, such as security.protocol.
+    """
+
+    servers: str = ""
+    topics: str = ""
+    group: str = "tallybook"
+    tenant: str = "default"
+    options: dict[str, str] = {}
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set; each process gets one value of it, passed down.
 
@@ -121,15 +161,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     data_dir: Path = Path("tallybook-data")
     server: ServerSettings = ServerSettings()
+    tls: TlsSettings = TlsSettings()
     limits: LimitSettings = LimitSettings()
     lake: LakeSettings = LakeSettings()
     retention: RetentionSettings = RetentionSettings()
     billing: BillingSettings = BillingSettings()
+    kafka: KafkaSettings = KafkaSettings()
 
     @property
     def control_db(self) -> Path:
         """The control database's file."""
         return self.data_dir / "control.db"
+
+    @property
+    def ca_dir(self) -> Path:
+        """The folder of the authority that certifies edges."""
+        return self.data_dir / "ca"
 
     @property
     def log_dir(self) -> Path:
@@ -226,6 +273,15 @@ def decode(line: bytes) -> Settings:
 def _checked(settings: Settings) -> Settings:
     if not 0 <= settings.server.port <= 65535:
         raise Invalid("server.port must be 0..65535", code="bad-setting", field="server.port")
+    if not 0 <= (settings.tls.port or 0) <= 65535:
+        raise Invalid("tls.port must be 0..65535", code="bad-setting", field="tls.port")
+    if (settings.tls.cert is None) != (settings.tls.key is None):
+        raise Invalid("tls.cert and tls.key go together", code="bad-setting", field="tls.cert")
+    if settings.tls.edge_days < 1:
+        raise Invalid("tls.edge_days must be 1 or more", code="bad-setting", field="tls.edge_days")
+    if settings.kafka.servers and not settings.kafka.topics:
+        message = "kafka.topics must name a topic where kafka.servers is set"
+        raise Invalid(message, code="bad-setting", field="kafka.topics")
     for section in (settings.limits, settings.lake, settings.retention, settings.billing):
         for name in section.__struct_fields__:
             if getattr(section, name) < 0:

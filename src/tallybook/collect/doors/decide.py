@@ -391,7 +391,7 @@ def unparsed(door: str, bad: Bad) -> UsageEvent:
         "message": bad.message,
         "origin": bad.place,
     }
-    digest = blake2b(_ENCODE([door, bad.code, bad.piece]), digest_size=16).hexdigest()
+    digest = blake2b(_ENCODE([door, bad.code, bad.key, bad.piece]), digest_size=16).hexdigest()
     return UsageEvent(
         id=f"bad-{digest}",
         source=f"door:{door}",

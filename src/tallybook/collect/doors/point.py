@@ -65,12 +65,14 @@ class Bad(msgspec.Struct, frozen=True, kw_only=True):
         message: a sentence for people.
         piece: what was sent, as text.
         place: where in the request, such as 'line 3'.
+        key: tells equal pieces apart; '' where equal pieces are one.
     """
 
     code: str
     message: str
     piece: str
     place: str = ""
+    key: str = ""
 
 
 class Decoded(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,13 +31,26 @@ for _name in NEEDED:
 @click.option("--data", type=click.Path(path_type=Path), help="Data folder.  [./tallybook-data]")
 @click.option("--host", help="Address to listen on.  [127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 is a free one.  [8080]")
+@click.option("--tls-port", type=click.IntRange(0, 65535),
+              help="Port for edges with certificates (`tallybook ca`).  [none]")  # fmt: skip
 @click.option("--config", type=click.Path(path_type=Path), help="Settings.  [./tallybook.toml]")
 @click.option("--private", is_flag=True, hidden=True)
 def serve(
-    data: Path | None, host: str | None, port: int | None, config: Path | None, *, private: bool
+    data: Path | None,
+    host: str | None,
+    port: int | None,
+    tls_port: int | None,
+    config: Path | None,
+    *,
+    private: bool,
 ) -> int:
     """Run the API, the console and the workers on one data folder."""
-    overrides = {"data_dir": data, "server.host": host, "server.port": port}
+    overrides = {
+        "data_dir": data,
+        "server.host": host,
+        "server.port": port,
+        "tls.port": tls_port,
+    }
     settings = load(config, overrides=overrides)
     with opened(settings, _say, key=os.environ.get(FIRST_KEY)) as server, signals(server.tree):
         if private:
@@ -46,6 +59,8 @@ def serve(
             _show_first_key(server, settings.data_dir)
         if server.tree.wait_ready():
             click.echo(f"Tallybook is ready on {server.tree.url}  (data in {settings.data_dir})")
+            if server.tree.tls_url is not None:
+                click.echo(f"Edges with certificates: {server.tree.tls_url}")
             server.tree.run()
         _say("stopping")
     return DONE
@@ -76,7 +91,7 @@ def _follow_parent(tree: Tree) -> None:
 
 
 @click.command(hidden=True)
-@click.argument("kind", type=click.Choice(["api", "pump", "jobs"]))
+@click.argument("kind", type=click.Choice(["api", "tls", "pump", "jobs", "kafka"]))
 @click.argument("index", type=int)
 def child(kind: str, index: int) -> None:
     """Run one process of the tree; the supervisor calls this."""
@@ -95,10 +110,18 @@ def _run(kind: str, index: int, settings: Settings) -> int:
         from tallybook.serve.api.child import run_api
 
         return run_api(settings, index)
+    if kind == "tls":
+        from tallybook.serve.api.tls.child import run_tls
+
+        return run_tls(settings)
     if kind == "pump":
         from tallybook.serve.worker.child import run_pump_child
 
         return run_pump_child(settings)
+    if kind == "kafka":
+        from tallybook.serve.worker.child import run_kafka_child
+
+        return run_kafka_child(settings)
     from tallybook.serve.worker.child import run_jobs_child
 
     return run_jobs_child(settings)

@@ -49,8 +49,13 @@ def opened(
         reserved = stack.enter_context(port.reserve(settings.server.host, settings.server.port))
         number = reserved.getsockname()[1]
         server = msgspec.structs.replace(settings.server, port=number)
+        tls = settings.tls
+        if tls.port is not None:
+            host = tls.host or server.host
+            held = stack.enter_context(port.reserve(host, tls.port))
+            tls = msgspec.structs.replace(tls, host=host, port=held.getsockname()[1])
         settings = msgspec.structs.replace(
-            settings, server=server, data_dir=settings.data_dir.resolve()
+            settings, server=server, tls=tls, data_dir=settings.data_dir.resolve()
         )
         made = folder.first_key(settings.data_dir, key)
         tree = Tree(settings, lock_fd, port.url(server.host, number), say, log)

@@ -38,6 +38,7 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
         version: of the package.
         started_us: microseconds UTC.
         children: the processes below the supervisor.
+        tls_url: address for edges with certificates, null for none.
     """
 
     url: str
@@ -45,6 +46,7 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     started_us: int
     children: list[Child] = []
+    tls_url: str | None = None
 
 
 def prepare(folder: Path) -> None:

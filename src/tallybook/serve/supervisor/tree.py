@@ -6,6 +6,7 @@ Source: DECISIONS 1.
 import http.client
 import os
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import msgspec
 
 from tallybook import __version__
 from tallybook.kernel.errors import Unavailable
-from tallybook.serve.supervisor import folder
+from tallybook.serve.supervisor import folder, port
 from tallybook.serve.supervisor.child import Role, Running
 from tallybook.settings import Settings, api_workers
 
@@ -26,6 +27,9 @@ DEATHS_MAX = 5
 DEATHS_WINDOW_SECONDS = 30
 BACKOFF_SECONDS_MAX = 5.0
 STOP_SECONDS_MAX = 15.0
+
+DOORS = frozenset({"api", "tls"})
+"""Children that take requests."""
 
 Say = Callable[[str], None]
 
@@ -63,11 +67,14 @@ class Tree:
         self._stopping = False
         self._started_us = time.time_ns() // 1000
         self.url = url
+        self.tls_url = _tls_url(settings)
 
     def start(self) -> None:
         """Start the doors; the processes behind them follow once the doors are open."""
         for index in range(api_workers(self._settings)):
             self._spawn(Role("api", index))
+        if self.tls_url is not None:
+            self._spawn(Role("tls", 0))
 
     def wait_ready(self) -> bool:
         """Wait until the server answers, start the rest, and tell of the server.
@@ -81,9 +88,11 @@ class Tree:
         deadline = time.monotonic() + self._settings.server.ready_seconds_max
         while not self._stopping:
             self._check_children()
-            if answers(self.url):
+            if answers(self.url) and (self.tls_url is None or listens(self.tls_url)):
                 self._spawn(Role("pump", 0))
                 self._spawn(Role("jobs", 0))
+                if self._settings.kafka.servers:
+                    self._spawn(Role("kafka", 0))
                 self._tell()
                 return True
             if time.monotonic() > deadline:
@@ -108,8 +117,8 @@ class Tree:
     def stop(self) -> None:
         """Stop the doors first, then the workers behind them; kill what does not finish."""
         deadline = time.monotonic() + STOP_SECONDS_MAX
-        doors = [c for c in self._children.values() if c.role.kind == "api"]
-        others = [c for c in self._children.values() if c.role.kind != "api"]
+        doors = [c for c in self._children.values() if c.role.kind in DOORS]
+        others = [c for c in self._children.values() if c.role.kind not in DOORS]
         for group in (doors, others):
             for child in group:
                 child.stop()
@@ -165,6 +174,7 @@ class Tree:
     def _tell(self) -> None:
         info = folder.ServerInfo(
             url=self.url,
+            tls_url=self.tls_url,
             pid=os.getpid(),
             version=__version__,
             started_us=self._started_us,
@@ -179,6 +189,14 @@ class Tree:
             ],
         )
         folder.write_info(self._settings.data_dir, info)
+
+
+def _tls_url(settings: Settings) -> str | None:
+    tls = settings.tls
+    if tls.port is None:
+        return None
+    shown = port.url(tls.host or settings.server.host, tls.port)
+    return "https" + shown.removeprefix("http")
 
 
 def _ending(code: int | None) -> str:
@@ -201,6 +219,16 @@ def answers(url: str) -> bool:
         return False  # not yet: this is the question, not a failure
     finally:
         connection.close()
+
+
+def listens(url: str) -> bool:
+    """Whether somebody takes connections at `url`."""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 443), timeout=5).close()
+    except OSError:
+        return False  # not yet: this is the question, not a failure
+    return True
 
 
 @contextmanager

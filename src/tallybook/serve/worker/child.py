@@ -1,4 +1,4 @@
-"""The pump process and the jobs process of the tree."""
+"""The processes of the tree behind the doors: pump, jobs, and the reader of Kafka topics."""
 
 import gc
 import os
@@ -32,4 +32,14 @@ def run_jobs_child(settings: Settings) -> int:
     stop = threading.Event()
     on_stop(stop.set)
     run_jobs(settings, stop, billing.WORK, (*billing.CHORES, *prepaid.CHORES))
+    return 0
+
+
+def run_kafka_child(settings: Settings) -> int:
+    """Follow Kafka topics until asked to stop."""
+    from tallybook.serve.worker.kafka import KafkaDoor
+
+    stop = threading.Event()
+    on_stop(stop.set)
+    KafkaDoor(settings, stop).run()
     return 0
