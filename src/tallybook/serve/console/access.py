@@ -5,11 +5,12 @@ from typing import Any
 import structlog
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
+from litestar.exceptions import HTTPException
 from litestar.handlers.base import BaseRouteHandler
 from litestar.response import Redirect
 
 from tallybook.kernel.errors import Forbidden, TallybookError
-from tallybook.serve.api.common.problem import problem_of
+from tallybook.serve.api.common.problem import http_problem, problem_of
 from tallybook.serve.api.gate import allowed
 from tallybook.serve.console.render import html
 from tallybook.serve.console.session import COOKIE, Session, read_cookie
@@ -51,10 +52,14 @@ def to_login(request: "Request[Any, Any, Any]", _error: NotSignedIn) -> Redirect
 
 def refused(request: "Request[Any, Any, Any]", error: TallybookError) -> Response[bytes]:
     """Show an error as a page."""
-    del request
     problem = problem_of(error)
     status = 403 if isinstance(error, Forbidden) else problem.status
-    return html("error.html", status, problem=problem, session=None, here="")
+    return _error(request, status, problem)
+
+
+def no_page(request: "Request[Any, Any, Any]", error: HTTPException) -> Response[bytes]:
+    """Show an error of the web framework as a page: no such address, a malformed form."""
+    return _error(request, error.status_code, http_problem(error))
 
 
 def failed(request: "Request[Any, Any, Any]", error: Exception) -> Response[bytes]:
@@ -62,4 +67,9 @@ def failed(request: "Request[Any, Any, Any]", error: Exception) -> Response[byte
     log = structlog.get_logger("console")
     log.error("console.bug", path=request.url.path, exc_info=error)
     problem = {"title": "The server failed", "detail": "Its log says more.", "code": "bug"}
-    return html("error.html", 500, problem=problem, session=None, here="")
+    return _error(request, 500, problem)
+
+
+def _error(request: "Request[Any, Any, Any]", status: int, problem: object) -> Response[bytes]:
+    session = request.state.get("session")
+    return html("error.html", status, problem=problem, session=session, here="")

@@ -11,6 +11,7 @@ import msgspec
 from markupsafe import Markup
 
 from tallybook.kernel.decimals import EXACT, plain
+from tallybook.kernel.timestamps import DAY_US, from_us
 
 WIDE, NARROW = 1040, 340
 BAR_MAX = Decimal(56)
@@ -41,6 +42,13 @@ class Bar(msgspec.Struct, frozen=True):
 
     label: str
     title: str
+    value: Decimal
+
+
+class Point(msgspec.Struct, frozen=True):
+    """From an instant on a value holds, until the next point."""
+
+    at_us: int
     value: Decimal
 
 
@@ -89,6 +97,58 @@ def _labels(found: Sequence[Bar], step: Decimal, width: int) -> Markup:
         x = _LEFT + step * i + step / 2
         text = Markup('<text class="axis" x="{}" y="{}" text-anchor="middle">{}</text>')
         parts.append(text.format(_px(x), HEIGHT - 8, found[i].label))
+    return Markup("").join(parts)
+
+
+def stairs(found: Sequence[Point], caption: str) -> Markup:
+    """Return a chart of a value that holds from each point to the next, oldest first.
+
+    Values below zero are drawn at zero: what is owed is told in words.
+    """
+    if len(found) < 2:
+        return Markup("")
+    drawn = (
+        _stairs(found, caption, width, name) for width, name in ((WIDE, "wide"), (NARROW, "narrow"))
+    )
+    return Markup("").join(drawn)
+
+
+def _stairs(found: Sequence[Point], caption: str, width: int, name: str) -> Markup:
+    top = nice_top(max(point.value for point in found))
+    inner, height = width - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
+    start = found[0].at_us
+    span = Decimal(max(1, found[-1].at_us - start))
+
+    def place(at_us: int) -> Decimal:
+        return _LEFT + Decimal(at_us - start) / span * inner
+
+    heights = [_TOP + height - max(_ZERO, point.value) / top * height for point in found]
+    path = [f"M{_px(place(start))} {_px(heights[0])}"]
+    for point, tall in zip(found[1:], heights[1:], strict=True):
+        path.append(f"H{_px(place(point.at_us))}V{_px(tall)}")
+    line = "".join(path)
+    floor = f"V{_TOP + height}H{_px(place(start))}Z"
+    parts = [_grid(top, width, height)]
+    parts.append(Markup('<path class="area" d="{}{}"/>').format(line, floor))
+    parts.append(Markup('<path class="line" d="{}"/>').format(line))
+    parts.append(_dates(start, found[-1].at_us, width))
+    head = Markup('<svg class="chart {}" viewBox="0 0 {} {}" role="img" aria-label="{}">')
+    return head.format(name, width, HEIGHT, caption) + Markup("").join(parts) + Markup("</svg>")
+
+
+def _dates(start_us: int, end_us: int, width: int) -> Markup:
+    """Return dates under the axis, at equal distances."""
+    room = 6 if width == WIDE else 3
+    inner = width - _LEFT - _RIGHT
+    short_span = end_us - start_us < 2 * DAY_US
+    parts = []
+    for i in range(room):
+        at = from_us(start_us + (end_us - start_us) * i // (room - 1))
+        label = f"{at:%H:%M}" if short_span else f"{at:%m-%d}"
+        anchor = "start" if i == 0 else "end" if i == room - 1 else "middle"
+        text = Markup('<text class="axis" x="{}" y="{}" text-anchor="{}">{}</text>')
+        x = _LEFT + Decimal(inner) * i / (room - 1)
+        parts.append(text.format(_px(x), HEIGHT - 8, anchor, label))
     return Markup("").join(parts)
 
 

@@ -1,4 +1,4 @@
-"""The first page: what came in, what became of it, whether anything waits."""
+"""The first page: the money by currency, what came in, whether anything waits; and the server."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from tallybook.serve.api.rest.events import EventView, event_view
 from tallybook.serve.api.rest.invoices import InvoiceView, invoice_view
 from tallybook.serve.api.rest.system import status
 from tallybook.serve.console.access import PAGE, session_of
+from tallybook.serve.console.books.money import glance
 from tallybook.serve.console.render import html
 
 RECENT_EVENTS = 12
@@ -35,10 +36,19 @@ def overview(request: "Request[Any, Any, Any]", world: World) -> Response[bytes]
         behind=sum(part.events_behind for part in now.partitions),
         types=sorted(types.items(), key=lambda item: -item[1])[:TYPES_SHOWN],
         few=few,
+        money=glance(world, tenant),
         events=recent_events(world, tenant),
         invoices=recent_invoices(world, tenant),
         meters=len(world.catalog.meters(tenant)),
     )
+
+
+@get("/system", opt=PAGE, sync_to_thread=True)
+def system_page(request: "Request[Any, Any, Any]", world: World) -> Response[bytes]:
+    """Show the server's parts and how far each is."""
+    session = session_of(request)
+    now = status(world, session.grant.tenant)
+    return html("system.html", session=session, here="system", status=now)
 
 
 def recent_events(world: World, tenant: str) -> list[EventView]:
@@ -54,4 +64,4 @@ def recent_invoices(world: World, tenant: str) -> list[InvoiceView]:
     return [invoice_view(head, now_us) for head in heads]
 
 
-ROUTES: list[ControllerRouterHandler] = [overview]
+ROUTES: list[ControllerRouterHandler] = [overview, system_page]

@@ -5,14 +5,29 @@ from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
 from tallybook.kernel.errors import TallybookError
-from tallybook.serve.api.common.problem import answer_http
-from tallybook.serve.console import auth, billing, metering, overview, quarantine
-from tallybook.serve.console.access import NotSignedIn, failed, page_guard, refused, to_login
+from tallybook.serve.console import (
+    auth,
+    billing,
+    books,
+    catalog,
+    customers,
+    metering,
+    overview,
+    quarantine,
+)
+from tallybook.serve.console.access import (
+    NotSignedIn,
+    failed,
+    no_page,
+    page_guard,
+    refused,
+    to_login,
+)
 
 
 def console_routes() -> list[ControllerRouterHandler]:
     """Return the routes of all pages."""
-    pages = (overview, metering, billing, quarantine, auth)
+    pages = (overview, metering, quarantine, customers, catalog, billing, books, auth)
     return [
         Router(
             "/",
@@ -23,7 +38,7 @@ def console_routes() -> list[ControllerRouterHandler]:
             exception_handlers={
                 NotSignedIn: to_login,
                 TallybookError: refused,
-                HTTPException: answer_http,
+                HTTPException: no_page,
                 Exception: failed,
             },
         )

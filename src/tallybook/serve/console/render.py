@@ -4,13 +4,16 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response
 
 from tallybook.kernel.decimals import plain
+from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import from_us, parse_rfc3339
+from tallybook.serve.console.menu import MENU
 
 CSP = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self';"
@@ -47,7 +50,11 @@ def environment() -> Environment:
         "pretty": pretty,
         "unit": unit,
         "plural": plural,
+        "minor": minor,
+        "signed": signed,
+        "every": every,
     }
+    made.globals["menu"] = MENU
     return made
 
 
@@ -66,33 +73,64 @@ def money(text: str) -> str:
     return f"{'−' if text.startswith('-') else ''}{int(whole):,}{point}{digits}"
 
 
-def _datetime(value: str | int) -> datetime | None:
+def minor(amount: int, currency: str) -> str:
+    """Return minor units as money with its thousands apart."""
+    return money(money_text(amount, currency))
+
+
+def signed(text: str) -> str:
+    """Return money with a plus where it is above zero."""
+    found = money(text)
+    return found if found.startswith("−") or not Decimal(text) else f"+{found}"
+
+
+_EVERY = {
+    "P1D": "day",
+    "P1W": "week",
+    "P7D": "week",
+    "P1M": "month",
+    "P3M": "quarter",
+    "P6M": "half-year",
+    "P1Y": "year",
+    "P12M": "year",
+}
+_LETTERS = {"D": "days", "W": "weeks", "M": "months", "Y": "years"}
+
+
+def every(interval: str) -> str:
+    """Return how long a period is, in words: month, 14 days; as it is written where it is odd."""
+    if interval in _EVERY:
+        return _EVERY[interval]
+    amount, letter = interval[1:-1], interval[-1:]
+    return f"{amount} {_LETTERS[letter]}" if amount.isdecimal() and letter in _LETTERS else interval
+
+
+def _datetime(value: str | int, zone: str) -> datetime | None:
     us = value if isinstance(value, int) else parse_rfc3339(value)
-    return None if us is None else from_us(us).astimezone(UTC)
+    return None if us is None else from_us(us).astimezone(UTC if zone == "UTC" else ZoneInfo(zone))
 
 
-def moment(value: str | int) -> str:
-    """Return an instant to the second, in UTC."""
-    found = _datetime(value)
+def moment(value: str | int, zone: str = "UTC") -> str:
+    """Return an instant to the second, in UTC or another zone."""
+    found = _datetime(value, zone)
     return str(value) if found is None else f"{found:%Y-%m-%d %H:%M:%S}"
 
 
 def clock(value: str | int) -> str:
     """Return an instant's time of day, in UTC."""
-    found = _datetime(value)
+    found = _datetime(value, "UTC")
     return "" if found is None else f"{found:%H:%M:%S}"
 
 
 def date(value: str | int) -> str:
     """Return an instant's date as numbers, in UTC."""
-    found = _datetime(value)
+    return day(value)
+
+
+def day(value: str | int, zone: str = "UTC") -> str:
+    """Return an instant's date, in UTC or another zone."""
+    found = _datetime(value, zone)
     return str(value) if found is None else f"{found:%Y-%m-%d}"
-
-
-def day(value: str | int) -> str:
-    """Return an instant's date, in UTC."""
-    found = _datetime(value)
-    return str(value) if found is None else f"{found:%-d %b %Y}"
 
 
 def unit(text: str) -> str:

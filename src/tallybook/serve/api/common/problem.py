@@ -125,8 +125,20 @@ def answer_tallybook(_request: "Request[Any, Any, Any]", error: TallybookError) 
 
 def answer_http(_request: "Request[Any, Any, Any]", error: HTTPException) -> Response[bytes]:
     """Answer an error of the web framework: no route, wrong method, malformed body."""
+    problem = http_problem(error)
+    headers = {str(name): str(value) for name, value in (error.headers or {}).items()}
+    return Response(
+        encoded(problem),
+        status_code=problem.status,
+        media_type=PROBLEM_JSON,
+        headers=headers,
+    )
+
+
+def http_problem(error: HTTPException) -> Problem:
+    """Return what an error of the web framework tells."""
     status = error.status_code
-    problem = Problem(
+    return Problem(
         title=HTTPStatus(status).phrase,
         status=status,
         detail=_detail(error),
@@ -134,8 +146,6 @@ def answer_http(_request: "Request[Any, Any, Any]", error: HTTPException) -> Res
             status, "invalid" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "bug"
         ),
     )
-    headers = {str(name): str(value) for name, value in (error.headers or {}).items()}
-    return Response(encoded(problem), status_code=status, media_type=PROBLEM_JSON, headers=headers)
 
 
 def _detail(error: HTTPException) -> str:

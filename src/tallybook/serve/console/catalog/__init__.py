@@ -1,0 +1,7 @@
+"""Pages of the catalog: plans with their prices in words, taxes, coupons."""
+
+from litestar.types import ControllerRouterHandler
+
+from tallybook.serve.console.catalog import plans, terms
+
+ROUTES: list[ControllerRouterHandler] = [*plans.ROUTES, *terms.ROUTES]
