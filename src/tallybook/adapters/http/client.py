@@ -42,6 +42,7 @@ class Client:
         key: sent as `Authorization: Bearer`; None sends none.
         timeout_seconds: for each of connect, write and the wait for an answer.
         verify: path of a CA file for TLS; None is the system's.
+        cert: paths of a certificate and its private key, for a server that asks for one.
 
     Raises:
         Invalid: `url` is not an http or https address.
@@ -54,6 +55,7 @@ class Client:
         *,
         timeout_seconds: int = 60,
         verify: str | None = None,
+        cert: tuple[str, str] | None = None,
     ) -> None:
         """Check the address and prepare the connection pool; nothing is sent yet."""
         self.url = _checked(url)
@@ -61,13 +63,29 @@ class Client:
         if key:
             headers["Authorization"] = f"Bearer {_header_safe(key)}"
         host = urlsplit(self.url).hostname or ""
-        self._http = httpx2.Client(
-            base_url=self.url,
-            headers=headers,
-            timeout=timeout_seconds,
-            verify=_tls(verify) if self.url.startswith("https") else False,
-            trust_env=not _is_loopback(host),  # a proxy never stands before 127.0.0.1
-        )
+
+        def connect() -> httpx2.Client:
+            return httpx2.Client(
+                base_url=self.url,
+                headers=headers,
+                timeout=timeout_seconds,
+                verify=_tls(verify, cert) if self.url.startswith("https") else False,
+                trust_env=not _is_loopback(host),  # a proxy never stands before 127.0.0.1
+            )
+
+        self._connect = connect
+        self._http = connect()
+
+    def reconnect(self) -> None:
+        """Read the certificate files again and use new connections from now on.
+
+        A request that another thread has begun on an old connection may fail as `Unavailable`.
+
+        Raises:
+            Invalid: the files cannot be used; everything stays as it was.
+        """
+        old, self._http = self._http, self._connect()
+        old.close()
 
     def raw(
         self,
@@ -231,10 +249,17 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _tls(ca_file: str | None) -> Any:
+def _tls(ca_file: str | None, cert: tuple[str, str] | None) -> Any:
     import ssl
 
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise Invalid(f"the CA file {ca_file} cannot be used: {error}", field="verify") from error
+    if cert is not None:
+        try:
+            context.load_cert_chain(*cert)
+        except OSError as error:
+            message = f"the certificate {cert[0]} cannot be used: {error}"
+            raise Invalid(message, field="cert") from error
+    return context

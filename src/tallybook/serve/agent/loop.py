@@ -8,10 +8,10 @@ from threading import Event
 from tallybook.kernel.timestamps import LAST_US
 from tallybook.serve.agent.following import RuleFollower
 from tallybook.serve.agent.intake import SpoolIntake
-from tallybook.serve.agent.line import line_of
+from tallybook.serve.agent.outbound.line import line_of
+from tallybook.serve.agent.outbound.sending import Sender
 from tallybook.serve.agent.reload import SettingsWatch, adopted, fixed_changes
 from tallybook.serve.agent.rounds import Rounds
-from tallybook.serve.agent.sending import Sender
 from tallybook.serve.agent.settings import AgentSettings
 from tallybook.serve.agent.sources.registry import sources_of
 from tallybook.serve.agent.spool import SharedSpool, opened_spool

@@ -13,7 +13,7 @@ from tallybook.collect.aggregate.rule import RuleSet
 from tallybook.kernel.errors import TallybookError
 from tallybook.kernel.timestamps import LAST_US
 from tallybook.serve.agent.intake import SpoolIntake
-from tallybook.serve.agent.line import edge_of
+from tallybook.serve.agent.outbound.line import edge_of
 from tallybook.serve.agent.settings import AgentSettings
 from tallybook.serve.agent.sources.plug import Source
 from tallybook.serve.agent.sources.registry import sources_of

@@ -4,10 +4,12 @@ import asyncio
 import gc
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
@@ -42,11 +44,27 @@ GARBAGE_THRESHOLD = 50_000
 """Objects between two looks for cycles: a batch makes thousands of them and no cycle."""
 
 
+class Composed(msgspec.Struct, frozen=True):
+    """What answers requests, and what it is made of."""
+
+    app: Front
+    world: World
+    gate: Gate
+
+
 def run_api(settings: Settings, index: int) -> int:
     """Serve until asked to stop; then finish what was begun."""
+    del index
+    with composed(settings) as made:
+        asyncio.run(_serve(settings, made.app))
+    return 0
+
+
+@contextmanager
+def composed(settings: Settings) -> Iterator[Composed]:
+    """Open a log partition and everything that answers requests; closed when the block ends."""
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
-    del index
     world = World(settings)
     ensure_first_key(world, settings.data_dir / "first-key")
     gate = Gate(world.keys, world.secret)
@@ -78,8 +96,7 @@ def run_api(settings: Settings, index: int) -> int:
     fleet.start()
     gc.freeze()
     try:
-        front = Front(fleet, rest, log, {doors: doors.answers})
-        asyncio.run(_serve(settings, front))
+        yield Composed(Front(fleet, rest, log, {doors: doors.answers}), world, gate)
     finally:
         fleet.close()
         doors.close()
@@ -87,7 +104,6 @@ def run_api(settings: Settings, index: int) -> int:
         partition.close()
         if log is not None:
             log.close()
-    return 0
 
 
 def door_commit(settings: Settings) -> DoorCommit:

@@ -1,7 +1,18 @@
 """Certificates that this server's authority issued, and which of them were revoked."""
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Engine, String, Table, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Engine,
+    RowMapping,
+    String,
+    Table,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from tallybook.adapters.sql.database import metadata, read, write
 from tallybook.kernel.errors import Missing
@@ -62,7 +73,7 @@ class SqlCertificates:
         order = (CERTIFICATES.c.issued_us.desc(), CERTIFICATES.c.serial)
         with read(self._engine) as connection:
             rows = connection.execute(asked.order_by(*order)).mappings().all()
-        return [msgspec.convert(dict(row), Certificate) for row in rows]
+        return [_certificate(row) for row in rows]
 
     def newest(self, tenant: str) -> dict[str, Certificate]:
         """Return the newest certificate of every edge of a tenant, by the edge's name."""
@@ -104,4 +115,8 @@ class SqlCertificates:
         )
         with read(self._engine) as connection:
             rows = connection.execute(asked.order_by(CERTIFICATES.c.serial)).mappings().all()
-        return [msgspec.convert(dict(row), Certificate) for row in rows]
+        return [_certificate(row) for row in rows]
+
+
+def _certificate(row: RowMapping) -> Certificate:
+    return msgspec.convert({str(name): value for name, value in row.items()}, Certificate)

@@ -62,11 +62,11 @@ class SqlEdges:
             by_edge.setdefault((one.tenant, one.seen.note.parcel.edge), []).append(one.seen)
         new = 0
         with write(self._engine) as connection:
-            for (tenant, name), seen in sorted(by_edge.items(), key=lambda pair: pair[0]):
+            for (tenant, name), came in sorted(by_edge.items(), key=lambda pair: pair[0]):
                 known = _record(connection, tenant, name, lock=True)
                 record = known
-                for one in seen:
-                    record = noted(record, one)
+                for seen in came:
+                    record = noted(record, seen)
                 assert record is not None
                 if known is not None:
                     connection.execute(_change(tenant, record))

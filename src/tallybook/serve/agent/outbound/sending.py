@@ -8,6 +8,7 @@ right and usage must not be lost meanwhile.
 
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 
@@ -38,12 +39,14 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         packing: compresses.
         edge: the edge's name.
         pace: of what an outage left behind.
+        tend: looks after the line between two batches, such as its certificate; None for nothing.
     """
 
     sender: EventSender
     packing: Packing
     edge: str
     pace: Pace = Pace()
+    tend: Callable[[Voice], None] | None = None
 
 
 class Sender(Thread):
@@ -60,6 +63,7 @@ class Sender(Thread):
         """Prepare; `start` begins."""
         super().__init__(name="sender", daemon=True)
         self._spool = spool
+        self._tend = route.tend
         self._folder = folder
         self._parking = RefusedFile(folder)
         self._voice = voice
@@ -117,6 +121,8 @@ class Sender(Thread):
             if self._draining and not hurried:  # the last chance before the end
                 hurried = True
                 self._hurry(0)
+            if self._tend is not None:
+                self._tend(self._voice)
             try:
                 done = self._sending.step(hurry=self._draining)
             except TallybookError as error:

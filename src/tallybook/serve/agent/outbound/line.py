@@ -9,7 +9,8 @@ from tallybook.adapters.http.client import Client
 from tallybook.adapters.http.sender import HttpEventSender, ZstdPacking
 from tallybook.collect.sending.lanes import Pace
 from tallybook.collect.sending.parcel import nearest_name
-from tallybook.serve.agent.sending import Route
+from tallybook.serve.agent.outbound.renewing import Files, Renewing, recover
+from tallybook.serve.agent.outbound.sending import Route
 from tallybook.serve.agent.settings import AgentSettings
 
 
@@ -57,16 +58,23 @@ def line_of(settings: AgentSettings, url: str, key: str) -> Line:
         Invalid: address, key or certificate cannot be used.
     """
     ca_file = str(settings.ca_file) if settings.ca_file else None
-    client = Client(url, key, verify=ca_file)
+    files = None
+    if settings.cert_file is not None and settings.cert_key_file is not None:
+        files = Files(settings.cert_file, settings.cert_key_file)
+        recover(files)
+    cert = (str(files.cert), str(files.key)) if files is not None else None
+    client = Client(url, key, verify=ca_file, cert=cert)
     ends = ExitStack()
     ends.callback(client.close)
+    edge = edge_of(settings)
     route = Route(
         sender=HttpEventSender(client),
         packing=ZstdPacking(),
-        edge=edge_of(settings),
+        edge=edge,
         pace=Pace(
             share=settings.backfill_share,
             events_per_second=settings.backfill_events_per_second,
         ),
+        tend=Renewing(files, edge, client).look if files is not None else None,
     )
     return Line(client.url, client, route, ends)

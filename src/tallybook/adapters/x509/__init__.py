@@ -1,0 +1,1 @@
+"""Certificates with the cryptography library: an authority of one's own, and requests to it."""
