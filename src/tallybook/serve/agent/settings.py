@@ -11,7 +11,7 @@ from tallybook.collect.formats.choice import LOG_NAMES, log_format
 from tallybook.collect.sending.lanes import SHARE_DEFAULT
 from tallybook.collect.sending.parcel import edge_name
 from tallybook.kernel.errors import Invalid
-from tallybook.serve.agent.sources.tables import Mqtt, Prometheus, StatusPage
+from tallybook.serve.agent.sources.tables import IntervalFiles, Mqtt, Prometheus, StatusPage
 
 STATE_DEFAULT = Path("tallybook-edge")
 MEBIBYTE = 1024 * 1024
@@ -58,7 +58,7 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     development: bool = False
 
 
-TABLES = ("access_log", "prometheus", "status_page", "mqtt")
+TABLES = ("access_log", "prometheus", "status_page", "mqtt", "interval_file")
 """Settings that name what is read beside the host."""
 
 
@@ -77,6 +77,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         access_log: files to follow.
         prometheus: metrics endpoints to scrape; status_page: servers' status pages.
         mqtt: brokers to subscribe to.
+        interval_file: files of meters that arrive in a folder.
         spool_bytes_max: at this size reading stops until the server has taken some.
         metrics_listen: 'HOST:PORT' on loopback for `/metrics`; None is closed.
         drain_seconds: at the end, how long to go on sending what is spooled.
@@ -100,6 +101,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     prometheus: tuple[Prometheus, ...] = ()
     status_page: tuple[StatusPage, ...] = ()
     mqtt: tuple[Mqtt, ...] = ()
+    interval_file: tuple[IntervalFiles, ...] = ()
     spool_bytes_max: int = 1024 * MEBIBYTE
     metrics_listen: str | None = None
     drain_seconds: float = 30

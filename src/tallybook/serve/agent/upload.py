@@ -29,12 +29,19 @@ from tallybook.collect.formats.tables import (
     parse_objects,
     parse_rows,
 )
+from tallybook.collect.intervals.columns import Columns
+from tallybook.collect.intervals.files import FILE_BYTES_MAX, FileForm, IntervalFile
+from tallybook.collect.intervals.interval import TYPE as INTERVAL_TYPE
+from tallybook.collect.intervals.nem12 import QUALITIES
 from tallybook.collect.lines import Line, text_of
 from tallybook.collect.ports import EventSender, Receipt
 from tallybook.collect.spool import cut
 from tallybook.kernel.errors import Invalid, Unavailable
 
-FORMATS = (*LOG_NAMES, "ndjson", "cloudevents", "csv")
+INTERVAL_FORMATS = ("nem12", "intervals")
+FORMATS = (*LOG_NAMES, "ndjson", "cloudevents", "csv", *INTERVAL_FORMATS)
+INTERVAL_SOURCE = "meter:intervals"
+"""What the agent calls the same files, so that reading one twice changes nothing."""
 STDIN = "-"
 _RETRY_CAP_SECONDS = 10.0
 
@@ -47,6 +54,7 @@ class Upload(msgspec.Struct, kw_only=True):
         accepted: stored by the server; quarantined: kept by it with a problem.
         blank: empty lines of a table, which say nothing.
         unfinished_bytes: of a last line that was left unread, 0 where there is none.
+        left_out: reason -> intervals of meters that do not count.
         source: of the events that do not bring their own.
     """
 
@@ -55,6 +63,7 @@ class Upload(msgspec.Struct, kw_only=True):
     quarantined: int = 0
     blank: int = 0
     unfinished_bytes: int = 0
+    left_out: dict[str, int] = {}
     source: str = ""
 
 
@@ -64,7 +73,10 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         form: one of `FORMATS`.
         pattern: of a declared log format; so is log_subject.
-        source: of the events; None is the fingerprint of the first line.
+        source: of the events; None is the fingerprint of the first line, of meters one for all.
+        columns: where a CSV file of meters keeps what is needed.
+        kind: type of the events of meters.
+        qualities: of NEM12, that count.
         fields: where a table keeps what an event needs; None for other formats.
         complete: the last line is whole, whether or not it has a line end.
     """
@@ -74,6 +86,9 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     log_subject: str | None = None
     source: str | None = None
     fields: Fields | None = None
+    columns: Columns | None = None
+    kind: str = INTERVAL_TYPE
+    qualities: tuple[str, ...] = QUALITIES
     complete: bool = False
 
     def check(self) -> None:
@@ -107,6 +122,9 @@ class FileUpload:
         if self._told.form == "cloudevents" and _starts_array(self._file):
             yield from _elements(self._file)
             return
+        if self._told.form in INTERVAL_FORMATS:
+            yield from self._intervals()
+            return
         reader = LineFile(self._file)
         lines = self._rows(reader)
         heading = next(lines, None) if self._told.form == "csv" else None
@@ -121,6 +139,26 @@ class FileUpload:
         last = self._last(reader, form)
         if last is not None:
             yield piece_of(last, origin, form)
+
+    def _intervals(self) -> Iterator[bytes]:
+        told = self._told
+        self.result.source = told.source or INTERVAL_SOURCE
+        content = self._file.read(FILE_BYTES_MAX + 1)
+        if len(content) > FILE_BYTES_MAX:
+            raise Invalid(f"a file of meters has at most {FILE_BYTES_MAX >> 20} MiB", field="file")
+        form: FileForm = "nem12" if told.form == "nem12" else "csv"
+        work = IntervalFile(
+            content, form, self.result.source, told.kind,
+            told=told.columns, qualities=told.qualities,
+        )  # fmt: skip
+        if not told.complete:
+            try:
+                work.check_whole()
+            except Unavailable as error:
+                message = f"{error.message}; if it is whole, add --complete"
+                raise Invalid(message, field="file") from error
+        yield from work.pieces()
+        self.result.left_out = dict(work.left_out)
 
     def _rows(self, reader: LineFile) -> Iterator[Line]:
         """Yield what becomes an event: every line of a log, rows of a table without blanks."""

@@ -2,15 +2,30 @@
 
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
+import msgspec
 
 from tallybook.collect.formats.choice import DECLARED, LOG_NAMES
 from tallybook.collect.formats.tables import Fields
-from tallybook.serve.agent.upload import FORMATS, STDIN, FileUpload, Told, Upload, opened, upload
+from tallybook.collect.intervals.columns import Columns
+from tallybook.collect.intervals.interval import TYPE as INTERVAL_TYPE
+from tallybook.collect.intervals.nem12 import QUALITIES
+from tallybook.kernel.errors import Invalid
+from tallybook.serve.agent.upload import (
+    FORMATS,
+    INTERVAL_FORMATS,
+    STDIN,
+    FileUpload,
+    Told,
+    Upload,
+    opened,
+    upload,
+)
 from tallybook.serve.cli.common import Target, progress, server_options
 from tallybook.serve.cli.edge import Duration
 
@@ -30,6 +45,13 @@ _RETRY_SECONDS = 60.0
               " used it.")  # fmt: skip
 @click.option("--time", help="ndjson, csv: field of the time (RFC 3339, or seconds).")
 @click.option("--id", help="ndjson, csv: field of an id that is unique in the source.")
+@click.option(
+    "--columns",
+    "columns_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="intervals: TOML file that says where a CSV file of meters keeps what.",
+)
+@click.option("--quality", "qualities", help="nem12: qualities that count.  [default: ASF]")
 @click.option("--complete", is_flag=True,
               help="The last line is whole although it has no line end.")  # fmt: skip
 @click.option("--retry-for", "retry_seconds", type=Duration(), default=_RETRY_SECONDS,
@@ -41,6 +63,8 @@ def ingest(
     form: str,
     source: str | None,
     pattern: str | None,
+    columns_file: Path | None,
+    qualities: str | None,
     retry_seconds: float,
     *,
     complete: bool,
@@ -52,8 +76,9 @@ def ingest(
     rest after a kill, changes nothing: ids follow from the file and the line.
     """
     log_subject = columns.pop("subject") if form in DECLARED else None
+    kind = columns.pop("kind") if form in INTERVAL_FORMATS else None
     fields = _fields(form, **columns)
-    if file == STDIN and source is None and form != "cloudevents":
+    if file == STDIN and source is None and form not in ("cloudevents", *INTERVAL_FORMATS):
         raise click.UsageError("standard input has no name to go by: give --source")
     told = Told(
         form=form,
@@ -61,6 +86,9 @@ def ingest(
         log_subject=log_subject,
         source=source,
         fields=fields,
+        columns=_columns(form, columns_file),
+        kind=kind or INTERVAL_TYPE,
+        qualities=tuple(qualities.upper()) if qualities else QUALITIES,
         complete=complete,
     )
     told.check()
@@ -79,8 +107,19 @@ def ingest(
     _print(target, file, result, time.monotonic() - begin)
 
 
-def _fields(form: str, kind: str | None, **columns: str | None) -> Fields | None:
-    if form in LOG_NAMES or form == "cloudevents":
+def _columns(form: str, file: Path | None) -> Columns | None:
+    if (form == "intervals") != (file is not None):
+        raise click.UsageError("--format intervals and --columns go together")
+    if file is None:
+        return None
+    try:
+        return msgspec.convert(tomllib.loads(file.read_text()), Columns)
+    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise Invalid(f"{file}: {error}", field="columns") from error
+
+
+def _fields(form: str, kind: str | None = None, **columns: str | None) -> Fields | None:
+    if form in LOG_NAMES or form == "cloudevents" or form in INTERVAL_FORMATS:
         if kind or any(columns.values()):
             raise click.UsageError("--type, --subject, --time and --id are for ndjson and csv")
         return None
@@ -111,6 +150,8 @@ def _print(target: Target, file: str, result: Upload, seconds: float) -> None:
         )
     if result.quarantined and not target.json:
         click.echo("see why with: tallybook quarantine list")
+    for reason, count in result.left_out.items():
+        click.echo(f"note: {count} intervals do not count: {reason}", err=True)
     if result.unfinished_bytes:
         click.echo(
             f"note: the last {result.unfinished_bytes} bytes have no line end and were left"

@@ -54,7 +54,14 @@ def _mqtt(settings: AgentSettings) -> Iterator[Source]:
             yield MqttSource(told, edge_name(settings))
 
 
-FAMILIES: tuple[Family, ...] = (_host, _access_logs, _scraped, _mqtt)
+def _interval_files(settings: AgentSettings) -> Iterator[Source]:
+    if settings.interval_file:
+        from tallybook.serve.agent.sources.folder import FolderSource
+
+        yield from (FolderSource(told) for told in settings.interval_file)
+
+
+FAMILIES: tuple[Family, ...] = (_host, _access_logs, _scraped, _mqtt, _interval_files)
 
 
 def sources_of(settings: AgentSettings) -> list[Source]:

@@ -10,6 +10,8 @@ from typing import Literal
 import msgspec
 
 from tallybook.collect.doors.rules import DoorRules, SeriesRule, checked
+from tallybook.collect.intervals.columns import Columns
+from tallybook.collect.intervals.interval import TYPE
 from tallybook.collect.payload.rules import RULES_MAX, PayloadRule
 from tallybook.kernel.errors import Invalid
 
@@ -86,6 +88,39 @@ class StatusPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         _check_interval(self.interval_seconds, "status_page")
         if self.pid_file is not None and self.kind != "nginx":
             raise Invalid("only kind nginx has a pid_file", field="status_page")
+
+
+class IntervalFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files of meters that arrive in a folder.
+
+    Attributes:
+        path: a pattern, such as `inbox/*.csv`; `.gz` is decompressed.
+        format: nem12 or csv.
+        columns: where a CSV file keeps what is needed.
+        name: part of the events' source, the same for edges that share meters.
+        type: the events' type.
+        qualities: of NEM12, that count.
+        rest_seconds: a file is read so long after it was last written.
+        interval_seconds: between two looks; None is the agent's own.
+    """
+
+    path: Path
+    format: Literal["nem12", "csv"] = "nem12"
+    columns: Columns | None = None
+    name: str = "intervals"
+    type: str = TYPE
+    qualities: tuple[Literal["A", "S", "F", "E", "N"], ...] = ("A", "S", "F")
+    rest_seconds: float = 2
+    interval_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check_interval(self.interval_seconds, "interval_file")
+        if (self.format == "csv") != (self.columns is not None):
+            message = "format csv needs [interval_file.columns], and nem12 has none"
+            raise Invalid(message, field="interval_file")
+        if not self.type or self.rest_seconds < 0:
+            raise Invalid("type is empty, or rest_seconds negative", field="interval_file")
 
 
 class Mqtt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

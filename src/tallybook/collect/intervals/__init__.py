@@ -1,0 +1,1 @@
+"""Files of meters: what was used in each interval, as NEM12 and as CSV with declared columns."""
