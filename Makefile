@@ -40,9 +40,11 @@ mutate: $(VENV)/.dev  ## small changes that no test notices (ARGS="rate tiers.py
 bench: $(VENV)/.dev  ## speed figures on this machine, into bench/REPORT.md
 	$(BIN)/python -m bench $(ARGS)
 
-engines: $(ENGINES)/greenfield-apps.jar $(ENGINES)/phive-rules-peppol.jar  ## fetch what tests need besides Python: PostgreSQL, MariaDB (apt), archives of rules (Maven)
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && command -v mariadbd >/dev/null || \
-	  $(AS_ROOT) sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql mariadb-server'
+engines: $(ENGINES)/greenfield-apps.jar $(ENGINES)/phive-rules-peppol.jar $(ENGINES)/kafka/.fetched  ## fetch what tests need besides Python: databases, Prometheus, Mosquitto (apt), Kafka and archives of rules (Maven)
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && \
+	  (for each in mariadbd prometheus prometheus-node-exporter mosquitto java; do \
+	    command -v $$each >/dev/null || exit 1; done) || \
+	  $(AS_ROOT) sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql mariadb-server prometheus prometheus-node-exporter mosquitto openjdk-17-jre-headless'
 
 clean:  ## remove the environment and every cache; never data folders
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -67,6 +69,11 @@ $(ENGINES)/greenfield-apps.jar: | $(VENV)/bin/python
 
 $(ENGINES)/phive-rules-peppol.jar: | $(VENV)/bin/python
 	$(call fetched,com.helger.phive.rules:phive-rules-peppol:3.2.6)
+
+# One Kafka broker with everything it needs, by name and version.
+$(ENGINES)/kafka/.fetched: tools/kafka/pom.xml | $(VENV)/bin/python
+	mvn -q -B -f tools/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(abspath $(ENGINES))/kafka
+	touch $@
 
 define fetched
 	mkdir -p $(ENGINES)

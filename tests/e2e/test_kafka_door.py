@@ -64,6 +64,37 @@ def await_events(folder, count, seconds=40):
     return events
 
 
+POISON = [
+    ([], b"not JSON at all"),
+    ([("content-type", b"application/cloudevents+json")], b"[1"),
+    ([("ce_id", b"\xff")], b"{}"),
+    ([("ce_specversion", "1.0"), ("ce_id", "x"), ("ce_id", "y")], b"{}"),
+    ([("content-type", "text/plain"), *binary(1)[0][:4]], b"plain"),
+    ([("ce_specversion", "1.0"), ("ce_id", "late")], b"{}"),
+]
+
+
+def test_both_modes_are_counted_and_poison_stops_nothing(kafka, tmp_path):
+    make_topic(kafka, "modes", PARTITIONS)
+    sender = producer(kafka)
+    for n in range(30):
+        for n_poison, (headers, value) in enumerate(POISON if n == 10 else []):
+            send(sender, "modes", headers, value, n_poison)
+        send(sender, "modes", *(binary(n) if n % 2 else structured(n)), n)
+    sender.produce("modes", value=None, key=b"tombstone", partition=0)
+    sender.flush(10)
+    with Server(tmp_path / "data", settings(kafka, "modes", "modes")) as server:
+        await_events(server.folder, 30 + len(POISON))
+        server.caught_up()
+        events = lake_events(server.folder)
+        good = [e for e in events if e["problem"] is None]
+        assert sorted(e["data"]["n"] for e in good) == list(range(30))
+        assert len(events) - len(good) == len(POISON)
+        door = next(d for d in server.get("/api/v1/doors")["items"] if d["door"] == "kafka")
+        assert (door["counts"]["tombstone"], door["counts"]["bad"]) == (1, 5)
+
+
+@pytest.mark.slow
 def test_events_are_counted_once_while_processes_are_killed(kafka, tmp_path):
     make_topic(kafka, "sales", PARTITIONS)
     sender = producer(kafka)
@@ -82,30 +113,15 @@ def test_events_are_counted_once_while_processes_are_killed(kafka, tmp_path):
             if n == 400:
                 sender.flush(10)
                 kill(server)
-        poison = [
-            ([], b"not JSON at all"),
-            ([("content-type", b"application/cloudevents+json")], b"[1"),
-            ([("ce_id", b"\xff")], b"{}"),
-            ([("ce_specversion", "1.0"), ("ce_id", "x"), ("ce_id", "y")], b"{}"),
-            ([("content-type", "text/plain"), *binary(1)[0][:4]], b"plain"),
-            ([("ce_specversion", "1.0"), ("ce_id", "late")], b"{}"),
-        ]
-        for n, (headers, value) in enumerate(poison):
-            send(sender, "sales", headers, value, n)
-        sender.produce("sales", value=None, key=b"tombstone", partition=0)
         sender.flush(10)
-        events = await_events(server.folder, 600 + len(poison))
+        await_events(server.folder, 600)
         server.caught_up()
         events = lake_events(server.folder)
-        good = [e for e in events if e["problem"] is None]
-        assert sum(e["data"]["n"] for e in good) == truth
-        assert len({e["id"] for e in good}) == len(good) == 600
-        assert len(events) - len(good) == len(poison)
-        door = next(d for d in server.get("/api/v1/doors")["items"] if d["door"] == "kafka")
-        assert door["counts"]["tombstone"] == 1
-        assert door["counts"]["bad"] == 5
+        assert sum(e["data"]["n"] for e in events) == truth
+        assert len({e["id"] for e in events}) == len(events) == 600
 
 
+@pytest.mark.slow
 def test_readers_that_share_a_group_rebalance_and_store_each_record_once(kafka, tmp_path):
     """Readers of one folder come and go while records arrive; one log tells what is stored."""
     import threading
@@ -150,6 +166,7 @@ def test_readers_that_share_a_group_rebalance_and_store_each_record_once(kafka, 
         assert (counters["received"], counters["duplicate"]) == (300, 0)
 
 
+@pytest.mark.slow
 def test_a_topic_that_was_made_anew_is_read_from_its_beginning(kafka, tmp_path):
     make_topic(kafka, "again", 1)
     sender = producer(kafka)

@@ -111,7 +111,7 @@ def prepare(tenant: str, door: str, rules: DoorRules, decoded: Decoded, latest_u
         if found is None:
             tally["dropped"] += 1
         elif found.kind == "counter" and (point.value < 0):
-            bad.append(_bad(point, "counter-negative", "a counter is never negative"))
+            bad.append(_bad(point, code="counter-negative", message="a counter is never negative"))
         else:
             works.append(_work(tenant, door, point, found))
     works.sort(key=lambda work: work.point.time_us)
@@ -154,16 +154,18 @@ def _is_counted(rules: DoorRules, point: Point, field: str, raw: bytes) -> bool:
 def _wrong(point: Point, latest_us: int) -> Bad | None:
     if not FIRST_US <= point.time_us <= latest_us:
         text = "the sample's time is beyond the allowed future; check the sender's clock and unit"
-        return _bad(point, "time-in-future", text)
+        return _bad(point, code="time-in-future", message=text)
     numbers = (point.value,) if point.sum is None else (point.value, point.sum)
     if any(judged(number) is None for number in numbers):
-        return _bad(point, "value-out-of-range", "the value is not a finite number below 1e20")
+        return _bad(
+            point, code="value-out-of-range", message="the value is not a finite number below 1e20"
+        )
     if not point.name:
-        return _bad(point, "name-missing", "the series has no name")
+        return _bad(point, code="name-missing", message="the series has no name")
     return None
 
 
-def _bad(point: Point, code: str, message: str) -> Bad:
+def _bad(point: Point, *, code: str, message: str) -> Bad:
     piece = {"name": point.name, "labels": dict(point.labels), "time_us": point.time_us}
     return Bad(code=code, message=message, piece=_ENCODE({**piece, "value": point.value}).decode())
 

@@ -237,11 +237,15 @@ def _made(
 ) -> Point | Bad:
     start, time = _integer(point.start_time_unix_nano), _integer(point.time_unix_nano)
     if kind is None:
-        return _bad(metric, point, "temporality-missing", "delta or cumulative is not said")
+        return _bad(
+            metric, point, code="temporality-missing", message="delta or cumulative is not said"
+        )
     if value is None or (isinstance(point, SpreadPoint) and total is None):
-        return _bad(metric, point, "value-malformed", "a point has no number as its value")
+        return _bad(
+            metric, point, code="value-malformed", message="a point has no number as its value"
+        )
     if start is None or time is None or time <= 0:
-        return _bad(metric, point, "time-missing", "a point has no time")
+        return _bad(metric, point, code="time-missing", message="a point has no time")
     return Point(
         name=metric.name,
         labels={**shared, **_labels(point.attributes)} if point.attributes else shared,
@@ -254,7 +258,7 @@ def _made(
     )
 
 
-def _bad(metric: Metric, point: NumberPoint | SpreadPoint, code: str, message: str) -> Bad:
+def _bad(metric: Metric, point: NumberPoint | SpreadPoint, *, code: str, message: str) -> Bad:
     piece = msgspec.json.encode({"name": metric.name, "point": _shown(point)}).decode()
     return Bad(code=code, message=f"{metric.name}: {message}", piece=piece)
 
