@@ -14,6 +14,7 @@ from tests.e2e.server import KEY, Server
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 EMBEDDED = ROOT / "docs" / "guides" / "embedded.md"
+BILLING = ROOT / "docs" / "guides" / "billing.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINE = '10.0.0.{} - - [17/May/2015:10:05:03 +0000] "GET /{} HTTP/1.1" 200 {} "-" "x"\n'
 
@@ -29,6 +30,20 @@ def commands(page: Path) -> list[list[str]]:
     return [words for words in split if words[0] != "serve"]
 
 
+def run_all(server: Server, work: Path, page: Path) -> None:
+    """Run the commands of a page in their order; each of them ends well."""
+    environment = os.environ | {"TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY}
+    for words in commands(page):
+        asks = words[0] == "apply" and "--diff" not in words
+        done = subprocess.run(
+            [sys.executable, "-m", "tallybook", *words, *(["--yes"] if asks else [])],
+            cwd=work, env=environment, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"tallybook {shlex.join(words)}: {done.stderr}{done.stdout}"
+        if words[0] == "ingest":
+            server.caught_up()
+
+
 @pytest.mark.parametrize("page", [README, EMBEDDED], ids=lambda page: page.stem)
 def test_the_commands_work_in_the_order_of_the_page(tmp_path, page):
     work = tmp_path / "work"
@@ -36,15 +51,18 @@ def test_the_commands_work_in_the_order_of_the_page(tmp_path, page):
     (work / "catalog.toml").write_text(fences(EMBEDDED, "toml")[0])
     (work / "access.log").write_text("".join(LINE.format(i % 5, i, i * 7) for i in range(40)))
     with Server(work / "tallybook-data") as server:
-        environment = os.environ | {"TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY}
-        for words in commands(page):
-            asks = words[0] == "apply" and "--diff" not in words
-            done = subprocess.run(
-                [sys.executable, "-m", "tallybook", *words, *(["--yes"] if asks else [])],
-                cwd=work, env=environment, capture_output=True, text=True, timeout=120, check=False,
-            )  # fmt: skip
-            assert done.returncode == 0, f"tallybook {shlex.join(words)}: {done.stderr}"
-            if words[0] == "ingest":
-                server.caught_up()
+        run_all(server, work, page)
         assert server.get("/api/v1/meters/requests/query")["data"][0]["value"] == 40
         assert len(server.get("/api/v1/invoices")["items"]) == 5
+
+
+def test_from_plan_to_paid_invoice(tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "catalog.toml").write_text(fences(BILLING, "toml")[0])
+    (work / "events.ndjson").write_text(fences(BILLING, "json")[0])
+    with Server(work / "tallybook-data") as server:
+        run_all(server, work, BILLING)
+        items = server.get("/api/v1/invoices")["items"]
+        assert [item["number"] for item in items] == ["INV-000001", "INV-000002"]
+        assert items[0]["state"] == "finalized"

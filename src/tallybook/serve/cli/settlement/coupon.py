@@ -28,14 +28,14 @@ def list_(target: Target) -> None:
 
 
 @coupon.command()
-@click.argument("key")
+@click.argument("name", metavar="COUPON")
 @click.argument("customer")
 @server_options
-def redeem(target: Target, key: str, customer: str) -> None:
+def redeem(target: Target, name: str, customer: str) -> None:
     """Put a coupon to a customer's use."""
     with target.client() as client:
-        made = client.post(f"/api/v1/coupons/{key}/redeem", {"customer": customer})
-    target.show(made, lambda: f"{customer} redeemed {key}: {made['id']}")
+        made = client.post(f"/api/v1/coupons/{name}/redeem", {"customer": customer})
+    target.show(made, lambda: f"{customer} redeemed {name}: {made['id']}")
 
 
 @coupon.command()
