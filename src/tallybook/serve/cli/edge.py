@@ -143,6 +143,8 @@ def address_of(settings: AgentSettings) -> tuple[str, str]:
         except OSError as error:
             message = f"{settings.key_file}: {error.strerror or error}"
             raise Invalid(message, field="key_file") from error
+    if settings.kafka is not None and key is None:
+        return (settings.url or URL_DEFAULT).rstrip("/"), ""  # events go to the broker
     target = Target(url=(settings.url or URL_DEFAULT).rstrip("/"), key=key, data=None, json=False)
     with target.address() as found:
         return found

@@ -7,11 +7,12 @@ from typing import Self
 from tallybook.adapters.host.reader import machine_name
 from tallybook.adapters.http.client import Client
 from tallybook.adapters.http.sender import HttpEventSender, ZstdPacking
+from tallybook.collect.ports import EventSender, Packing
 from tallybook.collect.sending.lanes import Pace
 from tallybook.collect.sending.parcel import nearest_name
 from tallybook.serve.agent.outbound.renewing import Files, Renewing, recover
 from tallybook.serve.agent.outbound.sending import Route
-from tallybook.serve.agent.settings import AgentSettings
+from tallybook.serve.agent.settings import AgentSettings, Broker
 
 
 class Line:
@@ -67,9 +68,13 @@ def line_of(settings: AgentSettings, url: str, key: str) -> Line:
     ends = ExitStack()
     ends.callback(client.close)
     edge = edge_of(settings)
+    packing = ZstdPacking()
+    sender: EventSender = HttpEventSender(client)
+    if settings.kafka is not None:
+        sender = _kafka(settings.kafka, packing, ends)
     route = Route(
-        sender=HttpEventSender(client),
-        packing=ZstdPacking(),
+        sender=sender,
+        packing=packing,
         edge=edge,
         pace=Pace(
             share=settings.backfill_share,
@@ -77,4 +82,15 @@ def line_of(settings: AgentSettings, url: str, key: str) -> Line:
         ),
         tend=Renewing(files, edge, client).look if files is not None else None,
     )
-    return Line(client.url, client, route, ends)
+    shown = f"topic {settings.kafka.topic} of {settings.kafka.bootstrap}" if settings.kafka else url
+    return Line(shown, client, route, ends)
+
+
+def _kafka(told: Broker, packing: Packing, ends: ExitStack) -> EventSender:
+    """Return a sender to a broker; its library is loaded only where one is configured."""
+    from tallybook.adapters.kafka.producer import KafkaEventSender
+
+    options = {**told.settings, "bootstrap.servers": told.bootstrap}
+    made = KafkaEventSender(options, told.topic, packing, development=told.development)
+    ends.callback(made.close)
+    return made
