@@ -25,7 +25,7 @@ from tests.support.billing_world import at
 
 TENANT = "default"
 OTHER = "other"
-NOW = "2026-11-12T09:30:00Z"
+NOW = "2026-11-18T09:30:00Z"
 
 CATALOG = """
 [seller]
@@ -353,7 +353,7 @@ class ShownUsage(MemoryUsageReader):
 
 
 class Sample(Api):
-    """The sample world behind the routes of API and console; it ends on 12 November 2026.
+    """The sample world behind the routes of API and console; it ends on 18 November 2026.
 
     Attributes:
         numbers: invoice number by what it stands for.
@@ -426,7 +426,7 @@ class Sample(Api):
         settling = self.world.settling(TENANT)
         redeem(settling, "launch", "acme")
         redeem(settling, "sorry-50", "group")
-        self.filled("borealis-prepaid", "60")
+        self.filled("borealis-prepaid", "250")
         self.filled("dragon-units", "40", free=True)
         self.clock.set("2026-10-26T08:00:00Z")
         self.filled("dragon-units", "100", key="second")
@@ -441,6 +441,7 @@ class Sample(Api):
                       start_us=at("2026-11-03"), end_us=at("2026-11-04"))  # fmt: skip
         put_extras(self.world.settling(TENANT), "acme", [extra])
         settling = self.world.settling(TENANT)
+        self.paid("group", 100_000)
         self.numbers["payment"] = self.paid("acme", 10_000, invoice=self.numbers["acme"])
         self.clock.set("2026-11-04T12:00:00Z")
         ask = Ask(reason="One region was unreachable",

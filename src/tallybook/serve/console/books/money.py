@@ -1,7 +1,7 @@
 """What the overview says about money, by currency: what is owed, what is held, what recurs."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import lru_cache
 
@@ -9,8 +9,8 @@ import msgspec
 
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.entitlement.recurrence import parse_interval
-from tallybook.catalog.plan import priced
-from tallybook.catalog.price import FlatPrice
+from tallybook.catalog.plan import Phase, priced
+from tallybook.catalog.price import Price
 from tallybook.catalog.subscription import (
     Subscription,
     own_prices,
@@ -23,7 +23,9 @@ from tallybook.invoice.ports import InvoiceHead, StoredDraft
 from tallybook.invoice.state import shown_as
 from tallybook.kernel.decimals import EXACT, divide
 from tallybook.kernel.money import money_text, to_minor
+from tallybook.kernel.period import Period, zone
 from tallybook.kernel.timestamps import DAY_US
+from tallybook.rate.fee import rate_fee
 from tallybook.settle.receivable.ports import Balance
 
 HEADS_MAX = 5000
@@ -166,20 +168,29 @@ def recurring(catalog: Catalog, at_us: int) -> dict[str, int]:
 def _monthly(
     catalog: Catalog, one: Subscription, base: Subscription | None, currency: str, at_us: int
 ) -> Decimal:
-    zone = catalog.customer(one.customer).zone
-    stretches = timeline(one, lambda key, version, _: catalog.plan(key, version).phases, zone, base)
+    place = catalog.customer(one.customer).zone
+
+    def phases(key: str, version: int | None, _at_us: int) -> Sequence[Phase]:
+        return catalog.plan(key, version).phases
+
     found = Decimal(0)
-    for stretch in stretches:
+    for stretch in timeline(one, phases, place, base):
         if stretch.start_us <= at_us and (stretch.end_us is None or at_us < stretch.end_us):
             plan, own = catalog.plan(stretch.plan, stretch.plan_version), own_prices(one, at_us)
             for charge in priced(plan, stretch.phase, currency):
-                price = own.get(charge.key, charge.price)
-                if isinstance(price, FlatPrice):
+                if charge.meter is None and not charge.once:
                     told = units(one, charge.key, at_us, at_us + 1)
-                    count = told[-1][1] if told else charge.quantity
-                    amount = EXACT.multiply(price.amount, count)
-                    found = EXACT.add(found, divide(amount, months(plan.interval_of(charge))))
+                    fee = _fee(
+                        own.get(charge.key, charge.price), told[-1][1] if told else charge.quantity
+                    )
+                    found = EXACT.add(found, divide(fee, months(plan.interval_of(charge))))
     return found
+
+
+def _fee(price: Price, count: Decimal) -> Decimal:
+    """Return what so many units cost for a whole period."""
+    whole = Period(0, 1)
+    return rate_fee(price, "none", whole, whole, zone("UTC"), ((0, count),)).amount
 
 
 def months(interval: str) -> Decimal:

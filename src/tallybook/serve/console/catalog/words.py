@@ -62,7 +62,9 @@ def _units(charge: Charge) -> tuple[str, ...]:
 
 def _notes(plan: Plan, charge: Charge) -> list[str]:
     interval = every(plan.interval_of(charge))
-    if charge.meter is None:
+    if charge.once:
+        found = ["once, when the subscription starts"]
+    elif charge.meter is None:
         found = [f"each {interval}, in {charge.timing}"]
         prorated = {"day": "prorated by day", "second": "prorated by second", "none": ""}
         found.append(prorated[charge.proration] or "never prorated")
@@ -136,9 +138,9 @@ def _tiers(tiers: Sequence[Tier], code: str) -> list[str]:
     found = []
     for span, tier in zip(_spans([tier.up_to for tier in tiers]), tiers, strict=True):
         parts = []
-        if tier.unit_amount is not None:
+        if tier.unit_amount:
             parts.append(f"{number(tier.unit_amount)} {code} each")
-        if tier.flat_amount is not None:
+        if tier.flat_amount:
             parts.append(f"{number(tier.flat_amount)} {code} once")
         found.append(f"{span}: {' + '.join(parts) or 'free'}")
     return found

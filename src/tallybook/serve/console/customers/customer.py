@@ -17,10 +17,10 @@ from tallybook.kernel.money import money_text
 from tallybook.serve.api.checks import Checks
 from tallybook.serve.api.rest.catalog import customer_view
 from tallybook.serve.api.rest.contracts.entitlements import ValueView, value_view
-from tallybook.serve.api.rest.contracts.subscriptions import subscription_view
 from tallybook.serve.api.rest.invoices import InvoiceView, invoice_view
 from tallybook.serve.console.access import PAGE, session_of
 from tallybook.serve.console.charts import share
+from tallybook.serve.console.customers.subscriptions import subscription_row
 from tallybook.serve.console.customers.wallets import WalletRow, wallet_row
 from tallybook.serve.console.render import html
 from tallybook.settle.receivable.owing import owed
@@ -73,12 +73,14 @@ def customer_page(
     tenant, now_us = session.grant.tenant, world.clock.now_us()
     catalog = world.catalog.load(tenant)
     customer = catalog.customer(key)
-    subscriptions = [
-        subscription_view(catalog, one, now_us)
+    mine = [
+        one
         for one in catalog.subscriptions.values()
         if one.customer == key and catalog.live("subscription", one.key)
     ]
+    mine.sort(key=lambda one: (one.base or one.key, one.base != "", one.key))
     children = sorted(one.key for one in catalog.customers.values() if one.parent == key)
+    standing = world.settlements.standing(tenant, key)
     return html(
         "customers/customer.html",
         session=session,
@@ -87,17 +89,17 @@ def customer_page(
         payer=catalog.payer(key),
         children=[catalog.customer(child) for child in children[:ROWS]],
         children_count=len(children),
-        subscriptions=subscriptions[:ROWS],
-        subscriptions_count=len(subscriptions),
+        subscriptions=[subscription_row(catalog, one, now_us) for one in mine[:ROWS]],
+        subscriptions_count=len(mine),
         features=features(checks, tenant, catalog, key),
         wallets=_wallets(world, tenant, catalog, key),
-        held=held(world.settlements.standing(tenant, key), now_us),
+        held=held(standing, now_us),
         invoices=_invoices(world, tenant, key, now_us),
         drafts=[
             invoice_view(draft.head, now_us)
             for draft in world.invoices.drafts.drafts(tenant, limit=ROWS, customer=key)
         ],
-        coupons=_redeemable(catalog, customer, now_us),
+        coupons=_redeemable(catalog, customer, standing, now_us),
         may_bill=session.grant.allows("billing"),
     )
 
@@ -188,12 +190,14 @@ def _invoices(world: World, tenant: str, key: str, now_us: int) -> list[InvoiceV
     return [invoice_view(head, now_us) for head in heads]
 
 
-def _redeemable(catalog: Catalog, customer: Customer, now_us: int) -> list[Any]:
-    """Return coupons that the customer could redeem."""
+def _redeemable(catalog: Catalog, customer: Customer, standing: Standing, now_us: int) -> list[Any]:
+    """Return coupons that the customer could redeem and has not."""
+    taken = {one.coupon.key for one in standing.held.redemptions if one.ended_us is None}
     return [
         one
         for one in sorted(catalog.coupons.values(), key=lambda one: one.key)
         if catalog.live("coupon", one.key)
+        and one.key not in taken
         and one.currency in {"", customer.currency}
         and (one.redeem_until_us is None or now_us < one.redeem_until_us)
     ][:200]

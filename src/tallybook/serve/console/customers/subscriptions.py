@@ -65,7 +65,7 @@ def subscriptions_page(
         "customers/subscriptions.html",
         session=session,
         here="subscriptions",
-        rows=[_row(catalog, one, now_us) for one in shown.items],
+        rows=[subscription_row(catalog, one, now_us) for one in shown.items],
         total=len(some),
         show=show,
         states=STATES,
@@ -79,7 +79,8 @@ def _state(catalog: Catalog, one: Subscription, now_us: int) -> State:
     return state_at(one, now_us, catalog.subscriptions.get(one.base))
 
 
-def _row(catalog: Catalog, one: Subscription, now_us: int) -> Row:
+def subscription_row(catalog: Catalog, one: Subscription, now_us: int) -> Row:
+    """Return a subscription as lists show it."""
     plan = catalog.plan(plan_at(one, now_us)[0])
     return Row(
         view=subscription_view(catalog, one, now_us),
