@@ -4,24 +4,39 @@ Counters (`system.cpu.time`, `system.network.io`, `system.disk.io`) carry what t
 the reading before, so their usage is the SUM of `$.value`; a growth of 0 is not sent. Levels
 (`system.memory.usage`, `system.filesystem.usage`) carry what was held, for TIME_WEIGHTED.
 
+One series may be the sum of several counters: a CPU mode over all CPUs, a process name over all
+its processes. Each has a baseline of its own, so a CPU that is unplugged and a process that ends
+take nothing back. One that is new since the reading before, and can show when it was born, counts
+from 0; one that cannot counts from where it was first seen.
+
 Ids derive from boot, instant and series; the events of one reading and the baselines they are
 measured from are committed in one transaction, so a crash repeats or skips both together.
 
 Source: OpenTelemetry semantic conventions 1.44, system metrics; CONTRACTS §2.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 
 import msgspec
 
 from tallybook.collect.counter import Baseline, Step, advance
-from tallybook.kernel.decimals import plain
+from tallybook.kernel.decimals import EXACT, plain
 from tallybook.kernel.event import EDGE_PREFIX, UsageEvent
 from tallybook.kernel.timestamps import DAY_US, SECOND_US, format_us
 
+CONTAINER_CPU = "container.cpu.time"
+CONTAINER = "container"
+"""The first label of everything that a container has used: its id."""
+
 FORGET_AFTER_US = DAY_US
 """A counter unseen for so long (an interface of a container that is gone) is forgotten."""
+
+MEMBER_FORGET_AFTER_US = 600 * SECOND_US
+"""The same for one counter of several, such as a process: its number is never used again."""
+
+SLEPT_US = 2 * SECOND_US
+"""A machine that was suspended for longer between two readings is reported."""
 
 CLOCK_STEP_US = 2 * SECOND_US
 """Wall clock and uptime may part by this much between readings before it is reported."""
@@ -36,6 +51,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
         value: exact; seconds or bytes.
         counter: whether it only grows; else it is a level.
         start: evidence of the counter's birth beside the boot, such as an interface index.
+        member: which of several counters of the series, '' where there is one.
+        born_us: when the counter began at 0, microseconds of uptime; None where nobody knows.
+        subject: who used it; None is the host.
     """
 
     metric: str
@@ -43,10 +61,17 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     value: Decimal
     counter: bool
     start: str = ""
+    member: str = ""
+    born_us: int | None = None
+    subject: str | None = None
 
     def series(self) -> str:
         """Return the name of what is counted: metric and label values."""
         return "/".join((self.metric, *self.labels.values()))
+
+    def counter_name(self) -> str:
+        """Return the name of its baseline."""
+        return f"{self.series()}#{self.member}" if self.member else self.series()
 
 
 class HostSample(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +83,7 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True):
         time_us: wall clock, microseconds UTC.
         uptime_us: microseconds since boot, suspended time included.
         readings: all series.
+        awake_us: microseconds since boot without suspended time; None where nobody tells.
     """
 
     host: str
@@ -65,6 +91,7 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True):
     time_us: int
     uptime_us: int
     readings: tuple[Reading, ...]
+    awake_us: int | None = None
 
 
 class HostState(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +101,7 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     time_us: int
     uptime_us: int
     baselines: dict[str, Baseline]
+    awake_us: int | None = None
 
 
 class HostRound(msgspec.Struct, frozen=True):
@@ -92,20 +120,26 @@ def host_round(sample: HostSample, known: HostState | None, gap_after_us: int) -
         gap_after_us: a longer time between two readings is reported as a gap.
     """
     before = known.baselines if known else {}
-    kept = {s: b for s, b in before.items() if sample.time_us - b.seen_us <= FORGET_AFTER_US}
+    kept = _remembered(sample, known)
     events: list[UsageEvent] = list(_reports(sample, known, gap_after_us))
+    totals: dict[str, tuple[Reading, Decimal]] = {}
     for reading in sample.readings:
-        if not reading.counter:
-            events.append(_event(sample, reading, reading.value, None))
-            continue
-        step = advance(before.get(reading.series()), _now(sample, reading))
-        kept[reading.series()] = step.baseline
-        events += _counted(sample, reading, step, known)
+        name, value = reading.counter_name(), reading.value
+        if reading.counter:
+            step = advance(before.get(name), _now(sample, reading))
+            kept[name] = step.baseline
+            value = _believed(reading, step, known, sample)
+            if step.judgement == "fell":
+                events.append(_fell(sample, reading))
+        _, so_far = totals.get(reading.series(), (reading, Decimal(0)))
+        totals[reading.series()] = (reading, EXACT.add(so_far, value))
+    events += _measured(sample, known, totals.values())
     state = HostState(
         boot_id=sample.boot_id,
         time_us=sample.time_us,
         uptime_us=sample.uptime_us,
         baselines=kept,
+        awake_us=sample.awake_us,
     )
     return HostRound(tuple(events), state)
 
@@ -120,15 +154,43 @@ def _now(sample: HostSample, reading: Reading) -> Baseline:
     return Baseline(incarnation, reading.value, sample.time_us)
 
 
-def _counted(
-    sample: HostSample, reading: Reading, step: Step, known: HostState | None
+def _remembered(sample: HostSample, known: HostState | None) -> dict[str, Baseline]:
+    """Return the baselines that are worth keeping: all of the last reading, and newer ones."""
+    if known is None:
+        return {}
+    return {
+        name: baseline
+        for name, baseline in known.baselines.items()
+        if baseline.seen_us >= known.time_us
+        or sample.time_us - baseline.seen_us
+        <= (MEMBER_FORGET_AFTER_US if "#" in name else FORGET_AFTER_US)
+    }
+
+
+def _believed(reading: Reading, step: Step, known: HostState | None, sample: HostSample) -> Decimal:
+    """Return the growth; a counter born since the reading before has grown by all it shows."""
+    if step.judgement != "first" or known is None or reading.born_us is None:
+        return step.growth
+    born_since = known.boot_id != sample.boot_id or reading.born_us > known.uptime_us
+    return reading.value if born_since else step.growth
+
+
+def _measured(
+    sample: HostSample,
+    known: HostState | None,
+    totals: Iterable[tuple[Reading, Decimal]],
 ) -> Iterator[UsageEvent]:
-    if step.growth:
-        since = known.time_us if known and known.time_us <= sample.time_us else None
-        yield _event(sample, reading, step.growth, since)
-    if step.judgement == "fell":
-        data = {"series": reading.series(), "value": plain(reading.value)}
-        yield _report(sample, "counter-fell", data, reading.series())
+    since = known.time_us if known and known.time_us <= sample.time_us else None
+    for reading, value in totals:
+        if not reading.counter:
+            yield _event(sample, reading, value, None)
+        elif value:
+            yield _event(sample, reading, value, since)
+
+
+def _fell(sample: HostSample, reading: Reading) -> UsageEvent:
+    data = {"series": reading.counter_name(), "value": plain(reading.value)}
+    return _report(sample, "counter-fell", data, reading.counter_name())
 
 
 def _event(sample: HostSample, reading: Reading, value: Decimal, since: int | None) -> UsageEvent:
@@ -139,7 +201,7 @@ def _event(sample: HostSample, reading: Reading, value: Decimal, since: int | No
         id=_id(sample, reading.series()),
         source=source_of(sample.host),
         type=reading.metric,
-        subject=sample.host,
+        subject=reading.subject or sample.host,
         time=format_us(sample.time_us),
         data=msgspec.Raw(msgspec.json.encode(data)),
     )
@@ -161,11 +223,38 @@ def _reports(
         yield _report(sample, "gap", {"reason": "reboot", "since": since, "until": until})
         return
     elapsed_us = sample.uptime_us - known.uptime_us
-    if elapsed_us > gap_after_us:
+    slept_us = _slept_us(sample, known)
+    if slept_us > SLEPT_US:
+        data = {"reason": "slept", "since": since, "until": until, "microseconds": slept_us}
+        yield _report(sample, "gap", data)
+    elif elapsed_us > gap_after_us:
         yield _report(sample, "gap", {"reason": "not-read", "since": since, "until": until})
+    yield from _ended(sample, known)
     stepped_us = (sample.time_us - known.time_us) - elapsed_us
     if abs(stepped_us) > CLOCK_STEP_US:
         yield _report(sample, "clock-step", {"microseconds": stepped_us, "since": since})
+
+
+def _slept_us(sample: HostSample, known: HostState) -> int:
+    """Return how long the machine was suspended since the reading before."""
+    if sample.awake_us is None or known.awake_us is None:
+        return 0
+    return (sample.uptime_us - known.uptime_us) - (sample.awake_us - known.awake_us)
+
+
+def _ended(sample: HostSample, known: HostState) -> Iterator[UsageEvent]:
+    """Yield containers that ended since the reading before: their last seconds nobody has read."""
+    here = {r.counter_name() for r in sample.readings if r.metric == CONTAINER_CPU}
+    runs = {r.labels[CONTAINER] for r in sample.readings if r.metric == CONTAINER_CPU}
+    gone = {
+        name.split("/")[1]
+        for name, baseline in known.baselines.items()
+        if name.startswith(CONTAINER_CPU) and baseline.seen_us == known.time_us and name not in here
+    }
+    for container in sorted(gone):
+        name = "container-restarted" if container in runs else "container-ended"
+        data = {"container": container, "last_read": format_us(known.time_us)}
+        yield _report(sample, name, data, container)
 
 
 def _report(

@@ -11,7 +11,7 @@ def test_this_machine_has_cpu_memory_and_a_boot() -> None:
     assert sample.host == "web-1"
     assert sample.boot_id
     assert sample.uptime_us > 0
-    assert len({reading.series() for reading in sample.readings}) == len(sample.readings)
+    assert len({reading.counter_name() for reading in sample.readings}) == len(sample.readings)
     assert all(reading.value >= 0 for reading in sample.readings)
 
 

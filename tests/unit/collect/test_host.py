@@ -137,3 +137,93 @@ def test_the_values_sent_add_up_to_the_growth(ticks: list[int]) -> None:
         if event.type == "system.cpu.time"
     ]
     assert sum(Decimal(bytes(value).decode()) for value in sent) == values[-1] - values[0]
+
+
+def one_cpu(name: str, value: str) -> Reading:
+    return msgspec.structs.replace(cpu(value), member=name)
+
+
+def test_a_cpu_that_is_unplugged_takes_nothing_back_and_comes_again() -> None:
+    rounds = play(
+        sample(0, one_cpu("cpu0", "100"), one_cpu("cpu1", "200")),
+        sample(10, one_cpu("cpu0", "101")),
+        sample(20, one_cpu("cpu0", "102.5"), one_cpu("cpu1", "203")),
+        sample(30, one_cpu("cpu0", "103"), one_cpu("cpu1", "203"), one_cpu("cpu2", "50")),
+        sample(40, one_cpu("cpu0", "104"), one_cpu("cpu1", "203"), one_cpu("cpu2", "51")),
+    )
+    assert [[data["value"] for _, data in seen(found)] for found in rounds[1:]] == [
+        [1],
+        [4.5],
+        [0.5],
+        [2],
+    ]
+
+
+def test_several_levels_of_one_series_are_their_sum() -> None:
+    _, found = play(sample(0, memory(1)), sample(10, memory(2), memory(3)))
+    assert [data["value"] for _, data in seen(found)] == [5]
+
+
+def born(value: str, at: float, member: str = "9:1") -> Reading:
+    made = cpu(value)
+    return msgspec.structs.replace(made, member=member, born_us=int(at * SECOND_US))
+
+
+def test_a_process_counts_from_its_birth_where_that_is_after_the_reading_before() -> None:
+    rounds = play(
+        sample(100, born("5", 50)),
+        sample(110, born("6", 50), born("2", 104, "10:1")),
+        sample(120, born("3", 104, "10:1"), born("7", 60, "11:1")),
+    )
+    assert [[data["value"] for _, data in seen(found)] for found in rounds[1:]] == [[3], [1]]
+
+
+def test_after_a_boot_everything_that_was_born_counts() -> None:
+    found = play(sample(100, cpu("1")), sample(5, born("2", 3), boot="boot-b"))[1]
+    assert seen(found)[1][1]["value"] == 2
+
+
+def test_members_are_forgotten_sooner_but_never_between_two_readings() -> None:
+    rounds = play(
+        sample(0, born("1", 0), born("1", 0, "8:1")),
+        sample(5000, born("2", 0)),
+        sample(5601, born("3", 0)),
+        sample(9000, born("4", 0)),
+    )
+    assert [len(found.state.baselines) for found in rounds] == [2, 2, 1, 1]
+    assert [seen(found)[-1][1]["value"] for found in rounds[1:]] == [1, 1, 1]
+
+
+def test_sleep_is_told_as_such() -> None:
+    before = msgspec.structs.replace(sample(0, cpu("1")), awake_us=0)
+    after = msgspec.structs.replace(sample(1000, cpu("2")), awake_us=10 * SECOND_US)
+    report = seen(play(before, after)[1])[0]
+    assert report[0] == "io.tallybook.edge.gap"
+    assert (report[1]["reason"], report[1]["microseconds"]) == ("slept", 990 * SECOND_US)
+
+
+def container(name: str, value: str, inode: int) -> Reading:
+    return Reading(
+        metric="container.cpu.time",
+        labels={"container": name, "mode": "user"},
+        value=Decimal(value),
+        counter=True,
+        member=str(inode),
+        subject=name,
+    )
+
+
+def test_a_container_that_ended_or_began_anew_is_told() -> None:
+    rounds = play(
+        sample(0, container("a", "5", 1), container("b", "5", 2)),
+        sample(10, container("a", "6", 1), container("b", "2", 3)),
+        sample(20, container("b", "3", 3)),
+        sample(30, container("b", "3", 3)),
+    )
+    told = [[(kind, data.get("container")) for kind, data in seen(r)] for r in rounds[1:]]
+    assert told == [
+        [("io.tallybook.edge.container-restarted", "b"), ("container.cpu.time", "a")],
+        [("io.tallybook.edge.container-ended", "a"), ("container.cpu.time", "b")],
+        [],
+    ]
+    assert {event.subject for event in rounds[1].events} == {"web-1", "a"}

@@ -1,4 +1,4 @@
-"""Reads CPU, memory, network, disk and filesystems of this host.
+"""Reads CPU, memory, swap, network, disk and filesystems of this host.
 
 Decided so that each second and byte is counted once: guest time is part of user time already and
 left out; a disk is counted as a whole device, not again by its partitions or by the layers above
@@ -8,12 +8,14 @@ left out; a disk is counted as a whole device, not again by its partitions or by
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
+from tallybook.adapters.host.files import text_of
 from tallybook.collect.host import HostSample, Reading
 from tallybook.kernel.errors import Unavailable
 
@@ -27,8 +29,11 @@ _CPU_MODES = {
     "softirq": "softirq",
     "steal": "steal",
 }
+_STAT_MODES = ("user", "nice", "system", "idle", "iowait", "interrupt", "softirq", "steal")
 _LAYERED = ("loop", "ram", "zram", "dm-", "md", "sr", "fd")
 _BLOCK = Path("/sys/block")
+_STAT = Path("/proc/stat")
+_VMSTAT = Path("/proc/vmstat")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -37,18 +42,32 @@ def machine_name() -> str:
     return socket.gethostname() or "localhost"
 
 
+class MoreReadings(Protocol):
+    """Reads something else of this host at the same instant."""
+
+    def read(self, uptime_us: int) -> Iterable[Reading]:
+        """Return readings; `uptime_us` is now."""
+        ...
+
+
 class PsutilHostReader:
     """`HostReader` of the machine this process runs on.
 
     Args:
         name: the host's name in events; None takes the machine's.
+        whole: whether to read the host as a whole, and not only what `more` reads.
+        more: containers and processes, where they are asked for.
     """
 
-    def __init__(self, name: str | None = None) -> None:
+    def __init__(
+        self, name: str | None = None, *, whole: bool = True, more: Sequence[MoreReadings] = ()
+    ) -> None:
         """Find out what does not change while the process lives."""
         self.name = name or machine_name()
         self._boot_id = _boot_id()
         self._tick = _ticks_per_second()
+        self._whole = whole
+        self._more = more
 
     def read(self) -> HostSample:
         """Return every series at one instant.
@@ -56,8 +75,11 @@ class PsutilHostReader:
         Raises:
             Unavailable: the operating system does not tell.
         """
+        uptime_us = _uptime_us()
         try:
-            readings = (*self._cpu(), *_memory(), *_network(), *_disks(), *_filesystems())
+            readings = [*self._all()] if self._whole else []
+            for other in self._more:
+                readings += other.read(uptime_us)
         except (OSError, RuntimeError, psutil.Error) as error:
             raise Unavailable(f"this host cannot be read: {error}") from error
         return HostSample(
@@ -65,19 +87,54 @@ class PsutilHostReader:
             boot_id=self._boot_id,
             time_us=time.time_ns() // 1000,
             uptime_us=_uptime_us(),
-            readings=readings,
+            awake_us=time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000,
+            readings=tuple(readings),
         )
 
-    def _cpu(self) -> Iterator[Reading]:
-        times = psutil.cpu_times()._asdict()
-        for name, mode in _CPU_MODES.items():
-            if name in times:
-                value = self._seconds(times[name])
-                yield _reading("system.cpu.time", value, {"mode": mode})
+    def _all(self) -> Iterator[Reading]:
+        yield from self._cpu()
+        yield from _memory()
+        yield from _swap()
+        yield from _network()
+        yield from _disks()
+        yield from _filesystems()
 
-    def _seconds(self, value: float) -> Decimal:
-        """Return the kernel's ticks as exact seconds; psutil has divided them into a float."""
-        return Decimal(round(value * self._tick)) / self._tick
+    def _cpu(self) -> Iterator[Reading]:
+        """Yield each CPU's own counters: one that is unplugged takes its past along."""
+        for cpu, times in _cpu_times(self._tick).items():
+            for mode, value in times.items():
+                yield Reading(
+                    metric="system.cpu.time",
+                    labels={"mode": mode},
+                    value=value,
+                    counter=True,
+                    member=cpu,
+                )
+
+
+def cpu_ticks(text: str) -> dict[str, dict[str, int]]:
+    """Return the ticks of every CPU by mode from `/proc/stat`; guest time is in user time.
+
+    Source: proc_stat(5).
+    """
+    found: dict[str, dict[str, int]] = {}
+    for line in text.splitlines():
+        name, *figures = line.split()
+        if name.startswith("cpu") and name != "cpu":
+            found[name] = dict(zip(_STAT_MODES, map(int, figures), strict=False))
+    return found
+
+
+def _cpu_times(tick: int) -> dict[str, dict[str, Decimal]]:
+    text = text_of(_STAT)
+    if text:
+        return {
+            cpu: {mode: Decimal(ticks) / tick for mode, ticks in modes.items()}
+            for cpu, modes in cpu_ticks(text).items()
+        }
+    times = psutil.cpu_times()._asdict()  # not Linux: one for all CPUs
+    modes = {mode: times[name] for name, mode in _CPU_MODES.items() if name in times}
+    return {"": {mode: Decimal(round(s * tick)) / tick for mode, s in modes.items()}}
 
 
 def _boot_id() -> str:
@@ -111,6 +168,20 @@ def _memory() -> Iterator[Reading]:
     for state in ("used", "free", "cached", "buffers"):
         if state in memory:
             yield _level("system.memory.usage", memory[state], {"state": state})
+
+
+def _swap() -> Iterator[Reading]:
+    """Yield swap space, and pages in and out; nothing where there is no swap."""
+    swap = psutil.swap_memory()
+    if not swap.total:
+        return
+    for state, size in (("used", swap.used), ("free", swap.free)):
+        yield _level("system.paging.usage", size, {"state": state})
+    pages = dict(line.partition(" ")[::2] for line in text_of(_VMSTAT).splitlines())
+    for direction, name in (("in", "pswpin"), ("out", "pswpout")):
+        if name in pages:
+            labels = {"direction": direction}
+            yield _reading("system.paging.operations", int(pages[name]), labels)
 
 
 def _network() -> Iterator[Reading]:
