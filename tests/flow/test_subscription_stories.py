@@ -197,5 +197,18 @@ def test_a_commitment_in_periods_that_no_charge_has() -> None:
 def test_what_is_billed_keeps_its_start() -> None:
     story = begun()
     story.run("2026-05-10")
-    story.start("old", "2026-04-30")
-    assert story.run("2026-05-11") is None
+    story.start("old", "2026-04-30T10:00:00Z")
+    assert story.run("2026-05-11") is None, "a date is another instant in another zone"
+
+
+def test_a_start_that_is_corrected_is_billed_as_if_it_had_always_been() -> None:
+    story = Story()
+    story.plan("old", fee("f", 31))
+    story.start("old", "2026-05-01")
+    assert story.total("2026-05-20") == 31
+    story.start("old", "2026-05-16")
+    assert story.total("2026-05-21") == -15
+    assert story.run("2026-05-22") is None
+    story.start("old", "2026-04-21")
+    assert story.total("2026-06-01") == 15 + Decimal("10.33") + 31
+    assert story.run("2026-06-02") is None

@@ -17,6 +17,7 @@ from tallybook.catalog.subscription import (
     slots,
     timeline,
 )
+from tallybook.kernel.timestamps import DAY_US
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -81,9 +82,9 @@ def stretches_of(
         Missing: a plan is not there, or not in effect.
     """
     zone = catalog.customer(subscription.customer).zone
-    if stored and stored[0].start_us != subscription.start_us:
-        # A date is another instant in another zone; what is billed keeps its start.
-        subscription = msgspec.structs.replace(subscription, start_us=stored[0].start_us)
+    start_us = _start(subscription, stored)
+    if start_us != subscription.start_us:
+        subscription = msgspec.structs.replace(subscription, start_us=start_us)
 
     def phases_of(plan: str, version: int | None, at_us: int) -> Sequence[Phase]:
         return _phases(plan, version, at_us, stored, catalog)
@@ -91,6 +92,17 @@ def stretches_of(
     found = timeline(subscription, phases_of, zone, base_of(subscription, catalog))
     first = [one for one in stored if one.plan != subscription.plan]
     return tuple(_as_opened(found, stored)) if first else found
+
+
+def _start(subscription: Subscription, stored: Sequence[StoredPeriod]) -> int:
+    """Return where a subscription starts, as it is billed.
+
+    A date is another instant in another zone, less than a day away: what is billed keeps its
+    start. A start that was corrected by more holds, and what was billed is rated anew.
+    """
+    declared = subscription.start_us
+    near = (one.start_us for one in stored if abs(one.start_us - declared) < DAY_US)
+    return min(near, key=lambda start_us: abs(start_us - declared), default=declared)
 
 
 def _phases(
