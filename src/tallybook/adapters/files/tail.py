@@ -13,6 +13,7 @@ agent is down; truncation without a copy) cannot be read by anybody.
 import gzip
 import os
 import re
+import time
 import zlib
 from collections.abc import Iterator
 from itertools import takewhile
@@ -80,6 +81,30 @@ class FileTail:
             raise Unavailable("there is no such file yet; waiting for it")
         return Chunk(lines=(), fingerprint="", followed=followed)
 
+    def remove_read(self, rest_seconds: float) -> int:
+        """Delete rotated files that are read to their end; return how many.
+
+        Call it when all that was read is kept.
+
+        Args:
+            rest_seconds: a file stays until so long after it was last written.
+
+        Raises:
+            Unavailable: the folder cannot be written.
+        """
+        before = time.time_ns() - int(rest_seconds * 1_000_000_000)
+        try:
+            spent = [path for path, stat in self._rotated() if self._is_spent(stat, before)]
+            for path in spent:
+                Path(path).unlink(missing_ok=True)
+        except OSError as error:
+            raise Unavailable(f"cannot be tidied: {error.strerror or error}") from error
+        return len(spent)
+
+    def _is_spent(self, stat: os.stat_result, before_ns: int) -> bool:
+        state = (stat.st_size, stat.st_mtime_ns)
+        return stat.st_mtime_ns < before_ns and self._done.get((stat.st_dev, stat.st_ino)) == state
+
     def close(self) -> None:
         """Close what is held open."""
         while self._held:
@@ -111,14 +136,17 @@ class FileTail:
 
     def _siblings(self) -> Iterator[Candidate]:
         """Yield rotated files that changed since they were read to the end, oldest first."""
+        found = sorted((stat.st_mtime_ns, path) for path, stat in self._rotated())
+        for _, path in found:
+            yield from self._sibling_at(Path(path))
+
+    def _rotated(self) -> list[tuple[str, os.stat_result]]:
         with os.scandir(self._path.parent) as entries:
-            found = [
-                (entry.stat().st_mtime_ns, entry.path)
+            return [
+                (entry.path, entry.stat())
                 for entry in entries
                 if self._sibling.fullmatch(entry.name) and entry.is_file()
             ]
-        for _, path in sorted(found):
-            yield from self._sibling_at(Path(path))
 
     def _sibling_at(self, path: Path) -> Iterator[Candidate]:
         try:

@@ -7,6 +7,7 @@ from tallybook.collect.formats import apache, envoy, nginx
 from tallybook.collect.formats.accesslog import parse_combined, parse_common
 from tallybook.collect.formats.declared import Token, compiled
 from tallybook.collect.formats.jsonlog import parse_json
+from tallybook.collect.formats.tables import parse_event
 from tallybook.collect.lines import Envelope, Line, Parse, line_event, parsed, unparsed_event
 from tallybook.collect.spool import encode_event, fits
 from tallybook.kernel.errors import Invalid
@@ -14,6 +15,8 @@ from tallybook.kernel.limits import EVENT_BYTES_MAX
 from tallybook.kernel.problem import Problem
 
 LogName = Literal["combined", "common", "json", "nginx", "apache", "envoy"]
+FOLLOWED = ("combined", "common", "json", "nginx", "apache", "envoy", "cloudevents")
+"""What a file that is followed may hold: log lines, or events that are complete already."""
 LOG_NAMES: tuple[str, ...] = get_args(LogName)
 DECLARED = ("nginx", "apache", "envoy")
 """Formats that the server's own configuration spells."""
@@ -21,6 +24,7 @@ _PARSERS: dict[str, Parse] = {
     "combined": parse_combined,
     "common": parse_common,
     "json": parse_json,
+    "cloudevents": parse_event,
 }
 
 
@@ -48,15 +52,15 @@ def log_format(name: str, pattern: str | None = None, subject: str | None = None
     format ends with literal text.
 
     Args:
-        name: one of `LOG_NAMES`.
+        name: one of `FOLLOWED`.
         pattern: the server's own format string; nginx and apache need one, envoy has a default.
         subject: of a declared format, the field that names who used it; None is the client.
 
     Raises:
         Invalid: there is no such format, or its pattern cannot be read.
     """
-    if name not in LOG_NAMES:
-        raise Invalid(f"'{name}' is not one of {', '.join(LOG_NAMES)}", field="format")
+    if name not in FOLLOWED:
+        raise Invalid(f"'{name}' is not one of {', '.join(FOLLOWED)}", field="format")
     parse = _PARSERS.get(name)
     if parse is None:
         tokens = _tokens(name, pattern)

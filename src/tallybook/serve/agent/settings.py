@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -11,7 +11,7 @@ from tallybook.collect.formats.choice import LOG_NAMES, log_format
 from tallybook.collect.sending.lanes import SHARE_DEFAULT
 from tallybook.collect.sending.parcel import edge_name
 from tallybook.kernel.errors import Invalid
-from tallybook.serve.agent.sources.tables import IntervalFiles, Mqtt, Prometheus, StatusPage
+from tallybook.serve.agent.sources.tables import IntervalFiles, Mqtt, Prometheus, Statsd, StatusPage
 
 STATE_DEFAULT = Path("tallybook-edge")
 MEBIBYTE = 1024 * 1024
@@ -22,9 +22,10 @@ class AccessLog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     Attributes:
         path: the live file; rotated siblings are found by themselves.
-        format: combined, common, json, nginx, apache or envoy.
+        format: combined, common, json, nginx, apache, envoy, or cloudevents (a journal).
         pattern: the server's own format string, for nginx, apache and envoy.
         subject: of such a format, the field that names who used it; None is the client address.
+        remove_when_read: delete rotated files once they are read and spooled.
         source: the events' source; None is the fingerprint of the file's first line. Name one
             where two servers may write files that start with the same line.
     """
@@ -33,6 +34,7 @@ class AccessLog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     format: str = "combined"
     pattern: str | None = None
     subject: str | None = None
+    remove_when_read: bool = False
     source: str | None = None
 
     def __post_init__(self) -> None:
@@ -58,7 +60,28 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     development: bool = False
 
 
-TABLES = ("access_log", "prometheus", "status_page", "mqtt", "interval_file")
+class Containers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which control groups of this host are counted beside the containers of known runtimes.
+
+    Attributes:
+        groups: patterns of paths below /sys/fs/cgroup, such as `system.slice/nginx.service`.
+        subject: whose usage it is: the host's, or each container's own (its id).
+    """
+
+    groups: tuple[str, ...] = ()
+    subject: Literal["host", "container"] = "host"
+
+
+TABLES = (
+    "containers",
+    "processes",
+    "access_log",
+    "prometheus",
+    "status_page",
+    "mqtt",
+    "interval_file",
+    "statsd",
+)
 """Settings that name what is read beside the host."""
 
 
@@ -73,11 +96,14 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         state: folder of the spool and the positions; it is the agent's memory.
         interval_seconds: between two rounds of reading.
         host: whether to read this host.
+        containers: what containers use, as the kernel tells; None leaves them out.
+        processes: name -> patterns of processes that are counted under it.
         host_name: its name in events; None takes the machine's.
         access_log: files to follow.
         prometheus: metrics endpoints to scrape; status_page: servers' status pages.
         mqtt: brokers to subscribe to.
         interval_file: files of meters that arrive in a folder.
+        statsd: doors for StatsD lines.
         spool_bytes_max: at this size reading stops until the server has taken some.
         metrics_listen: 'HOST:PORT' on loopback for `/metrics`; None is closed.
         drain_seconds: at the end, how long to go on sending what is spooled.
@@ -97,11 +123,14 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     interval_seconds: float = 10
     host: bool = True
     host_name: str | None = None
+    containers: Containers | None = None
+    processes: dict[str, tuple[str, ...]] = {}
     access_log: tuple[AccessLog, ...] = ()
     prometheus: tuple[Prometheus, ...] = ()
     status_page: tuple[StatusPage, ...] = ()
     mqtt: tuple[Mqtt, ...] = ()
     interval_file: tuple[IntervalFiles, ...] = ()
+    statsd: tuple[Statsd, ...] = ()
     spool_bytes_max: int = 1024 * MEBIBYTE
     metrics_listen: str | None = None
     drain_seconds: float = 30

@@ -6,6 +6,9 @@ from tallybook.collect.formats.choice import log_format
 from tallybook.serve.agent.settings import AccessLog
 from tallybook.serve.agent.sources.plug import Surroundings
 
+_REST_SECONDS = 60.0
+"""A rotated file stays so long after it was last written: a slow writer may still have it open."""
+
 
 class AccessLogSource:
     """`Source` of one log file and its rotated siblings.
@@ -20,6 +23,7 @@ class AccessLogSource:
     def __init__(self, told: AccessLog, source: str) -> None:
         """Open nothing yet."""
         self.told = (told, source)
+        self._table = told
         self._tail = FileTail(told.path)
         self._form = log_format(told.format, told.pattern, told.subject)
         self._source = told.source or source
@@ -37,8 +41,15 @@ class AccessLogSource:
             for note in found.notes:
                 around.voice.say(f"{self.name}: {note}")
             events += found.lines
-            if found.lines == 0 or not around.may_go_on():
+            if found.lines == 0:
+                self._tidy(around)
                 return events
+            if not around.may_go_on():
+                return events
+
+    def _tidy(self, around: Surroundings) -> None:
+        if self._table.remove_when_read and not around.dry:
+            self._tail.remove_read(_REST_SECONDS)
 
     def close(self) -> None:
         """Close the files that are held open."""

@@ -22,7 +22,7 @@ def edge_name(settings: AgentSettings) -> str:
 
 
 def _host(settings: AgentSettings) -> Iterator[Source]:
-    if settings.host:
+    if settings.host or settings.containers is not None or settings.processes:
         from tallybook.serve.agent.sources.host import HostSource
 
         yield HostSource(settings)
@@ -61,7 +61,17 @@ def _interval_files(settings: AgentSettings) -> Iterator[Source]:
         yield from (FolderSource(told) for told in settings.interval_file)
 
 
-FAMILIES: tuple[Family, ...] = (_host, _access_logs, _scraped, _mqtt, _interval_files)
+def _statsd(settings: AgentSettings) -> Iterator[Source]:
+    if settings.statsd:
+        from tallybook.serve.agent.sources.statsd import StatsdSource
+
+        for told in settings.statsd:
+            yield StatsdSource(told, edge_name(settings))
+
+
+FAMILIES: tuple[Family, ...] = (
+    _host, _access_logs, _scraped, _mqtt, _interval_files, _statsd,
+)  # fmt: skip
 
 
 def sources_of(settings: AgentSettings) -> list[Source]:

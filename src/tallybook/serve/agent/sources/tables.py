@@ -123,6 +123,32 @@ class IntervalFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise Invalid("type is empty, or rest_seconds negative", field="interval_file")
 
 
+class Statsd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A door for StatsD lines.
+
+    Attributes:
+        listen: `udp://HOST:PORT`, `tcp://HOST:PORT`, `unix:///PATH` (datagrams) or
+            `unix+stream:///PATH`.
+        name: tells two of a kind apart.
+        prefix: put before a metric's name, for the events' type.
+        subject_tag: the tag that names who used it; subject: where it is not there.
+        interval_seconds: what comes in between is added up.
+    """
+
+    listen: tuple[str, ...] = ("udp://127.0.0.1:8125",)
+    name: str = "statsd"
+    prefix: str = "statsd."
+    subject_tag: str | None = None
+    subject: str | None = None
+    interval_seconds: float = 1
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check_interval(self.interval_seconds, "statsd")
+        if not self.listen:
+            raise Invalid("listen names no address", field="statsd")
+
+
 class Mqtt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A subscription to an MQTT broker.
 

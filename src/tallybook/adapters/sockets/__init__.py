@@ -1,0 +1,1 @@
+"""Lines that others send to a socket of ours."""
