@@ -28,7 +28,7 @@ from tallybook.settle.receivable.flow import Settling, credit
 from tallybook.settle.receivable.noting import LineAsk
 from tests.golden.vectors import Case, cases, identity, require
 from tests.support.billing_world import at
-from tests.support.subscription_story import Story, amounts, fee
+from tests.support.subscription_story import Story, amounts, fee, spans
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ AREAS = (
     "calendar", "invoice.recurring", "invoice.change", "invoice.idempotence", "invoice.scenario",
     "invoice.fixed_plus_recurring", "invoice.phases", "invoice.repair", "invoice.controls",
     "repair", "repair.tree.view", "repair.tree.merge", "bcd.change", "change.period",
-    "pause_resume", "in_arrear", "fixed_term",
+    "pause_resume", "in_arrear", "fixed_term", "in_arrear+usage", "usage.plus_recurring",
 )  # fmt: skip
 KNOWN = {case["id"]: case for case in cases("killbill", *AREAS)}
 REPLAYED: set[str] = set()
@@ -329,6 +329,76 @@ def test_a_subscription_out_of_use_is_caught_up_with(name: str) -> None:
     story.start("one", given["start"], key="one", anchor_day=given["bcd"])
     totals = [first, second, story.total(days[2])]
     assert totals == [Decimal(total) for total in case["expect"]["totals"]]
+
+
+# ---------------------------------------------------------------- fees beside usage
+
+
+def unit(key: str, amount: object) -> dict[str, Any]:
+    """Return a usage charge in arrears, as it is written."""
+    return {"key": key, "meter": "m", "price": {"type": "unit", "unit_amount": str(amount)}}
+
+
+def used(story: Story, usage: list[list[Any]]) -> None:
+    """Add so many events of each day."""
+    for day, many in usage:
+        for _ in range(many):
+            story.world.event(f"{day}T12:00:00Z")
+
+
+def items_of(items: list[dict[str, Any]], *types: str) -> list[tuple[str, str, Decimal]]:
+    """Return (start, end, amount) of items that come to anything, by start."""
+    found = [(x["start"], x["end"], Decimal(x["amount"])) for x in items if x["type"] in types]
+    return sorted(one for one in found if one[2])
+
+
+@replays("kb-arrear-last-day")
+def test_arrears_of_add_ons_from_the_last_day_of_a_month(name: str) -> None:
+    case = one(name)
+    given, expect = case["given"], case["expect"]["invoices"]
+    start, late = given["created"], given["new_addon"]
+    story = Story()
+    story.meter("m")
+    story.plan("base", fee("base", 1000, timing="arrears"))
+    addon = (fee("fee", 900, timing="arrears"), unit("bullets", "1.00"))
+    story.plan("addon", *addon, kind="add-on")
+    story.plan("other", *addon, kind="add-on")
+    story.plan("late", fee("fee", late["rate"], timing="arrears"), kind="add-on")
+    story.start("base", start, anchor_day=31)
+    story.start("addon", start, key="addon", base="s")
+    used(story, given["usage"])
+    first = story.lines("2025-04-30")
+    story.start("late", late["on"], key="late", base="s")
+    story.change(given["addon_change"], "other", key="addon")
+    second = story.lines(given["addon_change"])
+    assert [first, second] == [items_of(items, "RECURRING", "USAGE") for items in expect]
+
+
+@replays("kb-fixed-recurring-usage")
+def test_a_change_within_a_block_that_is_lifted(name: str) -> None:
+    """A block is a pause; lifted, nothing was ever paused."""
+    case = one(name)
+    given = case["given"]
+    first, blocked, lifted = case["expect"]["invoices"]
+    story = Story()
+    story.meter("m")
+    story.plan("low", fee("low", 20), unit("usage", "1.00"))
+    story.plan("high", fee("high", 20), unit("usage", "3.00"))
+    story.start("low", given["created"], anchor_day=given["bcd"])
+    assert story.lines(given["created"]) == items_of(first, "RECURRING")
+    used(story, given["usage"])
+    story.pause(given["created"])
+    change = given["change"][:10]
+    assert story.total(change) == items_of(blocked, "REPAIR_ADJ")[0][2]
+    story.resume(given["created"])
+    story.change(change, "high")
+    invoice = story.run("2026-07-01")
+    assert invoice is not None
+    assert spans(invoice) == items_of(lifted, "RECURRING", "USAGE")
+    assert -sum(Decimal(used_of.amount) for used_of in invoice.credits) == sum(
+        Decimal(item["amount"]) for item in lifted if item["type"] == "CBA_ADJ"
+    )
+    assert invoice.payable == "64.00"
 
 
 # ---------------------------------------------------------------- repairs

@@ -13,12 +13,12 @@ Case = dict[str, Any]
 
 
 def cases(system: str, *areas: str) -> list[Case]:
-    """Return the cases of a system in these areas, at collection time; [] where absent."""
+    """Return a system's cases of these areas, all without any, at collection; [] where absent."""
     path = FOLDER / f"{system}.json"
     if not path.exists():
         return []
     found: list[Case] = json.loads(path.read_text(encoding="utf-8"))
-    return [case for case in found if case["area"] in areas]
+    return [case for case in found if not areas or case["area"] in areas]
 
 
 def identity(case: Case) -> str:
