@@ -102,6 +102,7 @@ def run_page(
         here="runs",
         run=found[0],
         parked=found[0].parked[:PARKED_SHOWN],
+        known=world.catalog.load(tenant).customers.keys(),
         invoices=[invoice_view(head, now_us) for head in shown.items],
         drafts=[invoice_view(draft.head, now_us) for draft in drafts],
         next_cursor=shown.next_cursor,

@@ -15,6 +15,7 @@ from tallybook.kernel.money import money_text
 from tallybook.kernel.period import parse_moment, zone
 from tallybook.kernel.timestamps import format_us
 from tallybook.serve.api.common.paging import page, place_of
+from tallybook.serve.api.rest.settlement.bodies import minor_of
 from tallybook.serve.api.rest.settlement.payments import (
     InvoicePart,
     PaymentSpec,
@@ -147,13 +148,18 @@ def _confirmation(customer: Customer, spec: PaymentSpec, data: Mapping[str, str]
         fields=carried(data),
         details=(
             ("Customer", customer.name),
-            ("Amount", f"{customer.currency} {money(str(spec.amount))}"),
+            ("Amount", f"{customer.currency} {money(_exact(customer, spec))}"),
             ("Pays", pays),
             ("Method", spec.method),
             ("Reference", spec.reference or "–"),
             ("Received", spec.received or "now"),
         ),
     )
+
+
+def _exact(customer: Customer, spec: PaymentSpec) -> str:
+    """Return the amount with the currency's digits; raises Invalid where it has more."""
+    return money_text(minor_of("amount", spec.amount, customer.currency), customer.currency)
 
 
 def _form(session: Session, world: World, data: Mapping[str, str], wrong: str) -> Response[bytes]:

@@ -76,16 +76,16 @@ def _cancel(data: Fields) -> Made:
 
 
 COMMANDS: dict[str, Command] = {
-    "change": Command("Change the plan", "Change the plan", _change),
-    "quantity": Command("Change the quantity", "Change the quantity", _quantity),
+    "change": Command("Change the plan of", "Change the plan", _change),
+    "quantity": Command("Change the quantity of", "Change the quantity", _quantity),
     "pause": Command("Pause", "Pause", lambda _: lambda at, now: Pause(at_us=at, recorded_us=now)),
     "resume": Command(
         "Resume", "Resume", lambda _: lambda at, now: Resume(at_us=at, recorded_us=now)
     ),
     "cancel": Command("Cancel", "Cancel the subscription", _cancel, danger=True),
     "uncancel": Command(
-        "Take the cancellation back of",
-        "Go on",
+        "Take back the cancellation of",
+        "Take it back",
         lambda _: lambda at, now: Uncancel(at_us=at, recorded_us=now),
     ),
 }
@@ -132,7 +132,7 @@ def command_subscription(
         ),
         danger=command.danger,
         invoice=None if draft is None else draft.invoice,
-        invoice_title=f"The invoice that would follow, of {day(max(at_us, now_us))}",
+        invoice_title=f"The invoice that would follow, of {day(max(at_us, now_us), customer.zone)}",
     )
     return ask(session, "subscriptions", asked)
 
