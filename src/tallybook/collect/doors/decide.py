@@ -7,6 +7,7 @@ transaction with the log, so that a repeated request, or two at once, change not
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -198,7 +199,13 @@ def _evidence_key(tenant: str, door: str, name: str, found: Mapped) -> bytes:
 
 
 def _target_key(tenant: str, door: str, found: Mapped) -> bytes:
-    target = {name: found.labels[name] for name in _TARGET if name in found.labels}
+    job, instance = (str(found.labels.get(name, "")) for name in _TARGET)
+    return _key_of_target(tenant, door, job, instance)
+
+
+@lru_cache(maxsize=4096)
+def _key_of_target(tenant: str, door: str, job: str, instance: str) -> bytes:
+    target = {"job": job, "instance": instance}
     return _key(tenant, fingerprint(door, PROCESS_START, target))
 
 
@@ -334,7 +341,7 @@ class _Run:
 
 
 def _grown(door: str, work: Work, growth: Growth) -> UsageEvent:
-    since = f'"since":"{format_us(growth.since_us)}"'
+    since = f'"since":"{_spelled(growth.since_us)}"'
     if growth.sum is None:
         head = f'"value":{plain(growth.amount)},{since}'
     else:
@@ -353,7 +360,7 @@ def _plain_data(work: Work) -> bytes:
     else:
         head = f'"value":{plain(point.value)}'
     if point.start_us:
-        head += f',"since":"{format_us(point.start_us)}"'
+        head += f',"since":"{_spelled(point.start_us)}"'
     return _with_labels(head, work)
 
 
@@ -379,9 +386,15 @@ def _event(door: str, work: Work, data: bytes, time_us: int | None = None) -> Us
         source=f"door:{door}",
         type=work.mapped.type,
         subject=work.mapped.subject,
-        time=None if point.stamped else format_us(at),
+        time=None if point.stamped else _spelled(at),
         data=msgspec.Raw(data),
     )
+
+
+@lru_cache(maxsize=4096)
+def _spelled(us: int) -> str:
+    """Return `format_us`; the samples of a scrape share their instants."""
+    return format_us(us)
 
 
 def unparsed(door: str, bad: Bad) -> UsageEvent:
