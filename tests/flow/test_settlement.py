@@ -455,3 +455,69 @@ def test_a_wallet_that_paid_is_refilled_by_a_void(world: SettledWorld) -> None:
     assert left() == Decimal(500)
     assert world.balances() == {"cash:card": 50000, "prepaid:w": -50000}
     assert audit(world.settling, world.ledger, wallets).ok
+
+
+CHILD = """
+[[customers]]
+key = "branch"
+currency = "USD"
+parent = "acme"
+
+[[subscriptions]]
+key = "branch"
+customer = "branch"
+plan = "web"
+start = 2026-05-01
+"""
+
+
+def test_a_childs_one_offs_are_on_its_parents_invoice_once(world: SettledWorld) -> None:
+    world.apply(CHILD)
+    day = at("2026-05-03")
+    extra = Extra(id="x1", name="Visit", amount=Decimal(30), start_us=day, end_us=day)
+    put_extras(world.settling, "branch", [extra])
+    assert [one.customer for one in world.ledger.extras(TENANT, "branch", "")] == ["branch"]
+    billed(world, "2026-05")
+    (invoice,) = world.invoices()
+    assert invoice.customer_key == "acme"
+    assert [(x.customer, x.kind, x.amount) for x in invoice.lines] == [
+        ("", "fee", "100.00"),
+        ("branch", "fee", "100.00"),
+        ("branch", "one-off", "30.00"),
+    ]
+    assert [member.key for member in invoice.manifest.members] == ["branch"]
+    assert verify(world.billing, ONE).ok
+    assert world.ledger.extras(TENANT, "branch", "") == []
+    assert [one.extra.id for one in world.ledger.extras(TENANT, "branch", invoice.id)] == ["x1"]
+    billed(world, "2026-06")
+    assert [line.kind for line in world.invoices()[-1].lines] == ["fee", "fee"]
+    assert world.balances()["revenue:branch"] == -23000
+    void_invoice(world.settling, TWO)
+    void_invoice(world.settling, ONE)
+    assert [one.extra.id for one in world.ledger.extras(TENANT, "branch", "")] == ["x1"]
+    billed(world, "2026-05")
+    assert [line.amount for line in world.invoices()[-1].lines if line.kind == "one-off"] == [
+        "30.00"
+    ]
+
+
+def test_a_childs_one_off_on_an_invoice_of_its_own_is_its_parents(world: SettledWorld) -> None:
+    world.apply(CHILD)
+    day = at("2026-05-03")
+    extra = Extra(id="x1", name="Visit", amount=Decimal(30), start_us=day, end_us=day)
+    head = invoice_now(world.settling, "branch", [extra])
+    assert (head.customer, head.total_minor) == ("acme", 3000)
+    (line,) = world.invoices()[-1].lines
+    assert (line.customer, line.kind) == ("branch", "one-off")
+    assert verify(world.billing, head.number).ok
+    billed(world, "2026-05")
+    assert [line.kind for line in world.invoices()[-1].lines] == ["fee", "fee"]
+
+
+def test_a_customer_whose_child_alone_has_a_one_off(world: SettledWorld) -> None:
+    world.apply('[[customers]]\nkey = "own"\ncurrency = "USD"\nparent = "acme"\n')
+    day = at("2026-05-03")
+    extra = Extra(id="x1", name="Visit", amount=Decimal(30), start_us=day, end_us=day)
+    put_extras(world.settling, "own", [extra])
+    billed(world, "2026-05")
+    assert [line.customer for line in world.invoices()[-1].lines] == ["", "own"]

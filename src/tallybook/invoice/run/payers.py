@@ -16,7 +16,7 @@ class Payer(msgspec.Struct, frozen=True, kw_only=True):
     """A customer that gets one invoice for itself and for those that it pays for.
 
     Attributes:
-        members: the customers that it pays for, by key.
+        members: the live customers that it pays for, by key.
         subscriptions: live ones of all of them, by customer, the payer's own first.
     """
 
@@ -51,18 +51,34 @@ def payers(catalog: Catalog, only: Sequence[str] | None = None) -> dict[str, Pay
             payer = catalog.customers[owner].parent or owner
             if wanted is None or payer in wanted:
                 found.setdefault(payer, {}).setdefault(owner, []).append(subscription)
-    return {key: _payer(catalog, key, found[key]) for key in sorted(found)}
+    children = _children(catalog)
+    return {key: _payer(catalog, key, found[key], children) for key in sorted(found)}
 
 
 def payer(catalog: Catalog, customer: str) -> Payer:
     """Return the payer of a customer, whether or not anything is subscribed; raises Missing."""
     key = payer_of(catalog, customer).key
-    return payers(catalog, [key]).get(key) or Payer(customer=catalog.customer(key))
+    return payers(catalog, [key]).get(key) or _payer(catalog, key, {}, _children(catalog))
 
 
-def _payer(catalog: Catalog, key: str, owned: dict[str, list[Subscription]]) -> Payer:
-    members = sorted(owner for owner in owned if owner != key)
-    order = [key, *members] if key in owned else members
+def _children(catalog: Catalog) -> dict[str, list[str]]:
+    """Return the live customers that others pay for, by who pays."""
+    found: dict[str, list[str]] = {}
+    for customer in catalog.customers.values():
+        if customer.parent and catalog.live("customer", customer.key):
+            found.setdefault(customer.parent, []).append(customer.key)
+    return found
+
+
+def _payer(
+    catalog: Catalog,
+    key: str,
+    owned: dict[str, list[Subscription]],
+    children: dict[str, list[str]],
+) -> Payer:
+    """Return a payer; who has no subscription may still have a one-off charge."""
+    members = sorted({*owned, *children.get(key, ())} - {key})
+    order = [one for one in (key, *members) if one in owned]
     return Payer(
         customer=catalog.customer(key),
         members=tuple(catalog.customers[member] for member in members),
