@@ -19,6 +19,7 @@ from tallybook.invoice.ports import (
     Last,
     Parked,
     Part,
+    Seen,
     StoredDraft,
     StoredInvoice,
     StoredLine,
@@ -285,6 +286,22 @@ def test_who_decided_from_old_books_is_refused(store: InvoiceStore) -> None:
         transaction.claim({"new": 1})
     part = Part(customers=("c", "d", "new"), subscriptions=())
     assert store.books("a", part).versions == {"c": 2, "d": 1}
+
+
+def test_what_a_run_has_looked_at_is_known_until_something_else_moves(store: InvoiceStore) -> None:
+    one, two = Seen(terms="x", cut=7), Seen(terms="y", cut=9)
+    part = Part(customers=("c", "d", "e"), subscriptions=())
+    with store.transaction("a") as transaction:
+        transaction.claim({"c": 0, "d": 0, "e": 0}, {"c": one, "d": one})
+    assert store.books("a", part).seen == {"c": one, "d": one}
+    assert store.books("a", Part(customers=("d",), subscriptions=())).seen == {"d": one}
+    assert store.books("b", part).seen == {}
+    with store.transaction("a") as transaction:
+        transaction.claim({"c": 1, "d": 1}, {"d": two})
+    assert store.books("a", part).seen == {"d": two}, "nobody knows of c any more"
+    with pytest.raises(Conflict), store.transaction("a") as transaction:
+        transaction.claim({"d": 1}, {"d": one})
+    assert store.books("a", part).seen == {"d": two}
 
 
 def test_drafts_are_kept_whatever_became_of_them_and_listed_while_open(

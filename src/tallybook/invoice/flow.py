@@ -130,7 +130,7 @@ def _crossed(basis: Basis, part: Sequence[Payer]) -> Iterator[str]:
     works: list[Work] = []
     for one in part:
         with suppress(Refused, Corrupt):
-            works.append(work_of(basis.run, basis.catalog, stand.books, one))
+            works.append(work_of(basis, stand, one))
     facts, _ = answers(basis, works)
     for work in works:
         if work.key in facts:

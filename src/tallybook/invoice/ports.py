@@ -98,6 +98,18 @@ class Last(msgspec.Struct, frozen=True):
     run: str
 
 
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """That a run has looked at everything of a payer.
+
+    Attributes:
+        terms: digest of everything about the payer that is not usage.
+        cut: snapshot that it counted.
+    """
+
+    terms: str
+    cut: int
+
+
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """Whose books are read.
 
@@ -124,6 +136,8 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
         versions: customer -> version of all of this; one that is not in it has 0.
         done: customers that have an invoice or a draft of the run that was asked about.
         recent: customer -> how many invoices it got since the instant that was asked about.
+        seen: customer -> the newest run that has looked at everything of it; not where something
+            else moved its version on since.
     """
 
     periods: dict[str, tuple[StoredPeriod, ...]] = {}
@@ -132,6 +146,7 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, int] = {}
     done: frozenset[str] = frozenset()
     recent: dict[str, int] = {}
+    seen: dict[str, Seen] = {}
 
 
 class Parked(msgspec.Struct, frozen=True, kw_only=True):
@@ -313,11 +328,12 @@ class InvoiceTransaction(Protocol):
         """Store drafts, in place of what they were."""
         ...
 
-    def claim(self, versions: Mapping[str, int]) -> None:
+    def claim(self, versions: Mapping[str, int], seen: Mapping[str, Seen] | None = None) -> None:
         """Move on where billing stands, of customers whose periods, figures or drafts change.
 
         Args:
             versions: customer -> version of the books that it was decided from.
+            seen: of those at whom a run has looked; of all others nothing is known any more.
 
         Raises:
             Conflict: somebody else moved them on meanwhile; code 'books-moved'.

@@ -117,6 +117,13 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     row_hash: int
 
 
+class Touched(msgspec.Struct, frozen=True):
+    """A subject of which new events came, and the time of the earliest of them."""
+
+    subject: str
+    first_us: int
+
+
 class Counters(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the events of acknowledged requests.
 

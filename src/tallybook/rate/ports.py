@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from tallybook.meter.usage import Counters, StoredEvent, Usage, UsageQuery
+from tallybook.meter.usage import Counters, StoredEvent, Touched, Usage, UsageQuery
 
 
 class UsageReader(Protocol):
@@ -26,6 +26,15 @@ class UsageReader(Protocol):
 
     def subjects(self, tenant: str, event_type: str, cut: int) -> list[tuple[str, int]]:
         """Return every subject of a type with the time of its first event, microseconds UTC."""
+        ...
+
+    def touched(
+        self, tenant: str, event_type: str, after: int, cut: int, *, before_us: int | None = None
+    ) -> list[Touched]:
+        """Return the subjects of a type's accepted events of the commits after one, up to another.
+
+        Only events of times before `before_us` are looked at, where given. Ordered by subject.
+        """
         ...
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from tallybook.catalog.entitlement import Grant, Wallet
 from tallybook.invoice.ports import BookTransaction
+from tallybook.meter.usage import Touched
 from tallybook.settle.entitlement import HandReset
 from tallybook.settle.purse import GivenUp, Purse, StoredTopUp, Watch
 
@@ -70,13 +71,6 @@ class WalletStore(Protocol):
     def purses(self, tenant: str, wallets: Sequence[Wallet]) -> dict[str, Purse]:
         """Return wallets with all that happened, by their keys, as of one instant."""
         ...
-
-
-class Touched(msgspec.Struct, frozen=True):
-    """A subject of which new events came, and the time of the earliest of them."""
-
-    subject: str
-    first_us: int
 
 
 class ChangeReader(Protocol):

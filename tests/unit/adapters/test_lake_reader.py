@@ -11,6 +11,8 @@ from tallybook.serve.worker.maintain import LakeKeeper
 from tallybook.settings import Settings
 from tests.sim.road import NOW_US, Road, event
 
+NOVEMBER = "2026-11-01T00:00:00Z"
+
 SUM = check_meter(MeterSpec(key="m", event_type="t", aggregation="SUM", value="$.v"))
 ASKED = UsageQuery(tenant="default", meter=SUM, bounds=(0, NOW_US * 2), cut=1 << 60)
 
@@ -91,4 +93,24 @@ def test_a_dimension_the_meter_has_not_is_named(tmp_path):
     for ask in (road.reader.usage, lambda q: list(road.reader.events(q))):
         with pytest.raises(Invalid, match="colour"):
             ask(asked)
+    road.close()
+
+
+def test_who_is_touched_by_new_events_of_times_before_an_instant(tmp_path):
+    road = Road(tmp_path)
+    road.send([event("1", "2026-10-05T00:00:00Z", "a", {}), event("2", NOVEMBER, "b", {})])
+    road.pump()
+    first = road.reader.head()
+    road.send([event("3", NOVEMBER, "a", {}), event("4", "2026-10-07T00:00:00Z", "b", {})])
+    road.pump()
+    head = road.reader.head()
+    november = 1_793_491_200_000_000
+    reader = road.reader
+    assert [t.subject for t in reader.touched("default", "t", first, head)] == ["a", "b"]
+    late = reader.touched("default", "t", first, head, before_us=november)
+    assert [(t.subject, t.first_us < november) for t in late] == [("b", True)]
+    assert reader.touched("default", "t", head, head) == []
+    assert [t.subject for t in reader.touched("default", "t", 0, first, before_us=november)] == [
+        "a"
+    ]
     road.close()

@@ -38,9 +38,8 @@ from tallybook.meter.sql import (
     partial_columns,
     scope,
 )
-from tallybook.meter.usage import Counters, StoredEvent, Usage, UsageQuery
+from tallybook.meter.usage import Counters, StoredEvent, Touched, Usage, UsageQuery
 from tallybook.meter.window import GRID_US, floor_grid, uniform_width
-from tallybook.settle.ports import Touched
 from tallybook.store.ports import LakeFile
 
 CUT_BUCKETS_MAX = 256
@@ -136,15 +135,19 @@ class LakeUsageReader:
         )
         return [(str(subject), int(str(first))) for subject, first in self._over(sql, cut)]
 
-    def touched(self, tenant: str, event_type: str, after: int, cut: int) -> list[Touched]:
+    def touched(
+        self, tenant: str, event_type: str, after: int, cut: int, *, before_us: int | None = None
+    ) -> list[Touched]:
         """Return whose events the commits after one, up to another, brought, by subject."""
+        end_us = FAR_US if before_us is None else before_us
         sql = Sql(
             "SELECT subject, min(time_us) FROM src"
             " WHERE tenant = ? AND type = ? AND problem IS NULL AND subject IS NOT NULL"
-            " AND commit_seq > ? AND commit_seq <= ? GROUP BY subject ORDER BY subject",
-            [tenant, event_type, after, cut],
+            " AND commit_seq > ? AND commit_seq <= ? AND time_us < ?"
+            " GROUP BY subject ORDER BY subject",
+            [tenant, event_type, after, cut, end_us],
         )
-        rows = self._over(sql, cut, after)
+        rows = self._over(sql, cut, after, end_us)
         return [Touched(str(subject), int(str(first))) for subject, first in rows]
 
     def counters(self, tenant: str) -> Counters:
@@ -223,14 +226,19 @@ class LakeUsageReader:
         """Return pieces in quarantine, newest first."""
         return self.recent(tenant, limit=limit, before=before, quarantined=True)
 
-    def _over(self, sql: Sql, cut: int, after: int = 0) -> list[tuple[object, ...]]:
-        return _again(lambda: self._over_once(sql, cut, after))
+    def _over(
+        self, sql: Sql, cut: int, after: int = 0, before_us: int = FAR_US
+    ) -> list[tuple[object, ...]]:
+        return _again(lambda: self._over_once(sql, cut, after, before_us))
 
-    def _over_once(self, sql: Sql, cut: int, after: int) -> list[tuple[object, ...]]:
+    def _over_once(
+        self, sql: Sql, cut: int, after: int, before_us: int
+    ) -> list[tuple[object, ...]]:
         cursor = self.source.cursor()
         try:
             _, files = self._files.now()
-            src = self.source.relation(cursor, of_commits(files, after, cut), (), "all_rows")
+            wanted = of_times(of_commits(files, after, cut), -FAR_US, before_us)
+            src = self.source.relation(cursor, wanted, (), "all_rows")
             return run(
                 cursor, Sql(f"WITH src AS ({src.text}) {sql.text}", [*src.params, *sql.params])
             )

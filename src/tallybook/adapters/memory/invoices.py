@@ -16,6 +16,7 @@ from tallybook.invoice.ports import (
     InvoiceHead,
     Last,
     Part,
+    Seen,
     StoredDraft,
     StoredInvoice,
 )
@@ -33,6 +34,7 @@ class _State(msgspec.Struct):
     runs: dict[str, BillingRun] = {}
     drafts: dict[str, StoredDraft] = {}
     versions: dict[str, int] = {}
+    seen: dict[str, Seen] = {}
     books: MemoryBooks = msgspec.field(default_factory=MemoryBooks)
 
     def copy(self) -> "_State":
@@ -45,6 +47,7 @@ class _State(msgspec.Struct):
             dict(self.runs),
             dict(self.drafts),
             dict(self.versions),
+            dict(self.seen),
             self.books.copy(),
         )
 
@@ -92,6 +95,7 @@ class MemoryInvoices:
             versions={key: found for key, found in state.versions.items() if key in payers},
             done=frozenset(of_run if part.run else ()),
             recent={key: found for key, found in recent.items() if key in payers},
+            seen={key: found for key, found in state.seen.items() if key in payers},
         )
 
     def invoice(self, tenant: str, name: str) -> StoredInvoice:
@@ -243,13 +247,15 @@ class MemoryTransaction:
         for draft in drafts:
             self._state.drafts[draft.id] = draft
 
-    def claim(self, versions: Mapping[str, int]) -> None:
+    def claim(self, versions: Mapping[str, int], seen: Mapping[str, Seen] | None = None) -> None:
         """Move on where billing stands of customers."""
         for customer, version in versions.items():
             if self._state.versions.get(customer, 0) != version:
                 message = f"{customer} was billed by somebody else meanwhile; decide again"
                 raise Conflict(message, code="books-moved")
             self._state.versions[customer] = version + 1
+            self._state.seen.pop(customer, None)
+        self._state.seen.update(seen or {})
 
     def put_run(self, run: BillingRun) -> None:
         """Store a run."""

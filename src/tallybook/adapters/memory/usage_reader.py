@@ -24,8 +24,7 @@ from tallybook.kernel.jsonpath import steps
 from tallybook.kernel.timestamps import HOUR_US
 from tallybook.meter.each import Bands, EachEvent, count_each
 from tallybook.meter.level import Level, LevelTerms
-from tallybook.meter.usage import Counters, Ownership, StoredEvent, Usage, UsageQuery
-from tallybook.settle.ports import Touched
+from tallybook.meter.usage import Counters, Ownership, StoredEvent, Touched, Usage, UsageQuery
 
 FAR_US = 1 << 62
 
@@ -144,11 +143,14 @@ class MemoryUsageReader:
                 first[event.subject] = min(event.time_us, first.get(event.subject, FAR_US))
         return sorted(first.items())
 
-    def touched(self, tenant: str, event_type: str, after: int, cut: int) -> list[Touched]:
+    def touched(
+        self, tenant: str, event_type: str, after: int, cut: int, *, before_us: int | None = None
+    ) -> list[Touched]:
         """Return whose events the commits after one, up to another, brought."""
         first: dict[str, int] = {}
         for event in self._accepted(tenant, cut):
-            if event.type == event_type and event.commit_seq > after and event.subject is not None:
+            asked = event.type == event_type and (before_us is None or event.time_us < before_us)
+            if asked and event.commit_seq > after and event.subject is not None:
                 known = first.get(event.subject, event.time_us)
                 first[event.subject] = min(known, event.time_us)
         return [Touched(subject, first[subject]) for subject in sorted(first)]

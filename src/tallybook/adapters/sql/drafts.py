@@ -4,7 +4,7 @@ Instants are BIGINT microseconds UTC. A draft's row stays when it became an invo
 makes no second one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -22,7 +22,8 @@ from sqlalchemy import (
 )
 
 from tallybook.adapters.sql.database import metadata, read
-from tallybook.invoice.ports import StoredDraft
+from tallybook.adapters.sql.rows import replace_rows
+from tallybook.invoice.ports import Seen, StoredDraft
 from tallybook.kernel.errors import Conflict, Missing
 
 DRAFT = Table(
@@ -48,6 +49,16 @@ STANDING = Table(
     Column("version", BigInteger, nullable=False),
 )
 """Version of where billing stands of a payer: every invoice, draft or void moves it on."""
+
+SEEN = Table(
+    "billing_seen",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("customer", String(128), primary_key=True),
+    Column("terms", String(64), nullable=False),
+    Column("cut", BigInteger, nullable=False),
+)
+"""Of payers at whom a run has looked, and nothing else since: see `invoice.ports.Seen`."""
 
 KEYS_AT_ONCE = 500
 """Keys in one question, below every database's bound on parameters."""
@@ -131,10 +142,13 @@ def _row(tenant: str, draft: StoredDraft) -> dict[str, object]:
     }
 
 
-def drafted(connection: Connection, tenant: str, run: str) -> Iterable[str]:
-    """Return the customers that have a draft of a run, whatever became of it."""
+def drafted(
+    connection: Connection, tenant: str, run: str, customers: Sequence[str]
+) -> Iterator[str]:
+    """Yield which of the customers have a draft of a run, whatever became of it."""
     query = select(DRAFT.c.customer).where(DRAFT.c.tenant == tenant, DRAFT.c.run == run)
-    return connection.execute(query).scalars().all()
+    for part in parts(customers):
+        yield from connection.execute(query.where(DRAFT.c.customer.in_(part))).scalars()
 
 
 def standing(
@@ -151,7 +165,21 @@ def standing(
     return found
 
 
-def claim(connection: Connection, tenant: str, versions: Mapping[str, int]) -> None:
+def seen_of(connection: Connection, tenant: str, customers: Sequence[str]) -> dict[str, Seen]:
+    """Return what is known of payers at whom a run has looked."""
+    found: dict[str, Seen] = {}
+    for part in parts(customers):
+        query = select(SEEN.c.customer, SEEN.c.terms, SEEN.c.cut).where(
+            SEEN.c.tenant == tenant, SEEN.c.customer.in_(part)
+        )
+        rows = connection.execute(query)
+        found.update((row.customer, Seen(terms=row.terms, cut=row.cut)) for row in rows)
+    return found
+
+
+def claim(
+    connection: Connection, tenant: str, versions: Mapping[str, int], seen: Mapping[str, Seen]
+) -> None:
     """Move versions on; raises Conflict where one is not the expected one."""
     known = standing(connection, tenant, sorted(versions), lock=True)
     for customer, version in versions.items():
@@ -167,3 +195,11 @@ def claim(connection: Connection, tenant: str, versions: Mapping[str, int]) -> N
     ]
     if new:
         connection.execute(STANDING.insert(), new)
+    for part in parts(sorted(versions.keys() - seen.keys())):
+        place = (SEEN.c.tenant == tenant) & SEEN.c.customer.in_(part)
+        connection.execute(SEEN.delete().where(place))
+    rows = [
+        {"tenant": tenant, "customer": customer, "terms": one.terms, "cut": one.cut}
+        for customer, one in sorted(seen.items())
+    ]
+    replace_rows(connection, SEEN, rows)

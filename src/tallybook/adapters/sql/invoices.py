@@ -42,6 +42,7 @@ from tallybook.adapters.sql.drafts import (
     drafted,
     parts,
     put_drafts,
+    seen_of,
     standing,
 )
 from tallybook.adapters.sql.rows import insert_rows, replace_rows
@@ -54,6 +55,7 @@ from tallybook.invoice.ports import (
     InvoiceHead,
     Last,
     Part,
+    Seen,
     StoredDraft,
     StoredInvoice,
     StoredLine,
@@ -195,6 +197,7 @@ class SqlInvoices:
                 versions=standing(connection, tenant, part.customers),
                 done=_done(connection, tenant, part),
                 recent=_recent(connection, tenant, part),
+                seen=seen_of(connection, tenant, part.customers),
             )
 
     def invoice(self, tenant: str, name: str) -> StoredInvoice:
@@ -316,9 +319,9 @@ class SqlInvoiceTransaction:
         """Put drafts in place of what they were."""
         put_drafts(self._connection, self._tenant, drafts)
 
-    def claim(self, versions: Mapping[str, int]) -> None:
+    def claim(self, versions: Mapping[str, int], seen: Mapping[str, Seen] | None = None) -> None:
         """Move on where billing stands of customers."""
-        claim(self._connection, self._tenant, versions)
+        claim(self._connection, self._tenant, versions, seen or {})
 
     def put_run(self, run: BillingRun) -> None:
         """Put a run in place of what it was."""
@@ -462,26 +465,25 @@ def _billed(
 
 
 def _last(connection: Connection, tenant: str, of: Sequence[str] | None = None) -> dict[str, Last]:
+    other = INVOICE.alias("other")
     newest = (
-        select(INVOICE.c.customer, func.max(INVOICE.c.sequence).label("sequence"))
-        .where(INVOICE.c.tenant == tenant)
-        .group_by(INVOICE.c.customer)
-        .subquery()
+        select(func.max(other.c.sequence))
+        .where(other.c.tenant == tenant, other.c.customer == INVOICE.c.customer)
+        .scalar_subquery()
     )
-    same = (INVOICE.c.customer == newest.c.customer) & (INVOICE.c.sequence == newest.c.sequence)
     query = select(INVOICE.c.customer, INVOICE.c.sequence, INVOICE.c.id, INVOICE.c.run)
-    query = query.join(newest, same).where(INVOICE.c.tenant == tenant)
+    query = query.where(INVOICE.c.tenant == tenant, INVOICE.c.sequence == newest)
     rows = _rows(connection, query, INVOICE.c.customer, of)
     return {row.customer: Last(row.sequence, row.id, row.run) for row in rows}
 
 
 def _done(connection: Connection, tenant: str, part: Part) -> frozenset[str]:
-    """Return the customers that have an invoice or a draft of a run."""
+    """Return which of the customers have an invoice or a draft of a run."""
     if not part.run:
         return frozenset()
     query = select(INVOICE.c.customer).where(INVOICE.c.tenant == tenant, INVOICE.c.run == part.run)
-    invoiced = connection.execute(query).scalars().all()
-    return frozenset((*invoiced, *drafted(connection, tenant, part.run)))
+    invoiced = [row.customer for row in _rows(connection, query, INVOICE.c.customer, part.customers)]
+    return frozenset((*invoiced, *drafted(connection, tenant, part.run, part.customers)))
 
 
 def _recent(connection: Connection, tenant: str, part: Part) -> dict[str, int]:

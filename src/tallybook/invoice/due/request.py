@@ -86,12 +86,14 @@ def check_request(request: BillRequest, now_us: int) -> BillRequest:
     return request
 
 
-def horizon(request: BillRequest, zone_name: str, now_us: int) -> Horizon:
+def horizon(
+    request: BillRequest, zone_name: str, now_us: int, quiet_us: int | None = None
+) -> Horizon:
     """Return the instants a run looks at for customers of a zone."""
     if request.period is None:
         assert request.until_us is not None, "check_request lets one through"
-        return Horizon(None, request.until_us, whole=False, now_us=now_us)
+        return Horizon(None, request.until_us, whole=False, now_us=now_us, quiet_us=quiet_us)
     year, month = (int(part) for part in request.period.split("-"))
     tz = zone(zone_name)
     start, end = month_start(year, month, 1, tz), month_start(year, month + 1, 1, tz)
-    return Horizon(start, end, whole=True, now_us=now_us)
+    return Horizon(start, end, whole=True, now_us=now_us, quiet_us=quiet_us)

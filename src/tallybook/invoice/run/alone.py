@@ -30,7 +30,7 @@ def fresh(basis: Basis, payer: Payer) -> tuple[Stand, Work, Result]:
         Corrupt: what is stored contradicts itself.
     """
     stand = standing(basis, [payer])
-    work = work_of(basis.run, basis.catalog, stand.books, payer)
+    work = work_of(basis, stand, payer)
     facts, failed = answers(basis, [work])
     if failed:
         raise failed[payer.key]

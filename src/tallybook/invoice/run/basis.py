@@ -6,6 +6,7 @@ import msgspec
 
 from tallybook.catalog.catalog import Catalog
 from tallybook.invoice.ports import Account, Billing, BillingRun, Books, Part
+from tallybook.invoice.run.batch.quiet import quiet
 from tallybook.invoice.run.payers import Payer
 from tallybook.kernel.timestamps import DAY_US
 
@@ -24,10 +25,15 @@ class Basis(msgspec.Struct, frozen=True):
 
 
 class Stand(msgspec.Struct, frozen=True):
-    """Where billing stands of some payers, and what they have."""
+    """Where billing stands of some payers, and what they have.
+
+    Attributes:
+        quiet: by payer, up to which instant its closed periods are as they were counted.
+    """
 
     books: Books
     accounts: dict[str, Account]
+    quiet: dict[str, int] = {}
 
 
 def standing(basis: Basis, payers: Sequence[Payer]) -> Stand:
@@ -50,4 +56,4 @@ def standing(basis: Basis, payers: Sequence[Payer]) -> Stand:
     accounts: dict[str, Account] = {}
     for currency, keys in by_currency.items():
         accounts |= billing.accounts.accounts(billing.tenant, keys, currency, run.started_us)
-    return Stand(books, accounts)
+    return Stand(books, accounts, quiet(billing, run, basis.catalog, books, payers))

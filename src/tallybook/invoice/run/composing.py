@@ -9,7 +9,7 @@ from tallybook.catalog.customer import Customer
 from tallybook.catalog.subscription import StoredPeriod
 from tallybook.invoice.document import Draft, Facts, compose
 from tallybook.invoice.manifest import Manifest
-from tallybook.invoice.ports import StoredDraft
+from tallybook.invoice.ports import Seen, StoredDraft
 from tallybook.invoice.run.basis import Basis, Stand
 from tallybook.invoice.run.batch.task import Scope, Task, scope_of, task_of
 from tallybook.invoice.run.bounds import check_draft
@@ -26,6 +26,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         draft: to be finalized; None where there is nothing to bill, or where it waits.
         periods: afterwards.
         kept: its stored draft afterwards; None where it has none.
+        seen: that all of it was looked at, and is billed by this; None where it is not.
     """
 
     payer: str
@@ -33,6 +34,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     draft: Draft | None = None
     periods: tuple[StoredPeriod, ...] = ()
     kept: StoredDraft | None = None
+    seen: Seen | None = None
 
 
 def composed(basis: Basis, stand: Stand, work: Work, facts: Facts) -> Result:
@@ -66,7 +68,13 @@ def result_of(
         draft = compose(manifest, scope.catalog, task.facts())
     if draft is not None:
         check_draft(draft, task.recent, scope.bounds)
-    return Result(payer=task.payer, version=task.version, draft=draft, periods=task.periods)
+    return Result(
+        payer=task.payer,
+        version=task.version,
+        draft=draft,
+        periods=task.periods,
+        seen=task.seen,
+    )
 
 
 def manifest_of(

@@ -3,7 +3,7 @@
 Source: docs/algorithms/billing-runs.md
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -44,15 +44,22 @@ def payers(catalog: Catalog, only: Sequence[str] | None = None) -> dict[str, Pay
     """
     found: dict[str, dict[str, list[Subscription]]] = {}
     wanted = None if only is None else frozenset(only)
-    for key in sorted(catalog.subscriptions):
+    for key in sorted(_of_payers(catalog, wanted)):
         subscription = catalog.subscriptions[key]
         owner = subscription.customer
         if catalog.live("subscription", key) and catalog.live("customer", owner):
             payer = catalog.customers[owner].parent or owner
-            if wanted is None or payer in wanted:
-                found.setdefault(payer, {}).setdefault(owner, []).append(subscription)
+            found.setdefault(payer, {}).setdefault(owner, []).append(subscription)
     children = _children(catalog)
     return {key: _payer(catalog, key, found[key], children) for key in sorted(found)}
+
+
+def _of_payers(catalog: Catalog, wanted: frozenset[str] | None) -> Iterable[str]:
+    """Return the keys of the subscriptions that some pay for; None for all."""
+    if wanted is None:
+        return catalog.subscriptions
+    paying = {key for key, one in catalog.customers.items() if (one.parent or key) in wanted}
+    return [key for key, one in catalog.subscriptions.items() if one.customer in paying]
 
 
 def payer(catalog: Catalog, customer: str) -> Payer:

@@ -47,7 +47,10 @@ def _put(transaction: InvoiceTransaction, some: Sequence[Prepared]) -> list[Stor
     The series' row is locked before anything else, so that two writers wait and never deadlock.
     """
     documents = _numbered(transaction, [one.document for one in some if one.document is not None])
-    transaction.claim({one.payer: one.version for one in some})
+    transaction.claim(
+        {one.payer: one.version for one in some},
+        {one.payer: one.seen for one in some if one.seen is not None},
+    )
     stored = [document.invoice for document in documents]
     if stored:
         transaction.add_invoices(stored)

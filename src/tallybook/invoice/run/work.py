@@ -13,8 +13,10 @@ from tallybook.catalog.subscription import StoredPeriod
 from tallybook.invoice.document import Facts
 from tallybook.invoice.due import BillRequest, due, horizon
 from tallybook.invoice.manifest import Item
-from tallybook.invoice.ports import BillingRun, Books
+from tallybook.invoice.ports import Books, Seen
 from tallybook.invoice.questions import Asked
+from tallybook.invoice.run.basis import Basis, Stand
+from tallybook.invoice.run.batch.quiet import seen_now
 from tallybook.invoice.run.bounds import check_periods
 from tallybook.invoice.run.payers import Payer
 from tallybook.kernel.decimals import plain
@@ -29,12 +31,14 @@ class Work(msgspec.Struct, frozen=True):
         items: to rate; some may turn out to have no line.
         periods: new or changed ones, to be stored with the invoice.
         waiting: periods of the month asked for that have not ended yet.
+        seen: that all of it was looked at; None where it was not.
     """
 
     payer: Payer
     items: tuple[Item, ...]
     periods: tuple[StoredPeriod, ...]
     waiting: int
+    seen: Seen | None = None
 
     @property
     def key(self) -> str:
@@ -61,7 +65,7 @@ def alone_at_fault(payer: str) -> Iterator[None]:
         raise Corrupt(reason, code="bug") from error
 
 
-def work_of(run: BillingRun, catalog: Catalog, books: Books, payer: Payer) -> Work:
+def work_of(basis: Basis, stand: Stand, payer: Payer) -> Work:
     """Return what a payer has to bill.
 
     Raises:
@@ -70,24 +74,27 @@ def work_of(run: BillingRun, catalog: Catalog, books: Books, payer: Payer) -> Wo
         Corrupt: the program failed over this payer.
     """
     with alone_at_fault(payer.key):
-        return _work_of(run, catalog, books, payer)
+        return _work_of(basis, stand, payer)
 
 
-def _work_of(run: BillingRun, catalog: Catalog, books: Books, payer: Payer) -> Work:
+def _work_of(basis: Basis, stand: Stand, payer: Payer) -> Work:
+    run, catalog, books = basis.run, basis.catalog, stand.books
     request = BillRequest(period=run.period, until_us=run.until_us)
+    quiet_us = stand.quiet.get(payer.key)
     items: list[Item] = []
     periods: list[StoredPeriod] = []
     waiting = 0
     for subscription in payer.subscriptions:
         owner = catalog.customers[subscription.customer]
-        seen = horizon(request, owner.zone, run.started_us)
+        seen = horizon(request, owner.zone, run.started_us, quiet_us)
         stored = books.periods.get(subscription.key, ())
         found = due(subscription, stored, books.billed, catalog, seen, run.cut)
         check_periods(_afterwards(stored, found.periods))
         items += (_owned(item, owner.key, payer, catalog) for item in found.items)
         periods += found.periods
         waiting += found.waiting
-    return Work(payer, tuple(items), tuple(periods), waiting)
+    told = seen_now(payer, basis.billing.tz, run.cut)
+    return Work(payer, tuple(items), tuple(periods), waiting, told)
 
 
 def recounted(books: Books, work: Work, facts: Facts, cut: int) -> Iterator[StoredPeriod]:

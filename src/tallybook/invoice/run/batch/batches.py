@@ -53,7 +53,7 @@ def _of_part(basis: Basis, part: Sequence[Payer]) -> Iterator[Batch]:
     parked: list[Parked] = []
     for one in left:
         try:
-            works.append(work_of(basis.run, basis.catalog, stand.books, one))
+            works.append(work_of(basis, stand, one))
         except (Refused, Corrupt) as error:
             parked.append(_parked(one.key, error))
     facts, failed = answers(basis, works)

@@ -14,7 +14,7 @@ from tallybook.invoice.document import Draft, number_text, numbered_json, spent
 from tallybook.invoice.ledger.facts import finalized_facts
 from tallybook.invoice.ledger.posting import postings
 from tallybook.invoice.manifest import Billed, Position
-from tallybook.invoice.ports import Parked, Spent, StoredDraft, StoredInvoice
+from tallybook.invoice.ports import Parked, Seen, Spent, StoredDraft, StoredInvoice
 from tallybook.invoice.record import numbered, unnumbered
 from tallybook.invoice.run.batch.task import Scope, Task
 from tallybook.invoice.run.composing import Result, result_of
@@ -51,6 +51,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     document: Document | None = None
     periods: tuple[StoredPeriod, ...] = ()
     kept: StoredDraft | None = None
+    seen: Seen | None = None
 
 
 Outcome = Prepared | Parked
@@ -90,6 +91,7 @@ def prepared(result: Result) -> Prepared:
         document=None if result.draft is None else _document(result.draft),
         periods=result.periods,
         kept=result.kept,
+        seen=result.seen,
     )
 
 

@@ -12,7 +12,7 @@ from tallybook.catalog.subscription import StoredPeriod
 from tallybook.invoice.document import Facts
 from tallybook.invoice.funds import Funds
 from tallybook.invoice.manifest import Extra, Group, Item, Position
-from tallybook.invoice.ports import Account, BillingRun, Bounds, Last
+from tallybook.invoice.ports import Account, BillingRun, Bounds, Last, Seen
 from tallybook.invoice.rating import Fact
 from tallybook.invoice.run.basis import Basis, Stand
 from tallybook.invoice.run.work import Work, recounted
@@ -59,6 +59,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         recent: invoices that it got within the last 24 hours.
         funds: what reduces its invoice.
         extras: one-off charges, its own and those of its members.
+        seen: that all of it was looked at; None where it was not.
     """
 
     payer: str
@@ -71,6 +72,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     recent: int
     funds: Funds
     extras: tuple[Extra, ...]
+    seen: Seen | None = None
 
     def facts(self) -> Facts:
         """Return the usage by item and dimension value."""
@@ -118,6 +120,7 @@ def task_of(stand: Stand, work: Work, facts: Facts, cut: int) -> Task:
         recent=books.recent.get(payer.key, 0),
         funds=stand.accounts.get(payer.key, _NOTHING).funds,
         extras=tuple(_extras(stand, work)),
+        seen=work.seen,
     )
 
 
