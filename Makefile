@@ -39,6 +39,7 @@ mutate: $(VENV)/.dev  ## small changes that no test notices (ARGS="rate tiers.py
 
 bench: $(VENV)/.dev  ## speed figures on this machine, into bench/REPORT.md
 	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench.billing
 
 engines: $(ENGINES)/greenfield-apps.jar $(ENGINES)/phive-rules-peppol.jar $(ENGINES)/kafka/.fetched  ## fetch what tests need besides Python: databases, Prometheus, Mosquitto (apt), Kafka and archives of rules (Maven)
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && \

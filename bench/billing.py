@@ -1,22 +1,33 @@
-"""The billing run alone: real lake, real control database, no server; with a profile.
+"""Billing runs: real lake, real control database, no server; figures, a section, a profile.
 
-    python -m bench.billing [customers]
+    python -m bench.billing [customers [rounds]]
 
 Expected before it was measured: canonical JSON and digest of an invoice with its manifest cost
 about 60 µs, rating and making five lines 150 µs, rows and indexes of the database 150 µs, so about
-2,500 invoices a second of one core; 10,000 would need lines made from columns, not from objects.
+2,500 invoices a second of one core; with half of it in processes of their own, 4,000 on two cores;
+10,000 would need 200 µs of both cores together, so lines made from columns, not from objects.
+
+Every customer has another usage, so that no two invoices have the same figures.
 """
 
 import cProfile
 import gc
 import io
+import json
 import pstats
+import resource
+import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import msgspec
+
 from bench.__main__ import CATALOG
+from tallybook.adapters.processes.crew import Crew
 from tallybook.adapters.sql.accounts import SqlAccounts
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database, sqlite_url
@@ -31,7 +42,25 @@ from tallybook.invoice.ports import Billing
 from tests.sim.road import Road
 from tests.support.billing_world import TENANT, CountingIds, SetClock, at
 
+HERE = Path(__file__).parent
 EVENTS_A_REQUEST = 5_000
+HEADING = "## Billing runs"
+MONTHS = ("2026-10", "2026-11", "2026-12", "2027-01", "2027-02", "2027-03", "2027-04")
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One billing run as it was measured.
+
+    Attributes:
+        workers: processes beside the run.
+        seconds: from its start to its end, starting the processes included.
+        cpu_seconds: of the run and its processes.
+    """
+
+    customers: int
+    workers: int
+    seconds: float
+    cpu_seconds: float
 
 
 def world(folder: Path, customers: int) -> Billing:
@@ -58,7 +87,7 @@ def world(folder: Path, customers: int) -> Billing:
                 "type": "http.server.request",
                 "subject": key,
                 "time": "2026-10-17T10:00:00Z",
-                "data": {"bytes": 700 * (m + 1), "status": 200, "region": "eu"},
+                "data": {"bytes": 700 * (m + 1) + n, "status": 200, "region": "eu"},
             }
             for m in range(2)
         ]
@@ -79,30 +108,99 @@ def world(folder: Path, customers: int) -> Billing:
     )
 
 
-def main(customers: int = 10_000) -> None:
-    """Bill everybody once, and once more under the profiler."""
-    for profiled in (False, True):
-        with tempfile.TemporaryDirectory() as folder:
-            billing = world(Path(folder), customers)
-            profile = cProfile.Profile()
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(100_000, 20, 100)  # as the jobs process does
-            started, used = time.perf_counter(), time.process_time()
-            if profiled:
-                profile.enable()
-            run = bill(billing, BillRequest(period="2026-10"))
-            profile.disable()
-            spent, used = time.perf_counter() - started, time.process_time() - used
-            assert run.invoices == customers, run
-            if not profiled:
-                print(f"{customers} invoices in {spent:.2f} s: {customers / spent:,.0f} a second")
-                print(f"{used:.2f} s of CPU: {customers / used:,.0f} a second of a core")
-                continue
-            text = io.StringIO()
-            pstats.Stats(profile, stream=text).sort_stats("tottime").print_stats(45)
-            path = Path(__file__).parent / "profiles" / "billing.txt"
-            path.write_text(text.getvalue().replace(f"{Path.cwd()}/", ""))
+def measured(customers: int, workers: int) -> Run:
+    """Bill everybody once."""
+    with tempfile.TemporaryDirectory() as folder:
+        billing = world(Path(folder), customers)
+        _settle()
+        started, used = time.perf_counter(), _cpu()
+        with Crew(workers) as crew:
+            run = bill(billing, BillRequest(period=MONTHS[0]), compose=crew)
+            seconds = time.perf_counter() - started
+        assert run.invoices == customers, run
+        assert not crew.lost, "a process was lost"
+    return Run(customers=customers, workers=workers, seconds=seconds, cpu_seconds=_cpu() - used)
+
+
+def history(customers: int) -> list[float]:
+    """Return what each of several months' runs costs a customer, in microseconds of CPU."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        billing = world(Path(folder), customers)
+        for month, following in pairwise(MONTHS):
+            clock = SetClock(at(f"{following}-02"))
+            _settle()
+            used = _cpu()
+            bill(msgspec.structs.replace(billing, clock=clock), BillRequest(period=month))
+            found.append((_cpu() - used) / customers * 1e6)
+    return found
+
+
+def profile(customers: int) -> str:
+    """Return the profile of a run that composes by itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        billing = world(Path(folder), customers)
+        _settle()
+        profiler = cProfile.Profile()
+        profiler.enable()
+        bill(billing, BillRequest(period=MONTHS[0]))
+        profiler.disable()
+    text = io.StringIO()
+    pstats.Stats(profiler, stream=text).sort_stats("tottime").print_stats(45)
+    return text.getvalue().replace(f"{Path.cwd()}/", "")
+
+
+def section(runs: list[Run], months: list[float]) -> Iterator[str]:
+    """Yield the lines of the report."""
+    yield HEADING
+    yield ""
+    yield (
+        f"{runs[0].customers:,} invoices of 5 lines, stored, posted and told, each number taken in"
+        f" order; {len(runs) // len({run.workers for run in runs})} runs each. Target: 10,000 a"
+        " second. `bench/profiles/billing.txt` is where the time goes."
+    )
+    yield ""
+    yield "| processes beside the run | best | median | CPU an invoice, best |"
+    yield "|---|---|---|---|"
+    for workers in sorted({run.workers for run in runs}):
+        same = [run for run in runs if run.workers == workers]
+        rates = [run.customers / run.seconds for run in same]
+        cpu = min(run.cpu_seconds / run.customers for run in same) * 1e6
+        best, median = max(rates), statistics.median(rates)
+        yield f"| {workers} | {best:,.0f}/s | {median:,.0f}/s | {cpu:.0f} µs |"
+    yield ""
+    yield (
+        "The run of each of six months, one month with usage and no late events after it, µs of CPU"
+        f" a customer: {', '.join(f'{one:.0f}' for one in months)}."
+    )
+    yield ""
+
+
+def _settle() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)  # as the jobs process does
+
+
+def _cpu() -> float:
+    """Return the CPU seconds of this process and of the children that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
+
+
+def main(customers: int = 10_000, rounds: int = 3) -> None:
+    """Measure, and write section, figures and profile."""
+    runs = [measured(customers, workers) for _ in range(rounds) for workers in (0, 2)]
+    months = history(max(customers // 5, 1))
+    text = "\n".join(section(runs, months))
+    print(text)
+    (HERE / "BILLING.json").write_text(
+        json.dumps({"runs": msgspec.to_builtins(runs), "months_us": months}, indent=1)
+    )
+    report = HERE / "REPORT.md"
+    before = report.read_text().partition(HEADING)[0].rstrip() if report.exists() else ""
+    report.write_text(f"{before}\n\n{text}")
+    (HERE / "profiles" / "billing.txt").write_text(profile(customers))
 
 
 if __name__ == "__main__":

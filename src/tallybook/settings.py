@@ -121,7 +121,7 @@ class BillingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """How billing runs work, and what no sane one makes: it parks the customer and goes on.
 
     Attributes:
-        workers: processes that compose the invoices of a run with more than 500 customers; 0 is
+        workers: processes that compose the invoices of a run with more than 1,000 customers; 0 is
             as many as processors, 1 none beside the run itself.
         lines_max: of one invoice.
         total_minor_max: of one invoice in minor units, above or below zero.

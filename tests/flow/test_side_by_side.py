@@ -127,7 +127,7 @@ def alone() -> Stored:
 @pytest.fixture
 def crew() -> Iterator[Crew]:
     """Return two processes."""
-    with Crew(2) as crew:
+    with Crew(2, alone_max=500) as crew:
         yield crew
 
 
@@ -171,7 +171,7 @@ def test_few_customers_start_no_process(crew: Crew) -> None:
 
 
 def test_nothing_is_left_of_a_process_when_its_crew_is_gone() -> None:
-    with Crew(2) as crew:
+    with Crew(2, alone_max=500) as crew:
         billed(world(), crew)
         pids = crew.pids
         assert len(pids) == 2

@@ -29,8 +29,6 @@ def uuid7_id(prefix: str, unix_ms: int, random_bytes: bytes) -> str:
 
 def derived_id(prefix: str, *parts: str) -> str:
     """Return the id that these parts always give (length-prefixed, so a+bc is not ab+c)."""
-    digest = hashlib.sha256()
-    for part in parts:
-        raw = part.encode()
-        digest.update(len(raw).to_bytes(8, "big") + raw)
-    return f"{prefix}_{base32(int.from_bytes(digest.digest()[:16], 'big') >> 3, 25)}"
+    told = b"".join([len(raw := part.encode()).to_bytes(8, "big") + raw for part in parts])
+    digest = hashlib.sha256(told).digest()
+    return f"{prefix}_{base32(int.from_bytes(digest[:16], 'big') >> 3, 25)}"

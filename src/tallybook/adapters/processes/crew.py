@@ -24,8 +24,8 @@ from tallybook.adapters.processes.wire import (
 from tallybook.invoice.run.batch.prepared import Outcome, compose_here, outcomes
 from tallybook.invoice.run.batch.task import Scope, Task
 
-ALONE_MAX = 500
-"""With so many customers or fewer, a run composes by itself: it is done before a process is up."""
+ALONE_MAX = 1_000
+"""With so many customers or fewer, a run composes by itself: to start a process costs as much."""
 BATCHES_AHEAD = 2
 """Batches that each process is given before its first one is waited for."""
 
@@ -35,15 +35,17 @@ class Crew:
 
     Args:
         size: how many processes; they are started when they are first needed.
+        alone_max: customers with whom a run composes by itself.
 
     Attributes:
         lost: how many ended before their time, or could not be started.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, alone_max: int = ALONE_MAX) -> None:
         """Start nothing yet."""
         self.lost = 0
         self._size = size
+        self._alone_max = alone_max
         self._lanes: list[_Lane] = []
 
     def __enter__(self) -> Self:
@@ -69,7 +71,7 @@ class Crew:
         self, scope: Scope, batches: Iterable[Sequence[Task]]
     ) -> Iterator[Sequence[Outcome]]:
         """Yield what each batch comes to, in their order, some batches ahead."""
-        if len(scope.catalog.customers) <= ALONE_MAX:
+        if len(scope.catalog.customers) <= self._alone_max:
             yield from compose_here(scope, batches)
             return
         self._start()
