@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tallybook.kernel.errors import Conflict, Invalid
 from tests.e2e.server import KEY, Server
 from tests.e2e.test_edge_agent import DEADLINE_SECONDS, ENV, agent, run, tallybook, wait_for
 from tests.support.edge_server import EdgeServer, misbehaving
@@ -209,6 +210,17 @@ def test_a_rule_declared_on_the_server_reaches_the_meter(tmp_path: Path) -> None
         assert run("edges", "rules", "clear", "--edge", "web-1", *to).returncode == 0
         again = json.loads(run("edges", "rules", "show", "--edge", "web-1", *to, "--json").stdout)
         assert (again["version"], again["edge"]) == ("1", "")
+        with server.client() as client:
+            answer = client.raw("GET", "/api/v1/edges/rules")
+            tag = answer.headers["etag"]
+            same = client.raw("GET", "/api/v1/edges/rules", headers={"If-None-Match": tag})
+            assert (tag, same.status, same.content) == ('"1"', 304, b"")
+            with pytest.raises(Conflict):
+                client.raw("PUT", "/api/v1/edges/rules", content=b'{"rules":[]}',
+                           headers={"If-Match": '"7"'})  # fmt: skip
+            with pytest.raises(Invalid, match="must have a type of its own"):
+                client.raw("PUT", "/api/v1/edges/rules", params={"edge": "x"},
+                           content=b'{"rules":[{"name":"a","match":"b","type":"b"}]}')  # fmt: skip
         collected = run("edge", "run", *to, "--state", tmp_path / "state", "--access-log", log,
                         "--no-host", "--for", "0")  # fmt: skip
         assert collected.returncode == 0, collected.stderr

@@ -105,7 +105,7 @@ class SqlEdgeRules:
             found = _stored(connection, tenant, edge)
             before = found[0] if found is not None else 0
             if expected is not None:
-                _expect(_rules(edge, found) if found is not None else None, expected)
+                _expect(_rules(edge, found) if found is not None and found[1] else None, expected)
             row = {
                 "tenant": tenant,
                 "edge": edge,
