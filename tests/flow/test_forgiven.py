@@ -13,9 +13,15 @@ from hypothesis import strategies as st
 from tallybook.catalog.amendment import Cancel, QuantityChange
 from tallybook.catalog.flow import put
 from tallybook.invoice.audit.verify import verify
-from tallybook.invoice.manifest import Billed
+from tallybook.invoice.manifest import Billed, Extra
 from tallybook.kernel.errors import Conflict, Invalid
-from tallybook.settle.receivable.flow import check_note, redeem, take_back_note, void_invoice
+from tallybook.settle.receivable.flow import (
+    check_note,
+    put_extras,
+    redeem,
+    take_back_note,
+    void_invoice,
+)
 from tests.support.billing_world import TENANT, at
 from tests.support.settled_world import SettledWorld
 from tests.unit.settle.receivable.test_pages import rows
@@ -230,3 +236,49 @@ def test_a_customer_never_gets_back_more_than_was_billed(steps: list[tuple[str, 
 def _credited(world: SettledWorld, minor: int) -> None:
     with suppress(Invalid):
         world.credit(ONE, {"1": minor})
+
+
+USAGE = """
+[[meters]]
+key = "calls"
+event_type = "t"
+aggregation = "COUNT"
+group_by = { region = "$.region" }
+
+[[plans]]
+key = "calls"
+currency = "USD"
+[[plans.charges]]
+key = "calls"
+meter = "calls"
+split_by = ["region"]
+price = { type = "unit", unit_amount = 10 }
+
+[[customers]]
+key = "acme"
+currency = "USD"
+subjects = ["s"]
+
+[[subscriptions]]
+key = "acme"
+customer = "acme"
+plan = "calls"
+start = 2026-05-01
+"""
+
+
+def test_each_dimension_value_and_one_off_has_a_sum_of_its_own() -> None:
+    world = SettledWorld()
+    world.apply(USAGE)
+    for region in ("eu", "us", "us"):
+        world.event("2026-05-02T12:00:00Z", data=f'{{"region":"{region}"}}')
+    day = at("2026-05-03")
+    extra = Extra(id="x1", name="Visit", amount=Decimal(30), start_us=day, end_us=day)
+    put_extras(world.settling, "acme", [extra])
+    assert lines(world, "2026-05-10") == [1000, 2000, 3000]
+    world.credit(ONE, {"2": 500, "3": 3000})
+    forgiven = {one.group: one.forgiven_minor for one in sums(world)}
+    assert forgiven[("us",)] == 500
+    assert forgiven[("eu",)] == 0
+    take_back_note(world.settling, NOTE)
+    assert not any(one.forgiven_minor for one in sums(world))

@@ -335,3 +335,13 @@ def test_an_adjustment_does_not_move_the_period_of_an_invoice() -> None:
     assert invoiced([old, Fee(key="fee", minor=5)]).period_start.startswith("2026-05-01")
     assert invoiced([old]).period_start.startswith("2026-04-01")
     assert manifest_of().rules >= 2
+
+
+def test_a_true_up_that_a_credit_note_gave_back_is_not_credited_again() -> None:
+    item = minimum_item("10", 1000)
+    (before,) = item.before
+    given = replace(item, before=(replace(before, forgiven_minor=700),), minimum=Decimal(5))
+    (line,) = invoiced(items=[given]).lines
+    assert (line.amount, line.now.amount) == ("-3.00", "7.00")
+    assert [step.amount for step in line.steps] == ["5", "0", "2"]
+    assert line.steps[-1].text == "given back by credit notes before: 2"
