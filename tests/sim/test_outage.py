@@ -1,4 +1,4 @@
-"""The outage drill: the server is away for an hour, the agent is killed ten times, then all is back.
+"""The outage drill: the server is away for an hour, the agent killed ten times; then all is back.
 
 Simulated time, a real spool on disk, the real decisions of sending. The agent reads every ten
 seconds; the source counts up, so whatever is lost or doubled shows in the sums.

@@ -155,9 +155,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def the_oldest_of_a_time_is_found(self) -> None:
         for since in (None, self.now - 1000, self.now + 1):
             found = self.spool.oldest(since)
-            rows = [
-                (at, n) for n, (_, at) in self.model.rows.items() if since is None or at >= since
-            ]
+            rows = [(at, n) for n, (_, at) in self.model.rows.items() if at >= (since or 0)]
             if since is None:
                 expected = min(self.model.rows, default=None)
             else:

@@ -25,6 +25,7 @@ MENU = (
         (
             Entry("meters", "/meters", "Meters"),
             Entry("quarantine", "/quarantine", "Quarantine"),
+            Entry("edges", "/edges", "Edges"),
         ),
     ),
     Group(

@@ -11,6 +11,7 @@ from tallybook.serve.console import (
     books,
     catalog,
     customers,
+    fleet,
     metering,
     overview,
     quarantine,
@@ -27,7 +28,7 @@ from tallybook.serve.console.access import (
 
 def console_routes() -> list[ControllerRouterHandler]:
     """Return the routes of all pages."""
-    pages = (overview, metering, quarantine, customers, catalog, billing, books, auth)
+    pages = (overview, metering, quarantine, fleet, customers, catalog, billing, books, auth)
     return [
         Router(
             "/",

@@ -1,5 +1,7 @@
 """Ranges of sequence numbers are sets."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,8 +34,7 @@ def test_they_hold_what_was_added_in_whatever_order(numbers: list[int]) -> None:
 def test_they_are_as_few_as_can_be(numbers: list[int]) -> None:
     found = ranges_of(numbers)
     assert all(first <= last for first, last in found)
-    ends = zip(found, found[1:], strict=False)
-    assert all(last + 1 < following for (_, last), (following, _) in ends)
+    assert all(last + 1 < following for (_, last), (following, _) in pairwise(found))
 
 
 @given(NUMBERS, st.integers(1, 60), st.integers(1, 60))

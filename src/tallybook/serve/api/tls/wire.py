@@ -18,6 +18,7 @@ import structlog
 
 from tallybook.adapters.x509.names import Presented, presented
 from tallybook.serve.api.app import App, Message
+from tallybook.serve.api.tls.stream import TlsStream
 
 CERTIFICATE = "tallybook.certificate"
 """Key of the scope: `Presented`, or absent where the client showed no certificate."""
@@ -87,40 +88,26 @@ class TlsWire:
             task.add_done_callback(lambda _task: free.release())
 
     async def _connection(self, client: socket.socket, address: tuple[Any, ...]) -> None:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=_READ_BYTES)
-        protocol = asyncio.StreamReaderProtocol(reader)
+        reader, writer = await asyncio.open_connection(sock=client, limit=_READ_BYTES)
+        stream = TlsStream(reader, writer, self._context())
         try:
-            transport, _ = await loop.connect_accepted_socket(
-                lambda: protocol,
-                client,
-                ssl=self._context(),
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=5,
-            )
-        except (TimeoutError, OSError) as error:
-            client.close()
-            if isinstance(error, ssl.SSLError):  # not somebody who only looked whether we are here
-                self._log.warning("tls.refused", client=address[0], reason=why(error))
-            return
-        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        try:
-            await Exchange(self._app, reader, writer, address).run()
+            await asyncio.wait_for(stream.handshake(), HANDSHAKE_SECONDS)
+            await Exchange(self._app, stream, address).run()
+        except ssl.SSLError as error:
+            self._log.warning("tls.refused", client=address[0], reason=why(error))
         except (TimeoutError, OSError, h11.ProtocolError):
-            pass  # the client has gone, or speaks something else
+            pass  # the client has gone, only looked whether we are here, or speaks something else
         except Exception:  # noqa: BLE001 - one connection's bug must not end the listener
             self._log.exception("tls.bug")
         finally:
-            writer.close()
+            await stream.close()
 
 
-def why(error: BaseException) -> str:
+def why(error: ssl.SSLError) -> str:
     """Return the reason of a failed handshake in the library's words."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    if isinstance(error, ssl.SSLError):
-        return str(error.reason or error)
-    return str(error) or type(error).__name__
+        return str(error.verify_message)
+    return str(error.reason or error)
 
 
 class Exchange:
@@ -128,27 +115,19 @@ class Exchange:
 
     Args:
         app: answers.
-        reader: of the connection; writer likewise.
+        stream: of the connection, after the handshake.
         address: the client's.
     """
 
-    def __init__(
-        self,
-        app: App,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        address: tuple[Any, ...],
-    ) -> None:
+    def __init__(self, app: App, stream: TlsStream, address: tuple[Any, ...]) -> None:
         """Look at the client's certificate."""
         self._app = app
-        self._reader = reader
-        self._writer = writer
+        self._stream = stream
         self._address = address
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADERS_BYTES_MAX)
-        found = writer.get_extra_info("ssl_object")
-        shown = found.getpeercert()
+        shown = stream.tls.getpeercert()
         self._presented: Presented | None = presented(shown) if shown else None
-        self._der: bytes | None = found.getpeercert(binary_form=True) if shown else None
+        self._der: bytes | None = stream.tls.getpeercert(binary_form=True) if shown else None
 
     async def run(self) -> None:
         """Answer requests until the connection ends."""
@@ -194,12 +173,12 @@ class Exchange:
             self._write(h11.Data(data=body))
         if not message.get("more_body", False):
             self._write(h11.EndOfMessage())
-        await self._writer.drain()
+        await self._stream.drain()
 
     def _write(self, event: h11.Event) -> None:
         data = self._http.send(event)
         if data:
-            self._writer.write(data)
+            self._stream.write(data)
 
     async def _next(self) -> Any:
         while True:
@@ -208,7 +187,7 @@ class Exchange:
                 return event
             if self._http.they_are_waiting_for_100_continue:
                 self._write(h11.InformationalResponse(status_code=100, headers=[]))
-            data = await asyncio.wait_for(self._reader.read(_READ_BYTES), IDLE_SECONDS)
+            data = await asyncio.wait_for(self._stream.read(_READ_BYTES), IDLE_SECONDS)
             self._http.receive_data(data)
 
     def _scope(self, request: h11.Request) -> Message:
@@ -225,7 +204,7 @@ class Exchange:
             "root_path": "",
             "headers": [(bytes(n), bytes(v)) for n, v in request.headers],
             "client": (self._address[0], self._address[1]),
-            "server": self._writer.get_extra_info("sockname")[:2],
+            "server": self._stream.sockname,
             "extensions": {},
             "state": {},
         }
