@@ -134,7 +134,9 @@ def test_attributes_of_every_kind():
         "bytes": AnyValue(bytes_value=b"ab"),
         "none": AnyValue(),
         "list": AnyValue(
-            array_value=ArrayValue(values=[AnyValue(int_value=1), AnyValue(bytes_value=b"x"), AnyValue()])
+            array_value=ArrayValue(
+                values=[AnyValue(int_value=1), AnyValue(bytes_value=b"x"), AnyValue()]
+            )
         ),
         "map": AnyValue(
             kvlist_value=KeyValueList(values=[text("k", "v"), KeyValue(key="l", value=AnyValue(

@@ -7,7 +7,8 @@
 | Influx | 204 | 400 with line numbers, the rest is written | 503 | 400 |
 | logs | 200 | 200, quarantined are told | 503 | 400 |
 
-What can never be counted is in quarantine, whatever the answer.
+What can never be counted is in quarantine, whatever the answer. Protobuf is loaded with the first
+request that needs it, so that a server without such clients starts as fast as before.
 """
 
 import time
@@ -15,8 +16,6 @@ from typing import Protocol
 
 import msgspec
 
-from tallybook.adapters.protobuf import otlp as otlp_protobuf
-from tallybook.adapters.protobuf import remote_write
 from tallybook.collect.doors import influx, otlp, records
 from tallybook.collect.doors.decide import Decision
 from tallybook.collect.doors.point import Decoded
@@ -63,6 +62,8 @@ class Otlp:
 
     def read(self, asked: Asked, rules: DoorRules) -> Decoded:
         """Return the points of a request."""
+        from tallybook.adapters.protobuf import otlp as otlp_protobuf
+
         del rules
         body = _plain(asked)
         match asked.kind():
@@ -76,6 +77,8 @@ class Otlp:
 
     def answer(self, asked: Asked, decoded: Decoded, decision: Decision) -> Answer:
         """Return success, partial where points were rejected for good."""
+        from tallybook.adapters.protobuf import otlp as otlp_protobuf
+
         del decoded
         rejected, text = len(decision.bad) + decision.refused, said(decision)
         if asked.kind() == "application/json":
@@ -88,6 +91,8 @@ class Otlp:
 
     def refuse(self, asked: Asked, error: TallybookError) -> Answer:
         """Return google.rpc.Status; never 500, which clients do not retry."""
+        from tallybook.adapters.protobuf import otlp as otlp_protobuf
+
         status = status_of(error)
         code = {401: 16, 403: 7, 413: 8, 429: 8, 503: 14}.get(status, 3)
         headers = retry_after(error)
@@ -108,6 +113,8 @@ class RemoteWrite:
 
     def read(self, asked: Asked, rules: DoorRules) -> Decoded:
         """Return the points of a request."""
+        from tallybook.adapters.protobuf import remote_write
+
         del rules
         version = _version(asked)
         encoding = asked.header("content-encoding").lower()
