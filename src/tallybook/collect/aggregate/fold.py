@@ -9,6 +9,7 @@ no plain value.
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 
 import msgspec
 
@@ -172,7 +173,7 @@ def _counted(
     except msgspec.MsgspecError:
         return False  # the server says what is wrong with it
     rule = next((r for r in candidates if _matches(r, data)), None)
-    time_us = parse_rfc3339(seen.time) if seen.time is not None else None
+    time_us = _instant(seen.time) if seen.time is not None else None
     if rule is None or time_us is None or not 0 <= time_us < LAST_US - WINDOW_US:
         return False
     keys, fits = _keys(rule, data), True
@@ -192,6 +193,12 @@ def _counted(
     )
     measured = Measured(time_us, f"{seen.source} {seen.id}", value)
     return _put(identity, measured, rule, tally, folded)
+
+
+@lru_cache(maxsize=64)
+def _instant(text: str) -> int | None:
+    """Return an instant; lines of one second spell the same one again and again."""
+    return parse_rfc3339(text)
 
 
 def _put(

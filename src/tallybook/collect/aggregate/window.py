@@ -12,6 +12,7 @@ import msgspec
 
 from tallybook.kernel.decimals import EXACT, plain
 from tallybook.kernel.event import UsageEvent
+from tallybook.kernel.limits import ATTRIBUTE_CHARS_MAX
 from tallybook.kernel.timestamps import SECOND_US, format_us
 
 WINDOW_US = 60 * SECOND_US
@@ -121,12 +122,13 @@ def start_of(time_us: int) -> int:
 def window_event(window: Window, edge: str) -> UsageEvent:
     """Return the event of a closed window.
 
-    Its time is the beginning of the minute. Its id follows from the edge, the rules' version,
-    minute, key and part, so reading everything again gives the same event.
+    Its time is the beginning of the minute. Its id is made of the rules' version, minute, key and
+    part, and its source is the edge, so reading everything again gives the same event. The id is
+    spelled in the words of the event, which compress away, and not as a digest, which would not.
     """
     identity = window.identity
     return UsageEvent(
-        id=_id(window, edge),
+        id=_id(window),
         source=f"edge:{edge}",
         type=window.type,
         subject=identity.subject or edge,
@@ -158,10 +160,21 @@ def _data(window: Window) -> msgspec.Raw:
     return msgspec.Raw(("{" + ",".join(members) + "}").encode())
 
 
-def _id(window: Window, edge: str) -> str:
-    names = _names(window.identity)
-    late = (str(window.part), *map(str, window.first)) if window.part else ()
-    return _digest(edge, *names, *late)
+def _id(window: Window) -> str:
+    identity = window.identity
+    subject = identity.subject
+    parts = [
+        f"{identity.rule}@{identity.version}",
+        format_us(identity.start_us),
+        "-" if subject is None else f"{len(subject)}:{subject}",
+        identity.keys,
+    ]
+    if window.part:
+        parts.append(f"{window.part}:{_digest(*map(str, window.first))}")
+    spelled = "/".join(parts)
+    if len(spelled) <= ATTRIBUTE_CHARS_MAX:
+        return spelled
+    return _digest(*_names(identity), *parts[4:])
 
 
 def _names(identity: Identity) -> tuple[str, ...]:

@@ -215,11 +215,26 @@ def test_late_events_make_another_part_with_another_id() -> None:
     assert (window.part, part.part) == (0, 1)
     assert window_event(window, "e").id != window_event(part, "e").id
     assert window_event(window, "e").id == window_event(window, "e").id
-    assert window_event(window, "e").id != window_event(window, "f").id
+    assert window_event(window, "e").source != window_event(window, "f").source
     _, more = folded([piece(3, 12, {"status": 500, "bytes": 2})], tally=late)
     assert sorted(w.part for w in more.windows.values()) == [1, 2]
     _, next_minute = folded([piece(4, 61, {"status": 200, "bytes": 2})], tally=late)
     assert sorted(w.part for w in next_minute.windows.values()) == [0, 1]
+
+
+def test_an_id_is_spelled_in_the_words_of_the_event_unless_it_is_too_long() -> None:
+    _, tally = folded(
+        [
+            piece(1, 0, {"status": 200, "bytes": 1}),
+            piece(2, 0, {"status": "x" * 1000, "bytes": 1}),
+            piece(3, 0, {"status": "x" * 1001, "bytes": 1}),
+            piece(4, 0, {"status": 200, "bytes": 1}, subject="x/y"),
+        ]
+    )
+    ids = [window_event(w, "e").id for w in tally.windows.values()]
+    assert ids[0] == 'requests@3/2025-11-21T08:00:00Z/8:10.0.0.1/"status":200'
+    assert [len(one) for one in ids[1:3]] == [32, 32]
+    assert len(set(ids)) == 4
 
 
 def test_too_many_windows_close_the_oldest_minutes_whole() -> None:
