@@ -76,7 +76,7 @@ def check_top_up_spec(spec: TopUpSpec, zone_name: str, now_us: int, fresh: str) 
 
 
 def _short(field: str, text: str, chars_max: int) -> None:
-    if len(text) > chars_max or "\n" in text:
+    if len(text) > chars_max or not text.isprintable():
         raise refused(field, f"must be one line of at most {chars_max} characters")
 
 

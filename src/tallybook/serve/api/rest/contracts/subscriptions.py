@@ -213,7 +213,10 @@ class Subscriptions(Controller):
 
     @delete("/{key:str}", opt=BILLING, sync_to_thread=True)
     def archive_subscription(self, world: World, grant: Grant, key: str) -> None:
-        """Take a subscription out of use."""
+        """Take a subscription out of use: nothing of it is billed any more.
+
+        What was used and is not billed yet is lost; to bill the rest, cancel it.
+        """
         archive(world, grant, "subscription", key)
 
 
