@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
 from types import TracebackType
@@ -114,7 +114,7 @@ class Crew:
         if lane is not None and given is not None:
             try:
                 return given.result()
-            except (OSError, EOFError):
+            except (OSError, EOFError, CancelledError):
                 self._lose(lane)
         return outcomes(scope, batch)
 
