@@ -1,19 +1,26 @@
 """The commands of README and guides, run in their order on a real server."""
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from tallybook.serve.supervisor.folder import read_info
 from tests.e2e.server import KEY, Server
+from tests.support.databases import absent
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+SECURITY = ROOT / "docs" / "guides" / "security.md"
 EMBEDDED = ROOT / "docs" / "guides" / "embedded.md"
+DOORS = ROOT / "docs" / "guides" / "front-doors.md"
 BILLING = ROOT / "docs" / "guides" / "billing.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINE = '10.0.0.{} - - [17/May/2015:10:05:03 +0000] "GET /{} HTTP/1.1" 200 {} "-" "x"\n'
@@ -66,3 +73,60 @@ def test_from_plan_to_paid_invoice(tmp_path):
         items = server.get("/api/v1/invoices")["items"]
         assert [item["number"] for item in items] == ["INV-000001", "INV-000002"]
         assert items[0]["state"] == "finalized"
+
+
+def test_an_edge_gets_a_certificate_and_loses_it(tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    begin, *rest = [words for words in commands(SECURITY) if words[0] in {"ca", "edge", "edges"}]
+    assert begin[:2] == ["ca", "init"]
+    with Server(work / "tallybook-data"):
+        pass  # a folder that was used before has an authority like a fresh one
+    done = tallybook(work, begin, {})
+    assert done.returncode == 0, done.stderr
+    with Server(work / "tallybook-data", {"TALLYBOOK__TLS__PORT": "0"}) as server:
+        info = read_info(server.folder)
+        config = next(c for c in fences(SECURITY, "toml") if "cert_key_file" in c)
+        (work / "web-1.toml").write_text(re.sub(r'"https://.*?"', f'"{info.tls_url}"', config))
+        (work / "edge.key.txt").write_text(KEY)
+        environment = {"TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY}
+        for words in rest:
+            done = tallybook(work, words, {} if words[0] == "edge" else environment)
+            assert done.returncode == 0, f"tallybook {shlex.join(words)}: {done.stderr}"
+            if words[:2] == ["edge", "run"]:
+                time.sleep(1.5)  # the fleet is told once a second
+        edge = server.get("/api/v1/edges/web-1")
+        assert edge["certified"] is True
+        assert edge["certificate"]["reason"] == "disk sold"
+        assert edge["missing_batches"] == 0
+
+
+def tallybook(work, words, more):
+    """Run a command in the folder of a reader of the guide."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TALLYBOOK_")} | more
+    return subprocess.run(
+        [sys.executable, "-m", "tallybook", *words],
+        cwd=work, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_the_rules_of_front_doors_are_set_and_reset(tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "rules.toml").write_text(next(f for f in fences(DOORS, "toml") if "[[series]]" in f))
+    with Server(work / "tallybook-data") as server:
+        run_all(server, work, DOORS)
+        (rules,) = [json.loads(f) for f in fences(DOORS, "json") if '"unmatched"' in f]
+        told = server.client().put("/api/v1/doors/influx", rules)
+        assert told["rules"]["series"][0]["type"] == "api.requests"
+        assert server.get("/api/v1/doors/prometheus")["rules_version"] == 0
+
+
+def test_prometheus_takes_the_configuration_of_the_guide(tmp_path):
+    program = shutil.which("promtool")
+    if program is None:
+        absent("prometheus")
+    config = tmp_path / "prometheus.yml"
+    told = fences(DOORS, "yaml")[0].replace("/etc/prometheus/tallybook.key", str(config))
+    config.write_text(told)
+    subprocess.run([str(program), "check", "config", str(config)], check=True, capture_output=True)
