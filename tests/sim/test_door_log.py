@@ -303,3 +303,10 @@ def test_a_log_that_was_replaced_is_opened_anew(tmp_path):
     log.write(LIFE[1:2])
     log.close()
     assert rows(path) == SERIES
+
+
+def test_no_worker_ever_takes_the_doors_partition():
+    from tallybook.serve.api.partition import PARTITIONS_MAX
+    from tallybook.serve.worker.pipeline import DOORS_PARTITION
+
+    assert DOORS_PARTITION >= PARTITIONS_MAX

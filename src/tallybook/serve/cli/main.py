@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": ("server:serve", "Run the API, the console and the workers on one data folder."),
     "edge": ("edge:edge", "Run the agent that collects usage."),
     "edges": ("fleet.edges:edges", "See edges: last seen, lag, missing batches, certificate."),
+    "doors": ("fleet.doors:doors", "See and rule what other people's agents send."),
     "ca": ("fleet.ca:ca", "Issue, renew and revoke the certificates of edges."),
     "ingest": ("ingest:ingest", "Send a file of events or log lines."),
     "apply": ("catalog:apply", "Apply catalog.toml: meters, customers, plans, subscriptions."),

@@ -9,7 +9,7 @@ from tallybook.compose import TENANT, World
 from tallybook.kernel.errors import Corrupt
 from tallybook.serve.doctor.finding import Finding, error, good, note, warning
 from tallybook.serve.doctor.folder import clock
-from tallybook.serve.worker.pipeline import Lag, lag, partition_numbers
+from tallybook.serve.worker.pipeline import DOORS_PARTITION, Lag, lag, partition_numbers
 from tallybook.settings import Settings
 
 BEHIND_WARN = 1_000_000
@@ -65,14 +65,19 @@ def _partition(path: Path, number: int) -> Iterator[Finding]:
     finally:
         opened.close()
     if damaged:
-        text = f"partition {number}: rows {_listed(damaged)} fail their checksum"
+        text = f"{_named(number)}: rows {_listed(damaged)} fail their checksum"
         advice = "they are parked when the pump reads them; senders must send them again"
         yield error("log", text, advice)
     else:
-        yield good("log", f"partition {number}: {rows} rows kept, all sound")
+        yield good("log", f"{_named(number)}: {rows} rows kept, all sound")
     if back:
-        text = f"partition {number}: the clock jumped back {back} times while events came in"
+        text = f"{_named(number)}: the clock jumped back {back} times while events came in"
         yield warning("clock", text, "let a time service slew the clock instead of stepping it")
+
+
+def _named(number: int) -> str:
+    """Return what a partition is called before people."""
+    return f"partition {number}" + (" (front doors)" if number == DOORS_PARTITION else "")
 
 
 def _listed(offsets: list[int]) -> str:
@@ -87,7 +92,7 @@ def pipeline(world: World) -> Iterator[Finding]:
 
 
 def _behind(part: Lag) -> Finding:
-    about, name = "pipeline", f"partition {part.partition}"
+    about, name = "pipeline", _named(part.partition)
     if part.problem:
         advice = "keep the file; a restart puts a damaged log aside and goes on with a new one"
         return error(about, f"{name} cannot be read: {part.problem}", advice)
