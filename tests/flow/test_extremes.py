@@ -60,7 +60,7 @@ def still_billed(api: Api) -> None:
     [
         ({"amount": "NaN"}, "lines.amount"),
         ({"amount": "1e400"}, "lines.amount"),
-        ({"amount": "999999999999999", "quantity": "10"}, "lines.amount"),
+        ({"amount": "99999999999", "quantity": "10"}, "lines.amount"),
         ({"quantity": "NaN"}, "lines.quantity"),
         ({"quantity": "0"}, "lines.quantity"),
         ({"quantity": "Infinity"}, "lines.quantity"),

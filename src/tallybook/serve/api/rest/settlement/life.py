@@ -13,11 +13,12 @@ from tallybook.compose import World
 from tallybook.invoice.manifest import Extra
 from tallybook.kernel.decimals import EXACT
 from tallybook.kernel.errors import Invalid
+from tallybook.kernel.money import from_minor
 from tallybook.kernel.period import parse_moment, zone
 from tallybook.serve.api.common.access import BILLING
 from tallybook.serve.api.gate import Grant
 from tallybook.serve.api.rest.invoices import InvoiceView, Name, invoice_view
-from tallybook.serve.api.rest.settlement.bodies import AMOUNT_MAX, written
+from tallybook.serve.api.rest.settlement.bodies import written
 from tallybook.serve.api.rest.settlement.payments import (
     InvoicePart,
     PaymentSpec,
@@ -76,7 +77,8 @@ class InvoicePaymentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
 def extra_of(world: World, grant: Grant, customer: str, spec: LineSpec) -> Extra:
     """Return a one-off charge as it is kept; raises Missing, Invalid."""
-    tz = zone(world.catalog.load(grant.tenant).customer(customer).zone)
+    owner = world.catalog.load(grant.tenant).customer(customer)
+    tz = zone(owner.zone)
     now_us = world.clock.now_us()
     start = now_us if spec.start is None else parse_moment(spec.start, tz, "lines.start")
     end = start + 1 if spec.end is None else parse_moment(spec.end, tz, "lines.end")
@@ -88,8 +90,10 @@ def extra_of(world: World, grant: Grant, customer: str, spec: LineSpec) -> Extra
     size = amount("lines.amount", spec.amount.copy_abs())
     quantity = positive("lines.quantity", spec.quantity)
     whole = EXACT.multiply(size.copy_sign(spec.amount), quantity)
-    if whole.copy_abs() >= AMOUNT_MAX:
-        raise Invalid(f"lines.amount must come to less than {AMOUNT_MAX:f}", field="lines.amount")
+    most = from_minor(world.billing(grant.tenant).bounds.total_minor_max, owner.currency)
+    if whole.copy_abs() > most:
+        # No invoice may hold it: one that waits would park its customer's invoices for good.
+        raise Invalid(f"lines.amount must come to at most {most:f}", field="lines.amount")
     return Extra(
         id=world.ids.new("ext"),
         name=name,
