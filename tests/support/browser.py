@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
+from litestar import Litestar
 
 from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.rest.app import rest_app
@@ -41,6 +42,19 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         return {name: unescape(value) for name, value in _HIDDEN.findall(self.html)}
 
 
+def _app(api: Api) -> Litestar:
+    """Return the application of a world, made once, which knows the newest keys."""
+    parts: dict[str, Any] = api.world.__dict__
+    if "console" not in parts:
+        ingest: Any = None
+        gate = Gate(api.world.keys, api.world.secret)
+        parts["console"] = gate, rest_app(api.world, gate, ingest, console_routes())
+    gate, app = parts["console"]
+    gate.refresh()
+    made: Litestar = app
+    return made
+
+
 class Browser:
     """Walks the console of an in-process server as one key's owner, or as nobody."""
 
@@ -50,9 +64,7 @@ class Browser:
         key = ""
         if scopes is not None:
             key = str(make_key(api.world, tenant, KeySpec(name="b", scopes=scopes)).key)
-        gate = Gate(api.world.keys, api.world.secret)
-        ingest: Any = None
-        self.app = rest_app(api.world, gate, ingest, console_routes())
+        self.app = _app(api)
         if key:
             self.login(key)
 

@@ -1,5 +1,6 @@
 """One customer: everything that is agreed, owed and held, on one page."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -59,7 +60,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     owed: list[tuple[str, str, str]]
-    credits: list[tuple[str, str, str, str, str, int]]
+    credits: Sequence[tuple[str, str, str, str, str, int]]
     coupons: list[tuple[Any, str]]
     waiting: list[tuple[str, str, str]]
 
