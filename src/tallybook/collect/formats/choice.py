@@ -63,8 +63,8 @@ def log_format(name: str, pattern: str | None = None, subject: str | None = None
         raise Invalid(f"'{name}' is not one of {', '.join(FOLLOWED)}", field="format")
     parse = _PARSERS.get(name)
     if parse is None:
-        tokens = _tokens(name, pattern)
-        ends = isinstance(tokens[-1], str) and tokens[-1] != ""
+        tokens = [token for token in _tokens(name, pattern) if token != ""]
+        ends = bool(tokens) and isinstance(tokens[-1], str)
         return LogFormat(name, compiled(name, tokens, subject), complete_at_end=ends)
     if pattern is not None or subject is not None:
         message = f"a {name} log has a fixed form; pattern and subject go with nginx, apache, envoy"

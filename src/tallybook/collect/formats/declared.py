@@ -35,7 +35,9 @@ _SHAPES: dict[str, str] = {
     "whole": r"(\d{1,18}|-)",
     "number": r"(-?\d{1,18}(?:\.\d{1,12})?|-)",
 }
-_LISTED = r"([^{0}]*(?:(?:,| :) [^{0}]*)*)"
+_LISTED = r"([^{0},]*+(?:(?:, ?| : )[^{0},]*+)*)"
+_OFFSET = re.compile(r"(?<=:\d\d)([+-]\d\d)(\d\d)\Z", re.ASCII)
+"""Of a strftime time: RFC 3339 has a colon in it."""
 _FACTS = ("method", "path", "status", "bytes", "protocol", "referer", "user_agent")
 _ABSENT = frozenset({"", "-"})
 
@@ -153,7 +155,8 @@ def _value(variable: Variable, text: str) -> Any:
         case "number":
             return msgspec.Raw(_digits(text)) if text != "-" else None
         case "clf" | "moment":
-            time = clf_time(text) if variable.kind == "clf" else moment(text)
+            spelled = _OFFSET.sub(r"\1:\2", text)
+            time = clf_time(text) if variable.kind == "clf" else moment(spelled)
             if time is None:
                 message = f"'{text[:80]}' is not a time"
                 return Problem(code="line-time", subject="time", message=message)

@@ -134,6 +134,8 @@ class _Run:
         if known is None:
             absent = self._told.new_series_from_zero and not self._first
             return point.start_us or (self._state.read_us if absent else 0)
+        if point.value < known.value and self._process_us >= known.seen_us:
+            return self._process_us  # a fall is enough to believe a start to the moment
         if abs(point.start_us - known.start_us) < SAME_START_US:
             return known.start_us
         return point.start_us

@@ -1,5 +1,6 @@
 """Metrics endpoints and status pages as sources: fetch, read, judge, hand over."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +16,15 @@ from tallybook.collect.scrape.exposition import is_open_metrics, points
 from tallybook.collect.scrape.pages import PLUS_PATHS, apache_auto, nginx_plus, nginx_stub
 from tallybook.collect.scrape.target import TargetState, Told, target_round
 from tallybook.collect.spool import encode_event
-from tallybook.kernel.errors import TallybookError, Unavailable
+from tallybook.kernel.errors import Unavailable
 from tallybook.serve.agent.sources.plug import Surroundings
 from tallybook.serve.agent.sources.tables import Prometheus, StatusPage
 
 _ACCEPT = (
     "application/openmetrics-text;version=1.0.0;q=0.9,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 )
+_STARTTIME = 19
+"""Place of the start time in /proc/PID/stat, counted after the name in brackets."""
 Read = Callable[[PageFetch, int], list[Point]]
 
 
@@ -106,10 +109,12 @@ def _place(url: str) -> str:
 
 
 def _started_us(pid_file: Path) -> int:
-    """Return when a process started, 0 where that cannot be told."""
-    import psutil
-
+    """Return when a process started, to a tick of the kernel; 0 where that cannot be told."""
     try:
-        return int(psutil.Process(int(pid_file.read_text())).create_time() * 1_000_000)
-    except (OSError, ValueError, psutil.Error, TallybookError):
+        stat = Path(f"/proc/{int(pid_file.read_text())}/stat").read_text()
+        ticks = int(stat.rpartition(")")[2].split()[_STARTTIME])
+    except (OSError, ValueError, IndexError):
         return 0
+    since_boot_us = ticks * 1_000_000 // os.sysconf("SC_CLK_TCK")
+    age_us = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000 - since_boot_us
+    return time.time_ns() // 1000 - age_us
