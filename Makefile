@@ -7,7 +7,15 @@ ENGINES := $(VENV)/engines
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 TESTS := $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: help run test test-long check fmt mutate bench engines clean
+# The rooms that compute money, and the tests that are theirs.
+ROOMS := rate invoice settle catalog
+MONEY := $(ROOMS:%=tallybook.%)
+MONEY_TESTS := $(ROOMS:%=tests/unit/%) tests/flow tests/golden tests/contract
+COVERED := $(abspath $(VENV))/.coverage
+comma := ,
+space := $(subst ,, )
+
+.PHONY: help run test test-long coverage check fmt mutate bench engines clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,6 +29,13 @@ test: $(VENV)/.dev  ## every test that takes seconds
 
 test-long: $(VENV)/.dev  ## the tests that take minutes: 200 crashes, long searches
 	$(BIN)/pytest -m slow $(ARGS)
+
+coverage: $(VENV)/.dev  ## every branch of the rooms that compute money is taken by a test
+	rm -f $(COVERED) $(COVERED).*
+	COVERAGE_FILE=$(COVERED) $(BIN)/coverage run --source=$(subst $(space),$(comma),$(MONEY)) \
+	  -m pytest -q -n 2 --dist worksteal -m "not slow" $(MONEY_TESTS) $(ARGS)
+	COVERAGE_FILE=$(COVERED) $(BIN)/coverage combine -q
+	COVERAGE_FILE=$(COVERED) $(BIN)/coverage report --fail-under=100
 
 check: $(VENV)/.dev  ## format, lint, types, import rules, sizes, dependencies
 	$(BIN)/ruff format --check .
