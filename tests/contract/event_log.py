@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tallybook.adapters.memory.event_log import MemoryEventLog
 from tallybook.adapters.sqlite.event_log import SqliteEventLog
+from tallybook.adapters.sqlite.spool import SqliteSpool
 from tallybook.kernel.errors import Corrupt, Unavailable
 from tallybook.transport.ports import Batch, EventLog
 
@@ -37,13 +38,14 @@ class MemoryBench:
 
 
 class SqliteBench:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: type[SqliteEventLog] = SqliteEventLog) -> None:
         self.path = path
-        self.log: EventLog = SqliteEventLog(path)
+        self.kind = kind
+        self.log: EventLog = kind(path)
 
     def reopen(self) -> EventLog:
         self.close()
-        self.log = SqliteEventLog(self.path)
+        self.log = self.kind(self.path)
         return self.log
 
     def damage(self, offset: int) -> None:
@@ -58,12 +60,13 @@ class SqliteBench:
         self.log.close()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "spool"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     if request.param == "memory":
         yield MemoryBench()
         return
-    made = SqliteBench(tmp_path / "log" / "p0.db")
+    kind = SqliteSpool if request.param == "spool" else SqliteEventLog
+    made = SqliteBench(tmp_path / "log" / "p0.db", kind)
     yield made
     made.close()
 

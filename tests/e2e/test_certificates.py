@@ -118,6 +118,24 @@ def test_a_certified_edge_is_let_in_and_seen(fleet: Fleet) -> None:
     assert seen["state"] == "live"
 
 
+def test_large_batches_and_one_connection_for_many(fleet: Fleet) -> None:
+    files = fleet.issue("web-10")
+    pad = "x" * 900
+    with fleet.client(files) as client:
+        for batch in range(5):
+            events = [
+                {"specversion": "1.0", "id": f"{batch}-{n}", "source": "big", "type": "t",
+                 "data": {"pad": pad, "n": n}}
+                for n in range(3000)
+            ]  # fmt: skip
+            answer = client.raw(
+                "POST", "/api/v1/events", content=json.dumps(events).encode(),
+                headers={"Content-Type": "application/cloudevents-batch+json"},
+            )  # fmt: skip
+            assert answer.status == 204
+            assert client.get("/api/v1/meters")["items"] is not None
+
+
 def test_the_files_of_the_authority_are_closed(fleet: Fleet) -> None:
     folder = fleet.server.folder / "ca"
     for name in ("ca.key", "server.key"):

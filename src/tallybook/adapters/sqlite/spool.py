@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tallybook.adapters.sqlite.event_log import SqliteEventLog
 from tallybook.collect.sending.parcel import Waiting
-from tallybook.transport.ports import Batch, LogRow
+from tallybook.transport.ports import Batch, LogRow, LogState
 
 _AGE = "CREATE INDEX IF NOT EXISTS batch_age ON batch (appended_us, offset)"
 
@@ -58,6 +58,19 @@ class SqliteSpool(SqliteEventLog):
                 "SELECT count(*), coalesce(sum(events), 0), coalesce(sum(length(payload)), 0)"
                 " FROM batch"
             ).fetchone()
+
+    def state(self) -> LogState:
+        """Return where the spool stands, without counting again."""
+        with self._translated():
+            total, last = self._last()
+            first = self._db.execute("SELECT min(offset) FROM batch").fetchone()[0]
+        return LogState(
+            epoch=self.epoch,
+            first_offset=first or last + 1,
+            last_offset=last,
+            events_total=total,
+            stored_bytes=self._bytes,
+        )
 
     def oldest(self, since_us: int | None = None) -> LogRow | None:
         """Return the oldest row, of all or of those appended since an instant."""

@@ -209,7 +209,8 @@ def _agent_line(found: "EdgeStatus") -> str:
     if agent is None:
         return "unknown"
     if agent.running:
-        return f"running (pid {agent.pid}), sending to {agent.url}"
+        circuit = "" if agent.circuit == "closed" else f"; circuit {agent.circuit}"
+        return f"running (pid {agent.pid}), sending to {agent.url}{circuit}"
     return f"stopped; last seen {_ago(agent.written_us)}, sending to {agent.url}"
 
 
