@@ -150,7 +150,10 @@ def test_one_off_charges_wait_once(world: SettledWorld) -> None:
     assert [one.extra for one in world.ledger.standing(TENANT, "acme").held.extras] == [EXTRA.extra]
     with pytest.raises(Conflict):
         put_extras(world.settling, "acme", [EXTRA.extra])
+    assert world.billing.accounts.charged(TENANT) == {"acme"}
+    assert world.billing.accounts.charged("t") == frozenset()
     world.bill("2026-05")
+    assert world.billing.accounts.charged(TENANT) == frozenset()
     assert world.ledger.extras(TENANT, None, world.head(ONE).id)[0].extra == EXTRA.extra
     assert world.ledger.standing(TENANT, "acme").held.extras == ()
 

@@ -6,13 +6,37 @@ import msgspec
 import pytest
 
 from tallybook.adapters.memory.books import MemoryBooks
+from tallybook.catalog import flow
+from tallybook.catalog.catalog import Archive
 from tallybook.invoice.audit.verify import verify
+from tallybook.invoice.due import BillRequest
+from tallybook.invoice.flow import bill
 from tallybook.invoice.ledger.holdings import Holdings, PendingExtra
 from tallybook.invoice.manifest import Extra
 from tallybook.invoice.run.oneoff import bill_extras
 from tallybook.kernel.errors import Conflict, Missing
 from tests.flow.test_payers import CATALOG
 from tests.support.billing_world import TENANT, World, at
+
+LONE = """
+[[customers]]
+key = "lone"
+currency = "USD"
+
+[[customers]]
+key = "gone"
+currency = "USD"
+
+[[customers]]
+key = "mother"
+currency = "USD"
+
+[[customers]]
+key = "child"
+currency = "USD"
+parent = "mother"
+"""
+"""Customers who have subscribed to nothing."""
 
 
 def extra(name: str, amount: str) -> Extra:
@@ -86,3 +110,22 @@ def test_the_run_is_kept(world: World) -> None:
     expected = ("run_1", "one-off", "done", 1)
     assert (run.id, run.request, run.state, run.invoices) == expected
     assert msgspec.json.decode(next(iter(world.bodies().values())))["manifest"]["run"] == "run_1"
+
+
+def test_what_waits_of_a_customer_without_a_subscription_is_billed_by_a_run(world: World) -> None:
+    world.apply(LONE)
+    put(world, "lone", extra("setup", "100"))
+    put(world, "child", extra("visit", "7"))
+    put(world, "gone", extra("late", "1"))
+    flow.put(world.billing.catalog, TENANT, [Archive(kind="customer", key="gone")])
+    run = bill(world.billing, BillRequest(period="2026-05"), only=["lone"])
+    (invoice,) = world.invoices(run)
+    assert (invoice.customer_key, invoice.subtotal) == ("lone", "100.00")
+    run = world.bill("2026-05")
+    lines = {
+        one.customer_key: [(line.customer, line.charge) for line in one.lines]
+        for one in world.invoices(run)
+        if one.customer_key in {"lone", "mother", "gone", "child"}
+    }
+    assert lines == {"mother": [("child", "visit")]}
+    assert not run.parked

@@ -92,7 +92,8 @@ def bill(
     if only is None:
         refused = register_newcomers(billing.catalog, billing.usage, billing.tenant, run.cut)
     basis = Basis(billing, run, billing.catalog.load(billing.tenant), at_once)
-    found = list(payers(basis.catalog, only).values())
+    charged = billing.accounts.charged(billing.tenant)
+    found = list(payers(basis.catalog, only, charged).values())
     run = msgspec.structs.replace(run, parked=tuple(refused), customers=0, waiting=0)
     for moved in _billed(basis, run, found, compose):
         run = moved

@@ -264,6 +264,10 @@ class Accounts(Protocol):
         """
         ...
 
+    def charged(self, tenant: str) -> frozenset[str]:
+        """Return the customers of whom a one-off charge waits to be billed."""
+        ...
+
 
 class BookTransaction(Protocol):
     """Writes of money, in the transaction of the invoices that they are about."""

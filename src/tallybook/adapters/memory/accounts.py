@@ -33,3 +33,8 @@ class MemoryAccounts:
         return {
             customer: books.account(customer, currency, at_us, wallets) for customer in customers
         }
+
+    def charged(self, tenant: str) -> frozenset[str]:
+        """Return the customers of whom a one-off charge waits to be billed."""
+        extras = self._invoices.kept(tenant).held().extras
+        return frozenset(one.customer for one in extras if not one.invoice and not one.batch)

@@ -113,6 +113,13 @@ class SqlAccounts:
         with read(self._engine) as connection:
             return accounts(connection, tenant, customers, currency, at_us)
 
+    def charged(self, tenant: str) -> frozenset[str]:
+        """Return the customers of whom a one-off charge waits to be billed."""
+        waits = (EXTRA.c.tenant == tenant) & (EXTRA.c.invoice == "") & (EXTRA.c.batch == "")
+        with read(self._engine) as connection:
+            query = select(EXTRA.c.customer).where(waits).distinct()
+            return frozenset(connection.execute(query).scalars())
+
 
 def accounts(
     connection: Connection, tenant: str, customers: Sequence[str], currency: str, at_us: int

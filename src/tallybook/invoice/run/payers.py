@@ -3,7 +3,7 @@
 Source: docs/algorithms/billing-runs.md
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -35,12 +35,15 @@ def payer_of(catalog: Catalog, customer: str) -> Customer:
     return catalog.payer(customer)
 
 
-def payers(catalog: Catalog, only: Sequence[str] | None = None) -> dict[str, Payer]:
-    """Return everybody who pays for a live subscription, in the order of their keys.
+def payers(
+    catalog: Catalog, only: Sequence[str] | None = None, charged: Collection[str] = ()
+) -> dict[str, Payer]:
+    """Return everybody who pays for a live subscription or a charge, in the order of their keys.
 
     Args:
         catalog: customers and subscriptions.
         only: keys of payers; None for all.
+        charged: keys of customers whose one-off charges wait to be billed.
     """
     found: dict[str, dict[str, list[Subscription]]] = {}
     wanted = None if only is None else frozenset(only)
@@ -50,6 +53,10 @@ def payers(catalog: Catalog, only: Sequence[str] | None = None) -> dict[str, Pay
         if catalog.live("subscription", key) and catalog.live("customer", owner):
             payer = catalog.customers[owner].parent or owner
             found.setdefault(payer, {}).setdefault(owner, []).append(subscription)
+    for owner in charged:
+        payer = catalog.customers[owner].parent or owner
+        if catalog.live("customer", owner) and (wanted is None or payer in wanted):
+            found.setdefault(payer, {})
     children = _children(catalog)
     return {key: _payer(catalog, key, found[key], children) for key in sorted(found)}
 
