@@ -167,20 +167,23 @@ def test_readers_that_share_a_group_rebalance_and_store_each_record_once(kafka, 
 
 
 @pytest.mark.slow
-def test_a_topic_that_was_made_anew_is_read_from_its_beginning(kafka, tmp_path):
-    make_topic(kafka, "again", 1)
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning(kafka, tmp_path, killed):
+    topic = f"again-{killed}"
+    make_topic(kafka, topic, 1)
     sender = producer(kafka)
-    with Server(tmp_path / "data", settings(kafka, "again", "anew")) as server:
+    with Server(tmp_path / "data", settings(kafka, topic, f"anew-{killed}")) as server:
         for n in range(5):
-            sender.produce("again", value=binary(n)[1], headers=binary(n)[0])
+            sender.produce(topic, value=binary(n)[1], headers=binary(n)[0])
         sender.flush(10)
         assert len(await_events(server.folder, 5)) == 5
-        (reader,) = [c["pid"] for c in server.children() if c["kind"] == "kafka"]
-        drop_topic(kafka, "again")
-        make_topic(kafka, "again", 1)
+        drop_topic(kafka, topic)
+        make_topic(kafka, topic, 1)
         for n in range(5, 8):
-            sender.produce("again", value=binary(n)[1], headers=binary(n)[0])
+            sender.produce(topic, value=binary(n)[1], headers=binary(n)[0])
         sender.flush(10)
-        os.kill(reader, signal.SIGKILL)
+        if killed:
+            (reader,) = [c["pid"] for c in server.children() if c["kind"] == "kafka"]
+            os.kill(reader, signal.SIGKILL)
         events = await_events(server.folder, 8)
         assert {e["id"] for e in events} == {f"b{n}" for n in range(8)}

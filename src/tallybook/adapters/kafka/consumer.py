@@ -18,6 +18,7 @@ FIXED: Mapping[str, str | bool] = {
     "isolation.level": "read_committed",
     "auto.offset.reset": "earliest",
     "allow.auto.create.topics": False,
+    "partition.assignment.strategy": "range,roundrobin",  # an assignment is told whole
 }
 """What no setting may change: a position moves only with its records."""
 WATERMARK_SECONDS = 10.0
@@ -51,6 +52,8 @@ class KafkaRecords:
         except ImportError as error:
             message = "reading from Kafka needs: pip install 'tallybook[server,kafka]'"
             raise Unavailable(message, code="kafka-not-installed") from error
+        self._waiting: list[Any] = []
+        self._next: dict[Place, int] = {}
         self._position = position
         self._regressed = regressed
         try:
@@ -65,22 +68,38 @@ class KafkaRecords:
         Raises:
             Unavailable: the brokers refuse.
         """
+        waiting, self._waiting = self._waiting or self._consumed(records_max, seconds), []
+        records: list[Record] = []
+        for at, message in enumerate(waiting):
+            trouble: Any = message.error()
+            if trouble is not None:
+                self._told(trouble, alone=not records)
+                continue
+            record = _record(message)
+            place = (record.topic, record.partition)
+            if record.offset < self._next.get(place, 0):  # nothing goes back but a topic made anew
+                if records:  # what came before is stored first
+                    self._waiting = waiting[at:]
+                    break
+                self._regressed(place, record.offset)
+            self._next[place] = record.offset + 1
+            records.append(record)
+        return records
+
+    def _consumed(self, records_max: int, seconds: float) -> list[Any]:
         from confluent_kafka import KafkaException
 
         try:
-            messages = self._consumer.consume(records_max, seconds)
+            return list(self._consumer.consume(records_max, seconds))
         except KafkaException as error:
             raise Unavailable(f"Kafka: {error}") from error
-        records = []
-        for message in messages:
-            trouble: Any = message.error()
-            if trouble is None:
-                records.append(_record(message))
-            elif trouble.fatal():
-                raise Corrupt(f"Kafka: {trouble.str()}")
-            elif not records:
-                raise Unavailable(f"Kafka: {trouble.str()}")
-        return records
+
+    @staticmethod
+    def _told(trouble: Any, *, alone: bool) -> None:
+        if trouble.fatal():
+            raise Corrupt(f"Kafka: {trouble.str()}")
+        if alone:
+            raise Unavailable(f"Kafka: {trouble.str()}")
 
     def committed(self, positions: Mapping[Place, int]) -> None:
         """Tell the group how far the records are stored, for its lag; nothing depends on it."""
@@ -97,16 +116,28 @@ class KafkaRecords:
         self._consumer.close()
 
     def _assigned(self, consumer: "Consumer", partitions: list[Any]) -> None:
+        self._waiting = []  # read again by whoever has their partition now
+        self._next = {}
         for place in partitions:
             known = self._position((place.topic, place.partition))
             if known is None:
                 continue
-            low, high = consumer.get_watermark_offsets(place, timeout=WATERMARK_SECONDS)
-            if known > high:
-                self._regressed((place.topic, place.partition), low)
-                known = low
-            place.offset = known
+            place.offset = self._checked(consumer, place, known)
+            self._next[place.topic, place.partition] = place.offset
         consumer.assign(partitions)
+
+    def _checked(self, consumer: "Consumer", place: Any, known: int) -> int:
+        """Return the position to read from: the beginning, where the topic was made anew."""
+        from confluent_kafka import KafkaException
+
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=WATERMARK_SECONDS)
+        except KafkaException:
+            return known  # cannot be asked now; if it is past the end, reading begins anew
+        if known <= high:
+            return known
+        self._regressed((place.topic, place.partition), low)
+        return int(low)
 
 
 def _record(message: Any) -> Record:

@@ -1,15 +1,18 @@
 """What a request adds: events, identities, counts, and what goes to quarantine."""
 
 import json
+import re
 from decimal import Decimal
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tallybook.collect.doors.decide import decide, prepare
 from tallybook.collect.doors.influx import points as lines
 from tallybook.collect.doors.point import Bad, Decoded, Point
-from tallybook.collect.doors.rules import NO_RULES, DoorRules, SeriesRule, checked, mapped
+from tallybook.collect.doors.rules import NO_RULES, DoorRules, SeriesRule, checked, like, mapped
 from tallybook.kernel.errors import Invalid
 
 S = 1_000_000
@@ -299,9 +302,17 @@ def test_a_pattern_says_what_it_says():
 
 
 def test_the_rules_of_the_guide_are_rules(pytestconfig):
-    import re
-
     guide = (pytestconfig.rootpath / "docs" / "guides" / "front-doors.md").read_text()
     blocks = re.findall(r"^```json\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
     (rules,) = [block for block in blocks if '"series"' in block]
     checked("prometheus", msgspec.json.decode(rules, type=DoorRules))
+
+
+@given(st.text("ab*", max_size=8), st.text("ab", max_size=12))
+def test_patterns_fit_as_regular_expressions_do(pattern, text):
+    expression = re.escape(pattern).replace(r"\*", ".*")
+    assert like(text, pattern) == bool(re.fullmatch(expression, text))
+
+
+def test_a_pattern_that_would_take_for_ever_does_not():
+    assert not like("a" * 4096, "*a" * 100 + "b")
