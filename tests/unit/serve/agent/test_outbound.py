@@ -22,6 +22,7 @@ from tallybook.transport.ports import Batch
 
 PACKING = ZstdPacking()
 DAY_US = 86_400_000_000
+NOW_US = 1_795_000_000_000_000
 
 
 class Server:
@@ -130,7 +131,7 @@ def files(tmp_path: Path) -> Files:
 
 
 def pair(folder: Path, since_days: int) -> tuple[bytes, bytes]:
-    now_us = time.time_ns() // 1000 - since_days * DAY_US
+    now_us = NOW_US - since_days * DAY_US
     try:
         authority = x509.Authority(folder)
     except Missing:
