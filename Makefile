@@ -32,7 +32,7 @@ test-long: $(VENV)/.dev  ## the tests that take minutes: 200 crashes, long searc
 
 coverage: $(VENV)/.dev  ## every branch of the rooms that compute money is taken by a test
 	rm -f $(COVERED) $(COVERED).*
-	COVERAGE_FILE=$(COVERED) $(BIN)/coverage run --source=$(subst $(space),$(comma),$(MONEY)) \
+	HYPOTHESIS_PROFILE=mutants COVERAGE_FILE=$(COVERED) $(BIN)/coverage run --source=$(subst $(space),$(comma),$(MONEY)) \
 	  -m pytest -q -n 2 --dist worksteal -m "not slow" $(MONEY_TESTS) $(ARGS)
 	COVERAGE_FILE=$(COVERED) $(BIN)/coverage combine -q
 	COVERAGE_FILE=$(COVERED) $(BIN)/coverage report --fail-under=100
