@@ -45,6 +45,15 @@ from tests.support.billing_world import TENANT, CountingIds, SetClock, at
 HERE = Path(__file__).parent
 EVENTS_A_REQUEST = 5_000
 HEADING = "## Billing runs"
+WHERE = """\
+Where an invoice's time goes, one process on a quiet machine, about 560 µs of CPU: what is due 70,
+asking 30, lines and document 170, canonical JSON and entries 60, the database 180 of which 75 are
+20 rows put into 35 trees and 60 their commit. Processes beside the run take the 230 µs in the
+middle; what is left is the one writer's 330, so more than three cores bring nothing. The next
+factor of two costs lines made from columns instead of one object each (230 to about 80) and one
+row an invoice, from which lines, entries and figures are derived (180 to about 70): 10,000 a second
+on two cores needs both.
+"""
 MONTHS = ("2026-10", "2026-11", "2026-12", "2027-01", "2027-02", "2027-03", "2027-04")
 
 
@@ -174,6 +183,7 @@ def section(runs: list[Run], months: list[float]) -> Iterator[str]:
         f" a customer: {', '.join(f'{one:.0f}' for one in months)}."
     )
     yield ""
+    yield WHERE
 
 
 def _settle() -> None:
