@@ -210,7 +210,7 @@ def _put(
         made = opened(
             identity,
             measured,
-            made_type=rule.rule.made_type,
+            made_type=rule.type,
             late_seconds=rule.rule.late_seconds,
             part=part,
         )

@@ -70,9 +70,10 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Compiled(msgspec.Struct, frozen=True):
-    """A rule whose paths are taken apart."""
+    """A rule whose paths are taken apart; type is that of the events it makes."""
 
     rule: EdgeRule
+    type: str
     where: tuple[tuple[tuple[Step, ...], frozenset[str]], ...]
     keys: tuple[tuple[str, tuple[Step, ...]], ...]
     value: tuple[Step, ...] | None
@@ -122,6 +123,7 @@ def _check(rule: EdgeRule) -> None:
 def _compiled(rule: EdgeRule) -> Compiled:
     return Compiled(
         rule,
+        rule.made_type,
         tuple((steps(path), frozenset(texts)) for path, texts in rule.where.items()),
         tuple((name, steps(path)) for name, path in sorted(rule.group_by.items())),
         steps(rule.value) if rule.value is not None else None,

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallybook.collect.aggregate.document import parse_rules
 from tallybook.collect.aggregate.fold import (
     CLOSED_MAX,
     KEY_CHARS_MAX,
@@ -343,3 +344,25 @@ def test_two_rules_of_one_name_and_too_many_are_refused() -> None:
     many = tuple(msgspec.structs.replace(REQUESTS, name=f"r{n}") for n in range(101))
     with pytest.raises(Invalid, match="100"):
         checked(many)
+
+
+def test_rules_are_declared_as_a_file() -> None:
+    text = """
+    [[rules]]
+    name = "r"
+    match = "x"
+    group_by = { status = "$.status" }
+    """
+    (rule,) = parse_rules(text)
+    assert (rule.name, rule.made_type, rule.group_by) == ("r", "x.minute", {"status": "$.status"})
+    assert parse_rules("") == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[[rules", "rules = 1", "[[rules]]\nname = 1", "[[rules]]\nname = 'a'\nmatch = 'b'\nx = 1",
+     "[[rules]]\nname = 'A'\nmatch = 'b'", "other = 1"],
+)  # fmt: skip
+def test_a_file_that_declares_no_rules_is_refused(text: str) -> None:
+    with pytest.raises(Invalid):
+        parse_rules(text)
