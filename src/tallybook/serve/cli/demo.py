@@ -31,6 +31,8 @@ FOLDER = Path("tallybook-demo")
 HOST_NAME = "this-machine"
 START_SECONDS_MAX = 60
 CATCH_UP_SECONDS_MAX = 60
+WALLET, GIFT = "example-prepaid", "5.00"
+"""A wallet of the sample catalog, and what the demo puts into it, free of charge."""
 METERS = ("requests", "bytes-served", "cpu-seconds", "memory", "network-bytes", "disk-bytes")
 _PATHS = (
     "/api/v1/meters",
@@ -80,6 +82,7 @@ def demo(data: Path | None, port: int, seconds: int, *, once: bool, as_json: boo
         said.print(f"Server ready on {url}, data in {folder}")
         changes = send_catalog(client, "apply", sample_catalog(_today()))
         said.print(f"Applied the sample catalog: {len(changes.changes)} things")
+        client.post(f"/api/v1/wallets/{WALLET}/top-ups", {"amount": GIFT, "free": True})
         said.print(f"Measuring this machine and the server's own requests for {seconds} s …")
         wrong = _measure(client, url, folder, seconds)
         outcome = _settle(client, url, folder, wrong)
@@ -233,6 +236,9 @@ def _proved(client: Client, numbers: list[str]) -> list[str]:
     reconciled = client.get("/api/v1/reconcile")
     if not reconciled["ok"]:
         wrong.append(f"reconcile: {'; '.join(map(str, reconciled['differences']))}")
+    audited = client.get("/api/v1/ledger/audit")
+    if not audited["ok"]:
+        wrong.append(f"ledger: {'; '.join(audited['differences'])}")
     return wrong
 
 
@@ -256,7 +262,7 @@ def _show(outcome: Outcome, key: str, *, once: bool) -> None:
     ]
     said.print(f"Invoice {invoice['number']} for {invoice['customer']['name']}")
     said.print(table(("charge", "quantity", "amount"), lines, numbers=("quantity", "amount")))
-    said.print(f"Total {invoice['currency']} {grouped_money(invoice['total'])}\n")
+    said.print(table(("", "amount"), _sums(invoice), numbers=("amount",)))
     parts = " + ".join(f"{counters[n]} {n}" for n in ("accepted", "duplicate", "quarantined"))
     said.print(f"Events: {counters['received']} received = {parts}")
     for text in outcome.wrong:
@@ -268,6 +274,16 @@ def _show(outcome: Outcome, key: str, *, once: bool) -> None:
     said.print(f"Sign in with:   {key}")
     if not once:
         said.print("\nServing on; Ctrl-C ends it.")
+
+
+def _sums(invoice: dict[str, Any]) -> list[list[str]]:
+    """Return what stands below the lines: taxes, the total, and what was prepaid of it."""
+    taxes = [[f"{one['name']} {one['rate']} %", one["amount"]] for one in invoice["taxes"]]
+    prepaid = [[f"Prepaid from {one['wallet']}", f"-{one['amount']}"] for one in invoice["prepaid"]]
+    code = invoice["currency"]
+    rows = [["Subtotal", invoice["subtotal"]], *taxes, [f"Total {code}", invoice["total"]]]
+    rows += [*prepaid, [f"Payable {code}", invoice["payable"]]]
+    return [[label, grouped_money(amount)] for label, amount in rows]
 
 
 def _split(line: Any) -> str:

@@ -15,7 +15,7 @@ from tallybook.serve.console.render import every, signed
 
 PRICES = [
     ({"type": "flat", "amount": "29"}, ("29 EUR",)),
-    ({"type": "unit", "unit_amount": "0.0004"}, ("0.0004 EUR for each call",)),
+    ({"type": "unit", "unit_amount": "0.0004"}, ("0.0004 EUR per unit (call)",)),
     (
         {
             "type": "graduated",
@@ -82,7 +82,7 @@ PRICES = [
             "cells": [{"match": {"region": "eu"}, "unit_amount": "0.02"}],
             "default_unit_amount": "0.03",
         },
-        ("for each call, by region:", "region eu: 0.02 EUR", "anything else: 0.03 EUR"),
+        ("per unit (call), by region:", "region eu: 0.02 EUR", "anything else: 0.03 EUR"),
     ),
     (
         {
@@ -90,7 +90,11 @@ PRICES = [
             "dimensions": ["region"],
             "cells": [{"match": {"region": None}, "unit_amount": "1"}],
         },
-        ("for each call, by region:", "region (missing): 1 EUR", "anything else cannot be billed"),
+        (
+            "per unit (call), by region:",
+            "region (missing): 1 EUR",
+            "anything else cannot be billed",
+        ),
     ),
     ({"type": "dynamic", "multiplier": "1.1"}, ("the amount that events carry × 1.1",)),
 ]

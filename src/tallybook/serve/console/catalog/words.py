@@ -102,7 +102,7 @@ def _core(price: Price, code: str, counted: str) -> tuple[str, ...]:
         case FlatPrice(amount=amount):
             return (f"{number(amount)} {code}",)
         case UnitPrice(unit_amount=amount):
-            return (f"{number(amount)} {code} for each {counted}",)
+            return (f"{number(amount)} {code} per {_unit(counted)}",)
         case GraduatedPrice(tiers=tiers):
             return ("each unit at its tier's price:", *_tiers(tiers, code))
         case VolumePrice(tiers=tiers):
@@ -114,11 +114,18 @@ def _core(price: Price, code: str, counted: str) -> tuple[str, ...]:
         case GraduatedPercentagePrice(tiers=rates):
             return ("a share of the amount, by tier:", *_rates(rates, code))
         case MatrixPrice():
-            return (f"for each {counted}, by {', '.join(price.dimensions)}:", *_cells(price, code))
+            return (
+                f"per {_unit(counted)}, by {', '.join(price.dimensions)}:",
+                *_cells(price, code),
+            )
         case DynamicPrice(multiplier=multiplier):
             return (f"the amount that events carry × {number(multiplier)}",)
         case _:
             assert_never(price)
+
+
+def _unit(counted: str) -> str:
+    return "unit" if counted == "unit" else f"unit ({counted})"
 
 
 def _spans(tops: Sequence[Decimal | None]) -> list[str]:
