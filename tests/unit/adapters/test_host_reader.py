@@ -7,9 +7,8 @@ import pytest
 
 from tallybook.adapters.host import reader
 from tallybook.adapters.host.reader import PsutilHostReader
-from tallybook.collect.host import Reading
+from tallybook.collect.host import Reading, host_round
 from tallybook.kernel.errors import Unavailable
-from tallybook.collect.host import host_round
 
 
 def test_this_machine_has_cpu_memory_and_a_boot() -> None:
@@ -43,7 +42,7 @@ def test_swap_is_read_where_there_is_some(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "vmstat").write_text("nr_free_pages 5\npswpin 7\npswpout 9\n")
     monkeypatch.setattr(psutil, "swap_memory", lambda: swap)
     monkeypatch.setattr(reader, "_VMSTAT", tmp_path / "vmstat")
-    found = {r.series(): (r.value, r.counter) for r in PsutilHostReader().read().readings}
+    found = {r.series(): (int(r.value), r.counter) for r in PsutilHostReader().read().readings}
     assert found["system.paging.usage/used"] == (30, False)
     assert found["system.paging.usage/free"] == (70, False)
     assert found["system.paging.operations/in"] == (7, True)
