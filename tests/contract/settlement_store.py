@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tallybook.invoice.ledger.holdings import Holdings
+from tallybook.invoice.ledger.holdings import WITHDRAWN, Holdings
 from tallybook.kernel.book.entry import Entry
 from tallybook.kernel.errors import Conflict, Missing
-from tallybook.settle.receivable.flow import put_extras, take_back_note
+from tallybook.settle.receivable.flow import put_extras, take_back_note, withdraw_extra
 from tallybook.settle.receivable.ports import Balance
 from tallybook.settle.receivable.standing import Moves, Standing
 from tests.support.billing_world import TENANT
@@ -156,6 +156,23 @@ def test_one_off_charges_wait_once(world: SettledWorld) -> None:
     assert world.billing.accounts.charged(TENANT) == frozenset()
     assert world.ledger.extras(TENANT, None, world.head(ONE).id)[0].extra == EXTRA.extra
     assert world.ledger.standing(TENANT, "acme").held.extras == ()
+
+
+def test_a_withdrawn_charge_is_kept_and_told_and_moves_the_account_on(
+    world: SettledWorld,
+) -> None:
+    put_extras(world.settling, "acme", [EXTRA.extra])
+    before = world.ledger.standing(TENANT, "acme").version
+    taken = withdraw_extra(world.settling, "acme", EXTRA.extra.id)
+    assert world.ledger.charge(TENANT, EXTRA.extra.id) == taken
+    assert (taken.extra, taken.invoice) == (EXTRA.extra, WITHDRAWN)
+    assert world.ledger.standing(TENANT, "acme").version == before + 1
+    assert world.ledger.extras(TENANT, "acme", "") == []
+    assert world.billing.accounts.charged(TENANT) == frozenset()
+    with pytest.raises(Missing):
+        withdraw_extra(world.settling, "acme", EXTRA.extra.id)
+    with pytest.raises(Missing):
+        world.ledger.charge("t", EXTRA.extra.id)
 
 
 def test_payments_at_once_pay_nothing_twice(tmp_path: Path) -> None:

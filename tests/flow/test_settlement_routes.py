@@ -134,6 +134,20 @@ def test_one_off_invoices(api: Api) -> None:
     assert dated["invoice"]["period_end"] == "2026-06-01T00:00:00Z"
 
 
+def test_a_charge_that_waits_is_withdrawn(api: Api) -> None:
+    lines = [{"name": "Setup", "amount": "10"}, {"name": "Visit", "amount": "5"}]
+    made = api.post("/invoices", {"customer": "acme", "lines": lines, "later": True})
+    setup, visit = made["charges"]
+    api.delete(f"/customers/other/charges/{setup}", 404)
+    api.delete(f"/customers/acme/charges/{setup}")
+    api.delete(f"/customers/acme/charges/{setup}", 404)
+    api.delete("/customers/acme/charges/ext_0", 404)
+    assert [one["id"] for one in api.get("/customers/acme/account")["waiting"]] == [visit]
+    billed(api)
+    assert [line["name"] for line in api.get(f"/invoices/{ONE}")["lines"]][1:] == ["Visit"]
+    assert api.delete(f"/customers/acme/charges/{visit}", 409)["code"] == "charge-billed"
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -56,6 +56,13 @@ class MemorySettlements:
         held = self._invoices.kept(tenant).held(None if customer is None else [customer])
         return [extra for extra in held.extras if extra.invoice == invoice]
 
+    def charge(self, tenant: str, name: str) -> PendingExtra:
+        """Return a one-off charge by its id."""
+        for one in self._invoices.kept(tenant).held().extras:
+            if one.extra.id == name:
+                return one
+        raise Missing(f"there is no one-off charge '{name}'", field="charge")
+
     def credits(self, tenant: str) -> list[Credit]:
         """Return every credit of which something is left."""
         return [

@@ -243,6 +243,13 @@ def extras_on(
     return [_extra(row) for row in connection.execute(query).mappings()]
 
 
+def extra_of(connection: Connection, tenant: str, name: str) -> PendingExtra | None:
+    """Return the one-off charge with this id; None where there is none."""
+    query = select(EXTRA).where(EXTRA.c.tenant == tenant, EXTRA.c.id == name)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else _extra(row)
+
+
 def put_redemptions(connection: Connection, tenant: str, found: Iterable[Redemption]) -> None:
     """Put redemptions in place of what they were."""
     rows = [

@@ -126,6 +126,14 @@ class SqlSettlements:
         with read(self._engine) as connection:
             return accounts.extras_on(connection, tenant, customer, invoice)
 
+    def charge(self, tenant: str, name: str) -> PendingExtra:
+        """Return a one-off charge by its id."""
+        with read(self._engine) as connection:
+            found = accounts.extra_of(connection, tenant, name)
+        if found is None:
+            raise Missing(f"there is no one-off charge '{name}'", field="charge")
+        return found
+
     def credits(self, tenant: str) -> list[Credit]:
         """Return every credit of which something is left."""
         with read(self._engine) as connection:

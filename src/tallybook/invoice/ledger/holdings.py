@@ -64,12 +64,16 @@ class Credit(msgspec.Struct, frozen=True, kw_only=True):
     purpose: Purpose = "credit"
 
 
+WITHDRAWN = "withdrawn"
+
+
 class PendingExtra(msgspec.Struct, frozen=True, kw_only=True):
     """A one-off charge or credit of a customer.
 
     Attributes:
         batch: those of one batch go on an invoice of their own; '' for the customer's next one.
-        invoice: id of the invoice that it is on; '' where it waits.
+        invoice: id of the invoice that it is on; '' where it waits, `WITHDRAWN` where it was
+            taken back before an invoice had it.
     """
 
     customer: str

@@ -11,9 +11,12 @@ import msgspec
 
 from tallybook.catalog.coupon import Coupon
 from tallybook.invoice.document import Invoice, decode_invoice
-from tallybook.invoice.ledger.holdings import Holdings, PendingExtra, Redemption
+from tallybook.invoice.ledger.facts import fact
+from tallybook.invoice.ledger.holdings import WITHDRAWN, Holdings, PendingExtra, Redemption
 from tallybook.invoice.manifest import Extra
 from tallybook.invoice.ports import Billing, Books, InvoiceHead, InvoiceTransaction, Part
+from tallybook.kernel.book.fact import Fact
+from tallybook.kernel.decimals import plain
 from tallybook.kernel.errors import Conflict, Invalid, Missing
 from tallybook.settle.receivable.credit_note import (
     SERIES,
@@ -61,6 +64,15 @@ class Settling(msgspec.Struct, frozen=True, kw_only=True):
     billing: Billing
     settlements: Settlements
     payments: Payments
+
+
+class ChargeTold(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of the fact that a one-off charge was taken back before it was billed."""
+
+    charge: str
+    name: str
+    amount: str
+    currency: str
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -343,6 +355,39 @@ def put_extras(
     with settling.settlements.transaction(billing.tenant) as transaction:
         transaction.put_extras(made)
     return made
+
+
+def withdraw_extra(settling: Settling, customer: str, name: str) -> PendingExtra:
+    """Take back a one-off charge that waits: no invoice will have it.
+
+    Raises:
+        Missing: the customer has no such charge, or it was taken back before.
+        Conflict: an invoice has it; code 'charge-billed'.
+    """
+    billing, now = settling.billing, settling.billing.clock.now_us()
+    payer = billing.catalog.load(billing.tenant).payer(customer).key
+
+    def decide(standing: Standing) -> Moves:
+        # Read after the payer's version: an invoice that takes it in between moves that on.
+        found = settling.settlements.charge(billing.tenant, name)
+        if found.customer != customer or found.invoice == WITHDRAWN:
+            raise Missing(f"no one-off charge '{name}' of {customer} waits", field="charge")
+        if found.invoice:
+            message = f"the one-off charge '{found.extra.name}' is billed; credit or void it"
+            raise Conflict(message, code="charge-billed", field="charge")
+        taken = msgspec.structs.replace(found, invoice=WITHDRAWN)
+        moves = _held(standing, Holdings(extras=(taken,)))
+        return msgspec.structs.replace(moves, facts=(_withdrawn(taken, now),))
+
+    return _insist(settling, payer, (), decide).held.extras[0]
+
+
+def _withdrawn(taken: PendingExtra, at_us: int) -> Fact:
+    extra = taken.extra
+    body = ChargeTold(
+        charge=extra.id, name=extra.name, amount=plain(extra.amount), currency=taken.currency
+    )
+    return fact("charge.withdrawn", extra.id, taken.customer, at_us, body)
 
 
 def _held(standing: Standing, held: Holdings) -> Moves:

@@ -73,6 +73,10 @@ class Settlements(Protocol):
         """Return one-off charges that are on an invoice, oldest first; those that wait for ''."""
         ...
 
+    def charge(self, tenant: str, name: str) -> PendingExtra:
+        """Return a one-off charge by its id, whatever became of it; raises Missing."""
+        ...
+
     def credits(self, tenant: str) -> list[Credit]:
         """Return every credit of which something is left, oldest first."""
         ...

@@ -27,8 +27,21 @@ def charge(target: Target, customer: str, lines: tuple[str, ...], *, later: bool
 
 def _charged(made: Any) -> str:
     if made["invoice"] is None:
-        return f"{len(made['charges'])} charges wait for the next invoice."
+        return f"{len(made['charges'])} charges wait for the next invoice: " + ", ".join(
+            made["charges"]
+        )
     return _became(made["invoice"])
+
+
+@invoice.command("withdraw-charge")
+@click.argument("customer")
+@click.argument("charge_id", metavar="CHARGE")
+@server_options
+def withdraw_charge(target: Target, customer: str, charge_id: str) -> None:
+    """Take back a one-off charge that waits for the next invoice."""
+    with target.client() as client:
+        client.raw("DELETE", f"/api/v1/customers/{customer}/charges/{charge_id}")
+    target.show({"charge": charge_id}, lambda: f"{charge_id} is withdrawn.")
 
 
 @invoice.command()

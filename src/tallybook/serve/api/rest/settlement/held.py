@@ -10,7 +10,7 @@ from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import format_us
 from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.gate import Grant
-from tallybook.settle.receivable.flow import redeem, withdraw_coupon
+from tallybook.settle.receivable.flow import redeem, withdraw_coupon, withdraw_extra
 from tallybook.settle.receivable.owing import owed
 
 
@@ -148,3 +148,8 @@ class CustomerAccounts(Controller):
     def end_redemption(self, world: World, grant: Grant, key: str, name: str) -> None:
         """Take a redeemed coupon away; invoices that used it stay as they are."""
         withdraw_coupon(world.settling(grant.tenant), key, name)
+
+    @delete("/{key:str}/charges/{name:str}", opt=BILLING, sync_to_thread=True)
+    def withdraw_charge(self, world: World, grant: Grant, key: str, name: str) -> None:
+        """Take back a one-off charge that waits; one that is billed is credited or voided."""
+        withdraw_extra(world.settling(grant.tenant), key, name)
