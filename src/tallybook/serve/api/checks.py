@@ -22,13 +22,14 @@ from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.entitlement import Entitlement
 from tallybook.kernel.errors import Missing, TallybookError
 from tallybook.kernel.ports import Clock
+from tallybook.meter.usage import Touched
 from tallybook.rate.ports import UsageReader
 from tallybook.settle.access.flow import Wanted, terms_of, work_out
 from tallybook.settle.access.kept import Kept, answer, onward
 from tallybook.settle.balance import NOTHING
 from tallybook.settle.entitlement import Value
 from tallybook.settle.flow import Question, check
-from tallybook.settle.ports import ChangeReader, EntitlementFacts, EntitlementStore, Touched
+from tallybook.settle.ports import ChangeReader, EntitlementFacts, EntitlementStore
 
 FOLLOW_SECONDS = 0.25
 STALE_SECONDS_MAX = 30.0
