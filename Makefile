@@ -56,11 +56,11 @@ bench: $(VENV)/.dev  ## speed figures on this machine, into bench/REPORT.md
 	$(BIN)/python -m bench $(ARGS)
 	$(BIN)/python -m bench.billing
 
-engines: $(ENGINES)/greenfield-apps.jar $(ENGINES)/phive-rules-peppol.jar $(ENGINES)/kafka/.fetched  ## fetch what tests need besides Python: databases, Prometheus, Mosquitto (apt), Kafka and archives of rules (Maven)
+engines: $(ENGINES)/greenfield-apps.jar $(ENGINES)/phive-rules-peppol.jar $(ENGINES)/kafka/.fetched  ## fetch what tests need besides Python: databases, Prometheus, Mosquitto, nginx, Apache (apt), Kafka and archives of rules (Maven)
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && \
-	  (for each in mariadbd prometheus prometheus-node-exporter mosquitto java; do \
+	  (for each in mariadbd prometheus prometheus-node-exporter mosquitto nginx apache2 java; do \
 	    command -v $$each >/dev/null || exit 1; done) || \
-	  $(AS_ROOT) sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql mariadb-server prometheus prometheus-node-exporter mosquitto openjdk-17-jre-headless'
+	  $(AS_ROOT) sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql mariadb-server prometheus prometheus-node-exporter mosquitto nginx-light apache2-bin openjdk-17-jre-headless'
 
 clean:  ## remove the environment and every cache; never data folders
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -23,6 +23,7 @@ import psutil
 
 from bench.agent import report as footprints
 from bench.bounds import bounds
+from bench.edge import following
 from bench.load import Plan, Result
 from tallybook.adapters.delta.event_table import DeltaEventTable
 from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
@@ -317,6 +318,18 @@ def agents(folder: Path) -> list[Figure]:
     return found
 
 
+def access_log(folder: Path) -> Figure:
+    """Measure the edge agent on a log that grows."""
+    used = following(folder)
+    return Figure(
+        name="edge agent on an access log",
+        value=f"{used.core_share:.2%} of a core at {used.lines_a_second:,.0f} lines/s,"
+        f" {used.rss_mb:.0f} MiB",
+        target="5 % of a core at 500 lines/s",
+        note=f"every line sent as an event; the last had arrived {used.lag_seconds:.1f} s later",
+    )
+
+
 def start_time(folder: Path) -> Figure:
     """Measure start to ready on a folder that exists."""
     times = []
@@ -378,6 +391,7 @@ def main() -> None:
                 invoices(server),
             ]
         figures += [recompute(folder), start_time(folder), *agents(Path(name) / "edge")]
+        figures.append(access_log(Path(name) / "log"))
     text = report(figures, bare)
     (HERE / "REPORT.md").write_text(text)
     (HERE / "REPORT.json").write_text(

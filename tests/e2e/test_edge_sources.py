@@ -426,3 +426,137 @@ interval_seconds = 0.2
         (latency,) = events(server, "statsd.latency")
         assert latency["data"] == {"count": 2, "sum": 4, "transport": "unix"}
         assert events(server, "io.tallybook.unparsed")
+
+
+LINE = '10.0.{}.{} - - [17/May/2015:10:05:03 +0000] "GET /{} HTTP/1.1" 200 7 "-" "x"\n'
+
+
+class Writer(threading.Thread):
+    """Writes numbered lines as fast as asked, to whatever file it is told."""
+
+    def __init__(self, path: Path, pause_seconds: float) -> None:
+        super().__init__(daemon=True)
+        self.path = path
+        self.pause_seconds = pause_seconds
+        self.lock = threading.Lock()
+        self.file = path.open("a")
+        self.written = 0
+        self.ended = False
+
+    def run(self) -> None:
+        while not self.ended:
+            with self.lock:
+                for _ in range(20):
+                    number = self.written
+                    line = LINE.format(number // 250 % 250, number % 250, number)
+                    half = number % 40
+                    self.file.write(line[:half])
+                    self.file.flush()
+                    self.file.write(line[half:])
+                    self.written += 1
+                self.file.flush()
+            time.sleep(self.pause_seconds)
+
+    def rotate(self, how: str, number: int) -> None:
+        """Do what logrotate does: rename, compress, or copy and truncate."""
+        name = self.path.with_name(f"{self.path.name}.{number:04d}")
+        with self.lock:  # copytruncate loses what is written between the copy and the truncation
+            if how == "copytruncate":
+                shutil.copy2(self.path, name)
+                self.file.close()
+                self.file = self.path.open("w")
+            else:
+                self.path.rename(name)
+                if how != "rename-late":
+                    self.file.close()
+                    self.file = self.path.open("a")
+        if how == "rename-late":  # the old file is written for a while yet
+            time.sleep(self.pause_seconds * 3)
+            with self.lock:
+                self.file.close()
+                self.file = self.path.open("a")
+        if how in {"gzip", "zstd"}:
+            packed(name, how)
+
+    def stop(self) -> int:
+        self.ended = True
+        self.join()
+        self.file.close()
+        return self.written
+
+
+def packed(path: Path, how: str) -> None:
+    import gzip
+
+    import zstandard
+
+    stat = path.stat()
+    content = path.read_bytes()
+    if how == "gzip":
+        target = path.with_name(path.name + ".gz")
+        target.write_bytes(gzip.compress(content))
+    else:
+        target = path.with_name(path.name + ".zst")
+        target.write_bytes(zstandard.compress(content))
+    os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("rotations", "pause"), [(12, 0.02), pytest.param(100, 0.05, marks=pytest.mark.slow)]
+)
+def test_rotations_of_every_kind_under_load_lose_and_double_nothing(
+    tmp_path: Path, rotations: int, pause: float
+) -> None:
+    log = tmp_path / "logs" / "access.log"
+    log.parent.mkdir()
+    kinds = ("rename", "gzip", "rename-late", "copytruncate", "zstd")
+    config = f'[[access_log]]\npath = "{log}"\n'
+    with EdgeServer() as server:
+        writer = Writer(log, pause)
+        with agent(server, tmp_path, config, interval="0.1"):
+            writer.start()
+            until(lambda: events(server, "http.server.request"))
+            for number in range(rotations):
+                time.sleep(pause * 6)
+                writer.rotate(kinds[number % len(kinds)], number)
+            written = writer.stop()
+            until(lambda: len(events(server, "http.server.request")) >= written)
+        paths = [int(e["data"]["path"][1:]) for e in events(server, "http.server.request")]
+        assert sorted(paths) == list(range(written))
+        assert not events(server, "io.tallybook.unparsed")
+
+
+def test_files_of_meters_that_arrive_count_once(tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    day = ",".join(["0.125"] * 48)
+    text = (
+        "100,NEM12,200405011135,MDA1,Ret1\n200,NMI1,E1,1,E1,N1,M1,kWh,30,\n"
+        f"300,20261101,{day},A,,,20261102000000,\n300,20261102,{day},E,,,20261102000000,\n"
+    )
+    config = f"""
+[[interval_file]]
+path = "{inbox}/*.nem"
+rest_seconds = 0.1
+[[interval_file]]
+path = "{inbox}/*.csv"
+name = "csv"
+format = "csv"
+rest_seconds = 0.1
+[interval_file.columns]
+meter = "id"
+time = "at"
+values = {{ kwh = "kWh" }}
+"""
+    with EdgeServer() as server:
+        with agent(server, tmp_path, config):
+            (inbox / "a.nem").write_text(text)  # cut off: it has no end
+            (inbox / "x.csv").write_text("id,at,kwh\nm,2026-11-01T00:00:00,1.5\n")
+            until(lambda: len(events(server, "meter.interval")) == 1)
+            (inbox / "a.nem").write_text(text + "900\n")
+            (inbox / "copy.nem").write_text(text + "900\n")
+            until(lambda: len(events(server, "meter.interval")) == 49)
+        found = events(server, "meter.interval")
+        assert total(server, "meter.interval") == 48 * 0.125 + 1.5
+        assert {event["subject"] for event in found} == {"NMI1", "m"}

@@ -50,10 +50,12 @@ class FileTail:
 
     Args:
         path: the live file; it need not exist yet.
+        from_oldest: begin with rotated files that are there already, not with the live one.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, from_oldest: bool = False) -> None:
         """Nothing is opened before the first read."""
+        self._from_oldest = from_oldest
         self._path = path.absolute()
         self._sibling = _sibling_pattern(path.name)
         self._held: list[BinaryIO] = []
@@ -111,7 +113,7 @@ class FileTail:
             self._held.pop().close()
 
     def _candidates(self, followed: Followed) -> Iterator[Candidate]:
-        if followed.files:
+        if followed.files or self._from_oldest:
             yield from self._siblings()
         current = self._open_current()
         for file in self._held:

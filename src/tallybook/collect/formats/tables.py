@@ -52,7 +52,10 @@ def parse_rows(fields: Fields, heading: str) -> Parse:
     Raises:
         Invalid: the heading is empty, names a column twice, or lacks a named field.
     """
-    columns = next(csv.reader([heading.removeprefix("\ufeff")], strict=True), [])
+    try:
+        columns = next(csv.reader([heading.removeprefix("\ufeff")], strict=True), [])
+    except csv.Error as error:
+        raise Invalid(f"the heading is not CSV: {error}", field="heading") from error
     _check_columns(columns, fields)
     read = _reader(fields)
 

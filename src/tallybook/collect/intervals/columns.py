@@ -95,7 +95,10 @@ def rows(lines: Iterable[str], told: Columns) -> Iterator[Row]:
         Invalid: the heading lacks a column.
     """
     reader = csv.reader(lines, delimiter=told.delimiter, strict=True)
-    heading = [cell.strip().removeprefix("\ufeff") for cell in next(reader, [])]
+    try:
+        heading = [cell.strip().removeprefix("\ufeff") for cell in next(reader, [])]
+    except csv.Error as error:
+        raise Invalid(f"the heading is not CSV: {error}", field="heading") from error
     table = _Table(heading, told)
     while True:
         try:

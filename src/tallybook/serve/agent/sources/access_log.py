@@ -24,7 +24,8 @@ class AccessLogSource:
         """Open nothing yet."""
         self.told = (told, source)
         self._table = told
-        self._tail = FileTail(told.path)
+        # A journal is ours from its first line; a log may be older than the agent.
+        self._tail = FileTail(told.path, from_oldest=told.format == "cloudevents")
         self._form = log_format(told.format, told.pattern, told.subject)
         self._source = told.source or source
 
