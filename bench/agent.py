@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import psutil
+import zstandard
 
 SETTLE_SECONDS = 4
 MIB = 1 << 20
@@ -82,6 +83,7 @@ class Sink(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answers)
         self.aggregated = aggregated
         self.received = 0
+        self.events = 0
         self.daemon_threads = True
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -93,9 +95,11 @@ class _Answers(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Count a batch."""
         size = int(self.headers.get("Content-Length", "0"))
-        self.rfile.read(size)
+        body = zstandard.ZstdDecompressor().decompressobj().decompress(self.rfile.read(size))
+        events = len(msgspec.json.decode(body, type=list[msgspec.Raw]))
         self._count(size)
-        self._answer(200, b'{"stored":1,"quarantined":[]}')
+        self.server.events += events
+        self._answer(200, b'{"stored":%d,"quarantined":[]}' % events)
 
     def do_GET(self) -> None:
         """Tell the rules."""
@@ -155,7 +159,7 @@ def footprint(folder: Path, load: Load = HOST) -> Footprint:
     agent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     found = _measured(agent, sink, load)
     writer.ended.set()
-    agent.wait()
+    assert agent.wait() == 0, "everything was sent"
     sink.shutdown()
     return found
 
