@@ -133,7 +133,8 @@ class KafkaEventSender:
             copies = min(len(part.replicas) for part in topic.partitions.values())
             own = {k: v for k, v in self._options.items() if not _of_producer(k)}
             asked = ConfigResource(ResourceType.TOPIC, self._topic)
-            answer = AdminClient(own).describe_configs([asked], request_timeout=ANSWER_SECONDS)
+            admin = AdminClient(own)  # must outlive its answer
+            answer = admin.describe_configs([asked], request_timeout=ANSWER_SECONDS)
             in_sync = int(answer[asked].result()["min.insync.replicas"].value)
         except KafkaException as error:
             raise _translated(error.args[0]) from error
