@@ -101,6 +101,11 @@ def test_a_refusal_names_the_field(question: dict[str, Any], field: str) -> None
     assert caught.value.field == field
 
 
+def test_as_many_events_as_are_allowed() -> None:
+    many = [{"quantity": "0.0003"}] * EVENTS_MAX
+    assert ask(price=UNIT, currency="USD", events=many).amount == "0.999"
+
+
 def test_what_is_no_question_is_refused() -> None:
     for body, field in (("[]", "body"), ("{", "body")):
         with pytest.raises(Invalid) as caught:
