@@ -119,13 +119,7 @@ def state_of(folder: Path) -> str:
     return subprocess.run(command, env=ENV, capture_output=True, text=True, check=False).stdout
 
 
-def test_nginx_logs_and_status_page_through_rotation_and_restart(tmp_path: Path) -> None:
-    nginx = needed("nginx")
-    port = free_port()
-    site = tmp_path / "site"
-    site.mkdir()
-    (site / "a.txt").write_text("x" * 1000)
-    tmp_path.chmod(0o755)
+def nginx_site(tmp_path: Path, site: Path, port: int) -> None:
     (tmp_path / "nginx.conf").write_text(f"""
         user root; daemon off; worker_processes 1; pid {tmp_path}/nginx.pid;
         error_log {tmp_path}/error.log; events {{}}
@@ -142,6 +136,16 @@ def test_nginx_logs_and_status_page_through_rotation_and_restart(tmp_path: Path)
           }}
         }}
     """)  # fmt: skip
+
+
+def test_nginx_logs_and_status_page_through_rotation_and_restart(tmp_path: Path) -> None:
+    nginx = needed("nginx")
+    port = free_port()
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "a.txt").write_text("x" * 1000)
+    tmp_path.chmod(0o755)
+    nginx_site(tmp_path, site, port)
     config = f"""
 [[access_log]]
 path = "{tmp_path}/access.log"

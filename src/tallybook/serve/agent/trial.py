@@ -99,7 +99,7 @@ def next_events(
 def _tried(source: Source, around: OneStep, limit: int, *, first: bool) -> Trial:
     try:
         source.read(around)
-        if first and source.name == "host":  # growth needs two readings
+        if first and getattr(source, "measures_growth", False):  # which needs two readings
             around.pieces()
             time.sleep(_FIRST_WAIT_SECONDS)
             source.read(around)

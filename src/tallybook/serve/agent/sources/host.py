@@ -19,6 +19,7 @@ class HostSource:
     """`Source` of everything that the kernel counts."""
 
     name = "host"
+    measures_growth = True
     interval_seconds: float | None = None
 
     def __init__(self, settings: AgentSettings) -> None:

@@ -36,6 +36,8 @@ class ScrapedSource:
         edge: this edge's name, part of the events' source: what two edges read is two readings.
     """
 
+    measures_growth = True
+
     def __init__(self, told: Prometheus | StatusPage, edge: str) -> None:
         """Ask nothing yet."""
         self.told = (told, edge)
