@@ -1,16 +1,24 @@
 """Use cases of the catalog: show a difference, apply it, change one thing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from tallybook.catalog.catalog import Entry, with_entries
+from tallybook.catalog.catalog import Catalog, Entry, with_entries
 from tallybook.catalog.change import Change, change_of, difference
 from tallybook.catalog.check import check_references, check_stored
 from tallybook.catalog.document import CatalogDocument
 from tallybook.catalog.ports import CatalogStore
 
+Keep = Callable[[Catalog, list[Change]], list[Change]]
+"""Returns the changes that may be made to a catalog."""
+
 
 def plan_apply(
-    store: CatalogStore, tenant: str, document: CatalogDocument, *, prune: bool = False
+    store: CatalogStore,
+    tenant: str,
+    document: CatalogDocument,
+    *,
+    prune: bool = False,
+    keep: Keep | None = None,
 ) -> list[Change]:
     """Return what `apply` would write, and write nothing.
 
@@ -19,22 +27,28 @@ def plan_apply(
         tenant: whose catalog.
         document: what is declared.
         prune: archive what is not declared.
+        keep: takes out changes that may not be made.
 
     Raises:
         Conflict: the catalog would contradict itself afterwards.
     """
-    return _decided(store, tenant, document, prune=prune)[0]
+    return _decided(store, tenant, document, keep, prune=prune)[0]
 
 
 def apply(
-    store: CatalogStore, tenant: str, document: CatalogDocument, *, prune: bool = False
+    store: CatalogStore,
+    tenant: str,
+    document: CatalogDocument,
+    *,
+    prune: bool = False,
+    keep: Keep | None = None,
 ) -> list[Change]:
     """Write what differs and return it; a second apply of the same document returns nothing.
 
     Raises:
         Conflict: the catalog would contradict itself, or was changed meanwhile.
     """
-    changes, version = _decided(store, tenant, document, prune=prune)
+    changes, version = _decided(store, tenant, document, keep, prune=prune)
     if changes:
         store.write(tenant, [change.entry for change in changes], version)
     return changes
@@ -62,11 +76,18 @@ def put(store: CatalogStore, tenant: str, entries: Sequence[Entry]) -> list[Chan
     return changes
 
 
+def written_with(catalog: Catalog, changes: Sequence[Change]) -> Catalog:
+    """Return a catalog after changes."""
+    return with_entries(catalog, [change.entry for change in changes])
+
+
 def _decided(
-    store: CatalogStore, tenant: str, document: CatalogDocument, *, prune: bool
+    store: CatalogStore, tenant: str, document: CatalogDocument, keep: Keep | None, *, prune: bool
 ) -> tuple[list[Change], int]:
     catalog = store.load(tenant)
     changes = difference(catalog, document, prune=prune)
+    if keep is not None:
+        changes = keep(catalog, changes)
     written = [change.entry for change in changes]
     check_stored(catalog, written)
     check_references(with_entries(catalog, written))

@@ -10,17 +10,26 @@ from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.change import Change
 from tallybook.catalog.customer import Customer, CustomerSpec, check_customer, customer_spec
 from tallybook.catalog.document import parse_document
-from tallybook.catalog.flow import apply, plan_apply
+from tallybook.catalog.flow import Keep, apply, plan_apply
 from tallybook.catalog.meter import Meter, MeterSpec, check_meter, meter_spec
 from tallybook.catalog.plan import Plan, PlanSpec, check_plan, plan_spec
 from tallybook.compose import World
 from tallybook.invoice.backtest import Backtest, backtest, check_span
+from tallybook.invoice.unbilled import Why, without_unbilled
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.period import parse_moment, zone
 from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant
-from tallybook.serve.api.rest.contracts.entries import Archived, archive, change, create, shown
+from tallybook.serve.api.rest.contracts.entries import (
+    Archived,
+    Force,
+    archive,
+    archive_billed,
+    change,
+    create,
+    shown,
+)
 
 
 class MeterView(MeterSpec, frozen=True, kw_only=True):
@@ -54,9 +63,14 @@ class ChangeView(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """What an apply changes; empty where everything is as declared."""
+    """What an apply changes; empty where everything is as declared.
+
+    Attributes:
+        kept: what is not declared and not archived either, and why.
+    """
 
     changes: list[ChangeView]
+    kept: list[ChangeView] = []
 
 
 def meter_view(catalog: Catalog, meter: Meter) -> MeterView:
@@ -173,9 +187,13 @@ class Customers(Controller):
         return customer_view(catalog, catalog.customer(key))
 
     @delete("/{key:str}", opt=BILLING, sync_to_thread=True)
-    def archive_customer(self, world: World, grant: Grant, key: str) -> None:
-        """Take a customer out of use; invoices stay."""
-        archive(world, grant, "customer", key)
+    def archive_customer(self, world: World, grant: Grant, key: str, force: Force = False) -> None:
+        """Take a customer out of use; invoices stay.
+
+        Refused while it has subscriptions in use or charges that wait. With `force` the
+        subscriptions are archived too, and what is not billed yet is lost.
+        """
+        archive_billed(world, grant, "customer", key, force=force)
 
 
 class Plans(Controller):
@@ -251,13 +269,21 @@ class CatalogFile(Controller):
     def diff(self, world: World, grant: Grant, body: bytes, prune: bool = False) -> Changes:
         """Show what an apply of this TOML text would change."""
         document = parse_document(_toml(body))
-        return _views(plan_apply(world.catalog, grant.tenant, document, prune=prune))
+        why: Why = {}
+        keep = _keep(world, grant, why)
+        changes = plan_apply(world.catalog, grant.tenant, document, prune=prune, keep=keep)
+        return _views(changes, why)
 
     @post("/apply", opt=BILLING, status_code=200, sync_to_thread=True)
     def apply(self, world: World, grant: Grant, body: bytes, prune: bool = False) -> Changes:
-        """Apply this TOML text; applied twice, the second time changes nothing."""
+        """Apply this TOML text; applied twice, the second time changes nothing.
+
+        `prune` archives what is not declared, but nothing of which something is not billed yet.
+        """
         document = parse_document(_toml(body))
-        return _views(apply(world.catalog, grant.tenant, document, prune=prune))
+        why: Why = {}
+        keep = _keep(world, grant, why)
+        return _views(apply(world.catalog, grant.tenant, document, prune=prune, keep=keep), why)
 
     @post("/backtest", opt=READ, status_code=200, sync_to_thread=True)
     def backtest(
@@ -287,8 +313,24 @@ def _toml(body: bytes) -> str:
         raise Invalid("the body must be TOML in UTF-8", field="body") from error
 
 
-def _views(changes: list[Change]) -> Changes:
-    return Changes([ChangeView(c.action, c.kind, c.key, list(c.details)) for c in changes])
+def _keep(world: World, grant: Grant, why: Why) -> Keep:
+    """Return what takes out changes that would lose something unbilled, and tells `why`."""
+
+    def keep(catalog: Catalog, changes: list[Change]) -> list[Change]:
+        if not any(change.action == "archive" for change in changes):
+            return changes
+        allowed, kept = without_unbilled(world.billing(grant.tenant), catalog, changes)
+        why.update(kept)
+        return allowed
+
+    return keep
+
+
+def _views(changes: list[Change], why: Why) -> Changes:
+    return Changes(
+        [ChangeView(c.action, c.kind, c.key, list(c.details)) for c in changes],
+        [ChangeView("keep", kind, key, [reason]) for (kind, key), reason in why.items()],
+    )
 
 
 ROUTES: tuple[type[Controller], ...] = (Meters, Customers, Plans, CatalogFile)

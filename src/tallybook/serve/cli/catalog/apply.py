@@ -24,9 +24,10 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """Everything that differs."""
+    """Everything that differs, and what is not declared and stays, with the reason."""
 
     changes: list[Change]
+    kept: list[Change] = []
 
 
 @click.command()
@@ -87,9 +88,9 @@ def send_catalog(client: Client, action: str, content: bytes, *, prune: bool = F
 
 def described(changes: Changes) -> str:
     """Return changes for people, one a line."""
+    lines = [f"= {one.kind} {one.key} stays: {one.details[0]}" for one in changes.kept]
     if not changes.changes:
-        return "Everything is as declared; nothing to change."
-    lines = []
+        return "\n".join([*lines, "Everything is as declared; nothing to change."])
     for change in changes.changes:
         lines.append(f"{_SIGNS.get(change.action, '~')} {change.kind} {change.key}")
         lines += [f"    {detail}" for detail in change.details]

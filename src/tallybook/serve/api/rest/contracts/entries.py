@@ -8,12 +8,14 @@ from litestar.params import Parameter
 from tallybook.catalog.catalog import Archive, Catalog, Entry, Kind, entry_key, entry_kind
 from tallybook.catalog.flow import put
 from tallybook.compose import World
+from tallybook.invoice.unbilled import by_force, check_archive
 from tallybook.kernel.errors import Conflict, Invalid, Missing
 from tallybook.serve.api.gate import Grant
 
 T = TypeVar("T")
 
 Archived = Annotated[bool, Parameter(description="Things out of use too.")]
+Force = Annotated[bool, Parameter(description="Whatever is not billed yet is lost.")]
 
 
 def create(world: World, grant: Grant, entry: Entry) -> Catalog:
@@ -39,6 +41,21 @@ def archive(world: World, grant: Grant, kind: Kind, key: str) -> None:
     if not world.catalog.load(grant.tenant).live(kind, key):
         raise Missing(f"there is no {kind} '{key}'", field="key")
     put(world.catalog, grant.tenant, [Archive(kind, key)])
+
+
+def archive_billed(world: World, grant: Grant, kind: Kind, key: str, *, force: bool) -> None:
+    """Take out of use what has nothing left to bill, or anything by force.
+
+    Raises:
+        Missing: it is not in use.
+        Conflict: something of it is not billed yet; code 'unbilled'.
+    """
+    catalog = world.catalog.load(grant.tenant)
+    if not catalog.live(kind, key):
+        raise Missing(f"there is no {kind} '{key}'", field="key")
+    if not force:
+        check_archive(world.billing(grant.tenant), kind, key)
+    put(world.catalog, grant.tenant, by_force(catalog, kind, key))
 
 
 def shown(catalog: Catalog, kind: Kind, things: Mapping[str, T], *, archived: bool) -> list[T]:

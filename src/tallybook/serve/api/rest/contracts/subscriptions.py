@@ -26,7 +26,14 @@ from tallybook.kernel.timestamps import format_us
 from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant
-from tallybook.serve.api.rest.contracts.entries import Archived, archive, change, create, shown
+from tallybook.serve.api.rest.contracts.entries import (
+    Archived,
+    Force,
+    archive_billed,
+    change,
+    create,
+    shown,
+)
 
 
 class AmendmentView(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,12 +219,15 @@ class Subscriptions(Controller):
         return subscription_detail(world, grant, catalog, key)
 
     @delete("/{key:str}", opt=BILLING, sync_to_thread=True)
-    def archive_subscription(self, world: World, grant: Grant, key: str) -> None:
+    def archive_subscription(
+        self, world: World, grant: Grant, key: str, force: Force = False
+    ) -> None:
         """Take a subscription out of use: nothing of it is billed any more.
 
-        What was used and is not billed yet is lost; to bill the rest, cancel it.
+        Refused where something is not billed yet: cancel it and bill first. With `force`
+        that is lost.
         """
-        archive(world, grant, "subscription", key)
+        archive_billed(world, grant, "subscription", key, force=force)
 
 
 def _state(catalog: Catalog, subscription: Subscription, now_us: int) -> State:
