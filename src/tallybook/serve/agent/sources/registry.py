@@ -7,6 +7,7 @@ in `FAMILIES`. Nothing else of the agent knows families.
 from collections.abc import Callable, Iterator
 
 from tallybook.collect.fileid import log_source
+from tallybook.kernel.errors import Invalid
 from tallybook.serve.agent.settings import AgentSettings
 from tallybook.serve.agent.sources.plug import Source
 
@@ -75,5 +76,14 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def sources_of(settings: AgentSettings) -> list[Source]:
-    """Return every source of the settings; nothing is opened before it is first read."""
-    return [source for family in FAMILIES for source in family(settings)]
+    """Return every source of the settings; nothing is opened before it is first read.
+
+    Raises:
+        Invalid: two are called the same, and would share what they remember.
+    """
+    found = [source for family in FAMILIES for source in family(settings)]
+    names = [source.name for source in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise Invalid(f"two sources are called '{twice}'; give one another `name`", field="config")
+    return found
