@@ -1,16 +1,19 @@
 """One suite for every `CatalogStore`: each test tries to break a sentence of the port."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import select
 
 from tallybook.adapters.memory.catalog import MemoryCatalog
+from tallybook.adapters.memory.invoices import MemoryInvoices
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database, sqlite_url
+from tallybook.adapters.sql.outbox import OUTBOX
 from tallybook.catalog.amendment import (
     Cancel,
     Pause,
@@ -24,12 +27,14 @@ from tallybook.catalog.catalog import KINDS, Archive, Catalog, with_entries
 from tallybook.catalog.change import difference
 from tallybook.catalog.customer import Customer, Seller, SubjectSpan
 from tallybook.catalog.document import parse_document
+from tallybook.catalog.flow import put
 from tallybook.catalog.meter import MeterSpec, check_meter
 from tallybook.catalog.plan import Charge, Plan
 from tallybook.catalog.ports import CatalogStore
 from tallybook.catalog.price import Tier, VolumePrice
 from tallybook.catalog.rule import CustomerRule
 from tallybook.catalog.subscription import Subscription
+from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Conflict
 
 METER = check_meter(
@@ -66,14 +71,58 @@ DECIDED = (
 )
 
 
+Telling = tuple[CatalogStore, Callable[[str], list[str]]]
+"""A store, and the ids of the facts of a tenant."""
+
+
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CatalogStore]:
+def telling(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Telling]:
     if request.param == "memory":
-        yield MemoryCatalog()
+        kept = MemoryInvoices()
+
+        def tell(tenant: str, facts: Sequence[Fact]) -> None:
+            with kept.transaction(tenant) as transaction:
+                transaction.books.tell(facts)
+
+        yield MemoryCatalog(tell), lambda tenant: sorted(kept.kept(tenant).facts)
         return
     engine = open_database(sqlite_url(tmp_path / "control.db"))
-    yield SqlCatalog(engine)
+
+    def told(tenant: str) -> list[str]:
+        with engine.connect() as connection:
+            query = select(OUTBOX.c.id).where(OUTBOX.c.tenant == tenant)
+            return sorted(connection.execute(query).scalars())
+
+    yield SqlCatalog(engine), told
     engine.dispose()
+
+
+@pytest.fixture
+def store(telling: Telling) -> CatalogStore:
+    return telling[0]
+
+
+def test_facts_are_told_with_what_they_tell_of_or_not_at_all(telling: Telling) -> None:
+    store, told = telling
+    fact = Fact(id="f", kind="made", subject="k", customer="k", at_us=1, body="{}")
+    version = store.write("a", [CUSTOMER], None, [fact])
+    assert (told("a"), told("b")) == (["f"], [])
+    store.write("a", [METER], version, [fact, msgspec.structs.replace(fact, id="g")])
+    assert told("a") == ["f", "g"]
+    with pytest.raises(Conflict):
+        store.write("a", [METER], version, [msgspec.structs.replace(fact, id="h")])
+    assert told("a") == ["f", "g"]
+    put(store, "a", [METER], [msgspec.structs.replace(fact, id="i")])
+    assert told("a") == ["f", "g"]
+
+
+def test_what_was_decided_from_something_else_is_not_written(store: CatalogStore) -> None:
+    store.write("a", [CUSTOMER])
+    seen = store.load("a")
+    put(store, "a", [msgspec.structs.replace(CUSTOMER, name="first")], seen=seen)
+    with pytest.raises(Conflict, match="meanwhile"):
+        put(store, "a", [msgspec.structs.replace(CUSTOMER, name="second")], seen=seen)
+    assert store.load("a").customers["k"].name == "first"
 
 
 def test_an_unknown_tenant_has_an_empty_catalog(store: CatalogStore) -> None:

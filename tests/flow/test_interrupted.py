@@ -13,6 +13,7 @@ from tallybook.catalog.customer import Customer
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import bill
 from tallybook.invoice.ports import Books, Part
+from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Unavailable
 from tests.support.billing_world import TENANT, World
 
@@ -72,12 +73,18 @@ class MovingCatalog(MemoryCatalog):
 
     moves = 0
 
-    def write(self, tenant: str, entries: Sequence[Entry], expected: int | None = None) -> int:
+    def write(
+        self,
+        tenant: str,
+        entries: Sequence[Entry],
+        expected: int | None = None,
+        facts: Sequence[Fact] = (),
+    ) -> int:
         """Let another change go first."""
         if self.moves:
             self.moves -= 1
             super().write(tenant, [Customer(key=f"new-{self.moves}", name="x", currency="USD")])
-        return super().write(tenant, entries, expected)
+        return super().write(tenant, entries, expected, facts)
 
 
 def filled(world: World) -> World:

@@ -1,5 +1,6 @@
 """A small world to bill in: memory adapters, a clock that is set, events that are added."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -14,6 +15,7 @@ from tallybook.invoice.document import Invoice, decode_invoice
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import bill
 from tallybook.invoice.ports import Accounts, Billing, BillingRun, InvoiceStore
+from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.period import parse_moment, zone
 from tallybook.meter.usage import StoredEvent
 
@@ -63,7 +65,7 @@ class World:
         self.seq = 0
         self.billing = Billing(
             tenant=TENANT,
-            catalog=catalog or MemoryCatalog(),
+            catalog=catalog or MemoryCatalog(self._tell),
             invoices=invoices or self.kept,
             accounts=accounts or MemoryAccounts(self.kept),
             usage=self.usage,
@@ -71,6 +73,10 @@ class World:
             ids=CountingIds(),
             tz="2026.1",
         )
+
+    def _tell(self, tenant: str, facts: Sequence[Fact]) -> None:
+        with self.kept.transaction(tenant) as transaction:
+            transaction.books.tell(facts)
 
     def apply(self, text: str) -> None:
         """Apply a catalog.toml."""

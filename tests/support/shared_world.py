@@ -3,10 +3,11 @@
 from sqlalchemy import Engine, func, select
 
 from tallybook.adapters.sql.accounts import SqlAccounts
-from tallybook.adapters.sql.books import LEDGER, OUTBOX
+from tallybook.adapters.sql.books import LEDGER
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database
 from tallybook.adapters.sql.invoices import SqlInvoices
+from tallybook.adapters.sql.outbox import OUTBOX
 from tallybook.invoice.document import number_place
 from tallybook.invoice.ports import InvoiceHead
 from tests.support.billing_world import TENANT, World, at

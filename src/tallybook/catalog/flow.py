@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from tallybook.catalog.catalog import Catalog, Entry, with_entries
+from tallybook.catalog.catalog import Catalog, Entry, entry_key, entry_kind, with_entries
 from tallybook.catalog.change import Change, change_of, difference
 from tallybook.catalog.check import check_references, check_stored
 from tallybook.catalog.document import CatalogDocument
 from tallybook.catalog.ports import CatalogStore
+from tallybook.kernel.book.fact import Fact
+from tallybook.kernel.errors import Conflict
 
 Keep = Callable[[Catalog, list[Change]], list[Change]]
 """Returns the changes that may be made to a catalog."""
@@ -54,26 +56,44 @@ def apply(
     return changes
 
 
-def put(store: CatalogStore, tenant: str, entries: Sequence[Entry]) -> list[Change]:
+def put(
+    store: CatalogStore,
+    tenant: str,
+    entries: Sequence[Entry],
+    facts: Sequence[Fact] = (),
+    seen: Catalog | None = None,
+) -> list[Change]:
     """Write single things (create, change, archive) and return what differed.
 
     Args:
         store: where the catalog is kept.
         tenant: whose catalog.
         entries: as they shall be, an `Archive` to take one out of use; versions are given here.
+        facts: to be told outside of what differs.
+        seen: the catalog that the entries were decided from; None where nothing was read for it.
 
     Raises:
         Conflict: the catalog would contradict itself, or was changed meanwhile.
         Missing: an archive names what is not there.
     """
     catalog = store.load(tenant)
+    if seen is not None:
+        _as_seen(catalog, seen, entries)
     changes = [c for entry in entries if (c := change_of(catalog, entry)) is not None]
     written = [change.entry for change in changes]
     check_stored(catalog, written)
     check_references(with_entries(catalog, written))
     if written:
-        store.write(tenant, written, catalog.version)
+        store.write(tenant, written, catalog.version, facts)
     return changes
+
+
+def _as_seen(catalog: Catalog, seen: Catalog, entries: Sequence[Entry]) -> None:
+    """Refuse entries that were decided from something else than what is stored now."""
+    for entry in entries:
+        kind, key = entry_kind(entry), entry_key(entry)
+        if catalog.keys(kind).get(key) != seen.keys(kind).get(key):
+            raise Conflict(f"{kind} {key} was changed meanwhile; decide again", field="key")
 
 
 def written_with(catalog: Catalog, changes: Sequence[Change]) -> Catalog:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tallybook.catalog.catalog import Catalog, Entry
+from tallybook.kernel.book.fact import Fact
 
 
 class CatalogStore(Protocol):
@@ -21,13 +22,23 @@ class CatalogStore(Protocol):
         """Return everything of a tenant, as of one instant; empty for an unknown tenant."""
         ...
 
-    def write(self, tenant: str, entries: Sequence[Entry], expected: int | None = None) -> int:
-        """Write all entries in one transaction and return the new version.
+    def write(
+        self,
+        tenant: str,
+        entries: Sequence[Entry],
+        expected: int | None = None,
+        facts: Sequence[Fact] = (),
+    ) -> int:
+        """Write all entries, and what is to be told of them, in one transaction.
+
+        Returns:
+            The new version.
 
         Args:
             tenant: whose.
             entries: a meter or plan version that is stored already must not change its meaning.
             expected: refuse where the version is no longer this.
+            facts: to be told outside; one whose id is there already is left out.
 
         Raises:
             Conflict: the version moved on; load and decide again.

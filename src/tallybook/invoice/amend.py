@@ -34,6 +34,7 @@ from tallybook.invoice.due import places
 from tallybook.invoice.due.places import Place, base_of
 from tallybook.invoice.ledger.facts import fact
 from tallybook.invoice.ports import Billing, Part
+from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Missing
 from tallybook.kernel.period import Period, parse_moment, zone
 from tallybook.kernel.timestamps import format_us
@@ -267,29 +268,29 @@ def _quantities(subscription: Subscription, at_us: int) -> dict[str, Decimal]:
 
 
 def _write(billing: Billing, catalog: Catalog, decisions: Sequence[Decision], *, dry: bool) -> None:
-    """Write what was decided, all of it or nothing, and tell it."""
+    """Write what was decided and that it is told, all of it or nothing."""
     entries = [one.subscription for one in decisions]
     if dry:
         check_references(with_entries(catalog, entries))
         return
     if not entries:
         return
-    put(billing.catalog, billing.tenant, entries)
-    facts = [
-        fact(
-            "subscription.changed",
-            one.subscription.key,
-            one.subscription.customer,
-            one.amendment.recorded_us,
-            Told(
-                subscription=one.subscription.key,
-                change=one.text,
-                at=format_us(one.amendment.at_us),
-                state=one.state,
-            ),
-            step=str(len(one.subscription.amendments)),
-        )
-        for one in decisions
-    ]
-    with billing.invoices.transaction(billing.tenant) as transaction:
-        transaction.books.tell(facts)
+    facts = [_told(one) for one in decisions]
+    put(billing.catalog, billing.tenant, entries, facts, catalog)
+
+
+def _told(one: Decision) -> Fact:
+    """Return the fact that a subscription was changed."""
+    return fact(
+        "subscription.changed",
+        one.subscription.key,
+        one.subscription.customer,
+        one.amendment.recorded_us,
+        Told(
+            subscription=one.subscription.key,
+            change=one.text,
+            at=format_us(one.amendment.at_us),
+            state=one.state,
+        ),
+        step=str(len(one.subscription.amendments)),
+    )

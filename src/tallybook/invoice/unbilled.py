@@ -31,7 +31,6 @@ from tallybook.invoice.run.work import Work, work_of
 from tallybook.kernel.errors import Conflict, Corrupt, Refused
 from tallybook.kernel.money import money_text
 
-CODE = "unbilled"
 _TO_DO = "cancel it and bill it first, or take it out of use by force"
 
 Why = dict[tuple[Kind, str], str]
@@ -49,14 +48,14 @@ def check_archive(billing: Billing, kind: Kind, key: str) -> None:
         alive = _live_of(catalog, key)
         if alive:
             message = f"customer {key} has subscription {alive[0]} in use; {_TO_DO}"
-            raise Conflict(message, code=CODE, field="key")
+            raise Conflict(message, code="unbilled", field="key")
         if key in billing.accounts.charged(billing.tenant):
             message = f"a one-off charge of customer {key} waits; bill or withdraw it first"
-            raise Conflict(message, code=CODE, field="key")
+            raise Conflict(message, code="unbilled", field="key")
     if kind == "subscription":
         why = unbilled(billing, catalog, [key]).get(key)
         if why is not None:
-            raise Conflict(f"subscription {key}: {why}; {_TO_DO}", code=CODE, field="key")
+            raise Conflict(f"subscription {key}: {why}; {_TO_DO}", code="unbilled", field="key")
 
 
 def by_force(catalog: Catalog, kind: Kind, key: str) -> list[Entry]:

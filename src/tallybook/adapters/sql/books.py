@@ -1,4 +1,4 @@
-"""The books in the control database: ledger, outbox, and the versions of customers' accounts.
+"""The books in the control database: ledger, and the versions of customers' accounts.
 
 Ledger rows are inserted once and never updated or deleted. Money is BIGINT minor units.
 """
@@ -6,12 +6,13 @@ Ledger rows are inserted once and never updated or deleted. Money is BIGINT mino
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Connection, Index, String, Table, Text
+from sqlalchemy import BigInteger, Column, Connection, Index, String, Table
 
 from tallybook.adapters.sql import accounts
 from tallybook.adapters.sql.database import metadata
+from tallybook.adapters.sql.outbox import add_facts
 from tallybook.adapters.sql.prepaid import rows as prepaid
-from tallybook.adapters.sql.rows import add_rows, insert_rows
+from tallybook.adapters.sql.rows import insert_rows
 from tallybook.invoice.ledger.holdings import after_invoice
 from tallybook.invoice.ports import Spent
 from tallybook.kernel.book.entry import Entry
@@ -42,19 +43,6 @@ LEDGER = Table(
 An id begins with its document's, so the key finds the entries of a document.
 """
 
-OUTBOX = Table(
-    "outbox",
-    metadata,
-    Column("tenant", String(128), primary_key=True),
-    Column("id", String(64), primary_key=True),
-    Column("kind", String(64), nullable=False),
-    Column("subject", String(128), nullable=False),
-    Column("customer", String(128), nullable=False),
-    Column("at_us", BigInteger, nullable=False),
-    Column("body", Text, nullable=False),
-)
-"""Facts to be told outside; see `kernel.book.fact.Fact`."""
-
 
 class SqlBooks:
     """`BookTransaction` on one connection's open transaction."""
@@ -71,8 +59,7 @@ class SqlBooks:
 
     def tell(self, facts: Sequence[Fact]) -> None:
         """Insert the facts that are not there yet."""
-        rows = [{"tenant": self._tenant} | msgspec.structs.asdict(fact) for fact in facts]
-        add_rows(self._connection, OUTBOX, rows)
+        add_facts(self._connection, self._tenant, facts)
 
     def spend(self, spent: Sequence[Spent]) -> None:
         """Take what invoices used, and move the accounts' versions on, where they are as expected.

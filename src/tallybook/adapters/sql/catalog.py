@@ -34,6 +34,7 @@ from sqlalchemy import (
 )
 
 from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.outbox import add_facts
 from tallybook.catalog.catalog import (
     KIND_OF,
     Archive,
@@ -48,6 +49,7 @@ from tallybook.catalog.check import check_stored
 from tallybook.catalog.customer import Seller
 from tallybook.catalog.meter import Meter
 from tallybook.catalog.plan import Plan
+from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Conflict
 from tallybook.meter.usage import Ownership
 
@@ -118,8 +120,14 @@ class SqlCatalog:
         self._loaded[tenant] = catalog
         return catalog
 
-    def write(self, tenant: str, entries: Sequence[Entry], expected: int | None = None) -> int:
-        """Write all entries and move the version on, in one transaction."""
+    def write(
+        self,
+        tenant: str,
+        entries: Sequence[Entry],
+        expected: int | None = None,
+        facts: Sequence[Fact] = (),
+    ) -> int:
+        """Write all entries and facts, and move the version on, in one transaction."""
         with write(self._engine) as connection:
             version = _version(connection, lock=True)
             if expected not in {None, version}:
@@ -129,6 +137,7 @@ class SqlCatalog:
             stored = known if known and fresh else _load(connection, tenant, version)
             check_stored(stored, entries)
             _store(connection, tenant, stored, entries)
+            add_facts(connection, tenant, facts)
             moved = version + 1
             connection.execute(_VERSION.update().values(version=moved))
         self._loaded[tenant] = msgspec.structs.replace(with_entries(stored, entries), version=moved)
