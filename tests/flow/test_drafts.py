@@ -1,6 +1,7 @@
 """Drafts in their days of grace: docs/algorithms/invoice-life.md"""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,8 @@ from tallybook.adapters.sql.database import open_database, sqlite_url
 from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.invoice.audit.verify import verify
 from tallybook.invoice.document import decode_invoice
-from tallybook.invoice.ports import Bounds
+from tallybook.invoice.ports import Books, Bounds, InvoiceTransaction, Part
+from tallybook.invoice.run.batch.finalizing import finalize_all_due
 from tallybook.invoice.run.drafts import RETRY_US, discard, finalize, finalize_due, refresh
 from tallybook.invoice.run.listing import Wanted, listed, named, place
 from tallybook.kernel.errors import Conflict, Invalid, Missing
@@ -215,3 +217,90 @@ def test_drafts_stand_behind_the_numbered_ones_in_lists(world: World) -> None:
     assert named(store, TENANT, name).head.id == name
     with pytest.raises(Missing):
         finalize(world.billing, "drf_nobody")
+
+
+MANY = "".join(
+    f"""
+[[customers]]
+key = "c{n}"
+currency = "USD"
+subjects = ["s{n}"]
+
+[[subscriptions]]
+key = "c{n}"
+customer = "c{n}"
+plan = "web"
+start = 2026-05-01
+"""
+    for n in range(5)
+)
+
+
+def due_drafts(world: World) -> list[str]:
+    """Bill five customers of whom each used as often as its number says, and go to the day."""
+    world.apply(CATALOG + MANY)
+    for n in range(5):
+        for _ in range(n + 1):
+            world.event("2026-05-17", subject=f"s{n}")
+    world.bill("2026-05")
+    world.clock.now += 3 * DAY_US
+    return [name for _, name in world.billing.invoices.drafts.drafts_due(world.clock.now, 99)]
+
+
+def counted(world: World) -> dict[str, str]:
+    return {one.customer_key: one.total for one in world.invoices() if one.customer_key[0] == "c"}
+
+
+EACH = {"c0": "1.00", "c1": "2.00", "c2": "3.00", "c3": "4.00", "c4": "5.00"}
+
+
+def test_many_drafts_are_finalized_with_few_questions_and_once(world: World) -> None:
+    names = due_drafts(world)
+    before = len(world.invoices())
+    asked: list[Part | None] = []
+    store, books = world.billing.invoices, world.billing.invoices.books
+
+    def seen(tenant: str, part: Part | None = None) -> Books:
+        asked.append(part)
+        return books(tenant, part)
+
+    store.books = seen  # type: ignore[method-assign]
+    assert finalize_all_due(world.billing, names) == len(names) >= 5
+    assert len(asked) == 1
+    assert counted(world) == EACH
+    assert len(world.invoices()) == before + len(names)
+    assert all(verify(world.billing, one.number).ok for one in world.invoices())
+    assert store.drafts.drafts_due(world.clock.now, 99) == []
+    assert finalize_all_due(world.billing, names) == len(names)
+    assert len(world.invoices()) == before + len(names)
+
+
+def test_one_draft_that_fails_does_not_hold_up_the_others(world: World) -> None:
+    names = due_drafts(world)
+    whole = world.billing
+    world.billing = msgspec.structs.replace(whole, bounds=Bounds(total_minor_max=499))
+    assert finalize_all_due(world.billing, names) == len(names) - 1
+    (left,) = whole.invoices.drafts.drafts(TENANT, limit=9)
+    assert left.customer == "c4"
+    assert left.parked is not None
+    assert left.parked.code == "total-out-of-bounds"
+    assert finalize_all_due(whole, [left.id]) == 1
+    assert counted(world) == EACH
+
+
+def test_drafts_of_customers_who_are_moved_meanwhile_go_one_by_one(world: World) -> None:
+    names = due_drafts(world)
+    store, opened = world.billing.invoices, world.billing.invoices.transaction
+    tries = 0
+
+    def refusing(tenant: str) -> AbstractContextManager[InvoiceTransaction]:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise Conflict("somebody was faster", code="books-moved")
+        return opened(tenant)
+
+    store.transaction = refusing  # type: ignore[method-assign]
+    assert finalize_all_due(world.billing, names) == len(names)
+    assert tries == 1 + len(names)
+    assert counted(world) == EACH

@@ -140,7 +140,15 @@ def _composed(billing: Billing, name: str) -> tuple[BillingRun, Result, StoredDr
     drafts = billing.invoices.drafts
     kept = drafts.draft(billing.tenant, name)
     catalog = billing.catalog.load(billing.tenant)
-    run = BillingRun(
+    run = run_of(billing, kept)
+    found = payer(catalog, kept.customer)
+    _, _, result = fresh(Basis(billing, run, catalog), found)
+    return run, result, drafts.draft(billing.tenant, name)
+
+
+def run_of(billing: Billing, kept: StoredDraft) -> BillingRun:
+    """Return the run of a draft with the snapshot and the date of now."""
+    return BillingRun(
         id=kept.run,
         request=kept.request,
         period=kept.period,
@@ -148,9 +156,6 @@ def _composed(billing: Billing, name: str) -> tuple[BillingRun, Result, StoredDr
         cut=billing.usage.head(),
         started_us=billing.clock.now_us(),
     )
-    found = payer(catalog, kept.customer)
-    _, _, result = fresh(Basis(billing, run, catalog), found)
-    return run, result, drafts.draft(billing.tenant, name)
 
 
 def _open(kept: StoredDraft) -> StoredDraft:

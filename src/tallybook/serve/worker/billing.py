@@ -11,7 +11,7 @@ from tallybook.compose import World
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import bill, bill_crossed
 from tallybook.invoice.ports import BillingRun
-from tallybook.invoice.run.drafts import finalize_due
+from tallybook.invoice.run.batch.finalizing import finalize_all_due
 from tallybook.kernel.timestamps import parse_rfc3339
 from tallybook.serve.api.rest.runs import BILLING_RUN, RunSpec
 from tallybook.serve.worker.chores import Chore
@@ -47,16 +47,17 @@ WORK: Mapping[str, Work] = {BILLING_RUN: billing_run}
 
 
 DRAFTS_SECONDS = 10.0
-DRAFTS_AT_ONCE = 200
+DRAFTS_AT_ONCE = 1_000
 
 
 def finalize_drafts(world: World) -> int:
     """Finalize drafts whose days of grace are over; return how many became invoices."""
-    due = world.invoices.drafts.drafts_due(world.clock.now_us(), DRAFTS_AT_ONCE)
-    made = 0
-    for tenant, name in due:
-        made += finalize_due(world.billing(tenant), name) is not None
-    return made
+    of_tenant: dict[str, list[str]] = {}
+    for tenant, name in world.invoices.drafts.drafts_due(world.clock.now_us(), DRAFTS_AT_ONCE):
+        of_tenant.setdefault(tenant, []).append(name)
+    return sum(
+        finalize_all_due(world.billing(tenant), names) for tenant, names in of_tenant.items()
+    )
 
 
 THRESHOLDS_SECONDS = 60.0
