@@ -261,7 +261,7 @@ def test_books_of_a_part_hold_that_part_alone(store: InvoiceStore) -> None:
         transaction.claim({"c": 0, "d": 0})
     whole = store.books("a")
     assert (set(whole.periods), set(whole.billed)) == ({"sub", "else"}, {POSITION, elsewhere})
-    part = Part(customers=("c", "nobody"), subscriptions=("sub",), run="s", since_us=1)
+    part = Part(customers=("c", "e", "nobody"), subscriptions=("sub",), run="s", since_us=1)
     books = store.books("a", part)
     assert books.periods == {"sub": (period(0),)}
     assert books.billed == {POSITION: {(): billed((), 6)}}

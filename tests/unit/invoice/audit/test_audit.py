@@ -1,0 +1,149 @@
+"""What an audit finds wrong: every way in which stored figures can lie is named."""
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from tallybook.adapters.memory.invoices import MemoryInvoices
+from tallybook.invoice.audit.reconcile import reconcile
+from tallybook.invoice.audit.verify import explain, line_item, verify, verify_all
+from tallybook.invoice.ports import StoredInvoice
+from tallybook.kernel.errors import Corrupt, Missing
+from tallybook.meter.usage import Counters
+from tests.support.billing_world import TENANT, World
+
+CATALOG = """
+[[meters]]
+key = "bytes"
+event_type = "t"
+aggregation = "SUM"
+value = "$.v"
+
+[[plans]]
+key = "web"
+currency = "USD"
+[[plans.charges]]
+key = "usage"
+meter = "bytes"
+price = { type = "unit", unit_amount = 1 }
+[[plans.charges]]
+key = "fee"
+price = { type = "flat", amount = 5 }
+
+[[customers]]
+key = "acme"
+currency = "USD"
+subjects = ["s"]
+
+[[subscriptions]]
+key = "acme"
+customer = "acme"
+plan = "web"
+start = 2026-05-01
+"""
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    made.apply(CATALOG)
+    for day in (2, 3, 4):
+        made.event(f"2026-05-0{day}", data='{"v":1}')
+    made.bill("2026-05")
+    return made
+
+
+def tampered(world: World, **changes: object) -> None:
+    """Change what is stored of the only invoice behind its back."""
+    store = world.billing.invoices
+    assert isinstance(store, MemoryInvoices)
+    state = store._state(TENANT)
+    ((key, stored),) = state.invoices.items()
+    state.invoices[key] = msgspec.structs.replace(stored, **changes)
+
+
+def only(world: World) -> StoredInvoice:
+    (number,) = world.bodies()
+    return world.billing.invoices.invoice(TENANT, number)
+
+
+def test_a_changed_body_is_named_with_the_place(world: World) -> None:
+    assert verify(world.billing, "INV-000001").ok
+    tampered(world, body=only(world).body.replace('"total":"8.00"', '"total":"9.00"'))
+    (found,) = verify_all(world.billing, ["INV-000001"])
+    assert not found.ok
+    assert found.differences == (
+        "the stored JSON is not what was stored: its digest differs",
+        "total: stored '9.00', recomputed '8.00'",
+    )
+
+
+def test_an_invoice_whose_items_are_gone_cannot_be_recomputed(world: World) -> None:
+    fields = msgspec.json.decode(only(world).body)
+    fields["manifest"]["items"] = []
+    tampered(world, body=msgspec.json.encode(fields).decode())
+    found = verify(world.billing, "INV-000001")
+    assert not found.ok
+    assert found.recomputed_sha256 == ""
+    assert "it cannot be recomputed: its manifest makes no line" in found.differences
+
+
+def test_a_line_tells_its_events_or_why_it_has_none(world: World) -> None:
+    (invoice,) = world.invoices()
+    usage = next(line for line in invoice.lines if line.meter is not None)
+    fee = next(line for line in invoice.lines if line.meter is None)
+    whole = explain(world.billing, invoice.number, usage.id)
+    assert whole.ok
+    assert len(whole.events) == 3
+    page = explain(world.billing, invoice.number, str(usage.position), limit=1, skip=1)
+    assert page.ok
+    assert page.events == whole.events[1:2]
+    with pytest.raises(Missing, match="is a fixed fee"):
+        explain(world.billing, invoice.number, fee.id)
+    with pytest.raises(Missing, match="has no line '9'"):
+        explain(world.billing, invoice.number, "9")
+    stray = msgspec.structs.replace(usage, charge="other")
+    with pytest.raises(Corrupt, match="is not in its manifest"):
+        line_item(invoice, stray)
+
+
+class _Counted:
+    """A lake's counters as a test says: first, of the rows, and afterwards."""
+
+    def __init__(self, before: Counters, rows: Counters, after: Counters) -> None:
+        self.answers = [before, after]
+        self.rows = rows
+
+    def counters(self, tenant: str) -> Counters:
+        del tenant
+        return self.answers.pop(0)
+
+    def stored(self, tenant: str, cut: int) -> Counters:
+        del tenant, cut
+        return self.rows
+
+
+def counters(received: int, accepted: int, quarantined: int) -> Counters:
+    return Counters(received=received, accepted=accepted, duplicate=0, quarantined=quarantined)
+
+
+@pytest.mark.parametrize(
+    ("before", "rows", "after", "said"),
+    [
+        ((3, 3, 0), (3, 3, 0), (3, 3, 0), []),
+        ((3, 3, 0), (5, 4, 1), (6, 5, 1), []),
+        ((4, 3, 0), (3, 3, 0), (4, 3, 0), ["received 4, but accepted + duplicate + quaran"]),
+        ((3, 3, 0), (2, 2, 0), (3, 3, 0), ["accepted 3, but 2 rows are in the lake"]),
+        ((3, 3, 0), (4, 4, 0), (3, 3, 0), ["accepted 3, but 4 rows are in the lake"]),
+        ((5, 3, 2), (4, 3, 1), (5, 3, 2), ["quarantined 2, but 1 rows are in the lake"]),
+    ],
+)
+def test_counters_that_do_not_add_up_are_named(
+    world: World, before: Sequence[int], rows: Sequence[int], after: Sequence[int], said: list[str]
+) -> None:
+    counted = _Counted(counters(*before), counters(*rows), counters(*after))
+    found = reconcile(world.billing, counted)
+    assert len(found.differences) == len(said)
+    for text, start in zip(found.differences, said, strict=True):
+        assert text.startswith(start)
