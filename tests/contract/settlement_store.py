@@ -175,6 +175,16 @@ def test_a_withdrawn_charge_is_kept_and_told_and_moves_the_account_on(
         world.ledger.charge("t", EXTRA.extra.id)
 
 
+def test_the_place_of_an_invoice_is_taken_once(world: SettledWorld) -> None:
+    assert world.ledger.replaced_by(TENANT, "inv_1") is None
+    with world.ledger.transaction(TENANT) as transaction:
+        transaction.replace("inv_1", TWO)
+    with pytest.raises(Conflict), world.ledger.transaction(TENANT) as transaction:
+        transaction.replace("inv_1", "INV-000003")
+    assert world.ledger.replaced_by(TENANT, "inv_1") == TWO
+    assert world.ledger.replaced_by("t", "inv_1") is None
+
+
 def test_payments_at_once_pay_nothing_twice(tmp_path: Path) -> None:
     world = SettledWorld(tmp_path)
     world.apply(MONTHLY.format(rate="20", amount="100"))

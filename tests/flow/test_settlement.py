@@ -366,6 +366,29 @@ def test_a_one_off_invoice_is_reissued_with_its_charges(world: SettledWorld) -> 
     assert world.invoices()[1].replaces == ONE
 
 
+def test_a_one_off_invoice_whose_charge_is_on_another_one_is_not_reissued(
+    world: SettledWorld,
+) -> None:
+    invoice_now(world.settling, "acme", [setup_fee()])
+    void_invoice(world.settling, ONE)
+    world.bill("2026-05")
+    with pytest.raises(Conflict, match="is on another invoice") as caught:
+        reissue(world.settling, ONE)
+    assert caught.value.code == "later-document"
+    assert world.settling.settlements.replaced_by(TENANT, world.head(ONE).id) is None
+
+
+def test_a_second_reissue_is_noticed_after_any_number_of_invoices(world: SettledWorld) -> None:
+    invoice_now(world.settling, "acme", [setup_fee()])
+    assert reissue(world.settling, ONE).number == TWO
+    assert world.settling.settlements.replaced_by(TENANT, world.head(ONE).id) == TWO
+    void_invoice(world.settling, TWO)  # its charge waits again
+    with pytest.raises(Conflict, match="was reissued as INV-000002") as caught:
+        reissue(world.settling, ONE)
+    assert caught.value.code == "exists"
+    assert reissue(world.settling, TWO).number == THREE
+
+
 def test_an_invoice_until_an_instant_is_reissued(world: SettledWorld) -> None:
     world.bill("2026-06-01")
     head = reissue(world.settling, ONE)

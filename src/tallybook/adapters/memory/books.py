@@ -34,6 +34,7 @@ class MemoryBooks(msgspec.Struct):
     purses: MemoryPurses = msgspec.field(default_factory=MemoryPurses)
     payments: dict[str, Payment] = {}
     notes: dict[str, StoredNote] = {}
+    replaced: dict[str, str] = {}
 
     def copy(self) -> "MemoryBooks":
         """Return books that can be changed and thrown away."""
@@ -47,6 +48,7 @@ class MemoryBooks(msgspec.Struct):
             self.purses.copy(),
             dict(self.payments),
             dict(self.notes),
+            dict(self.replaced),
         )
 
     def post(self, entries: Sequence[Entry]) -> None:

@@ -63,6 +63,10 @@ class MemorySettlements:
                 return one
         raise Missing(f"there is no one-off charge '{name}'", field="charge")
 
+    def replaced_by(self, tenant: str, invoice: str) -> str | None:
+        """Return the number that took the place of an invoice."""
+        return self._invoices.kept(tenant).replaced.get(invoice)
+
     def credits(self, tenant: str) -> list[Credit]:
         """Return every credit of which something is left."""
         return [
@@ -169,6 +173,12 @@ class MemorySettlementTransaction:
         if not self._invoices.books.extras.keys().isdisjoint(one.extra.id for one in extras):
             raise Conflict("a one-off charge is there already")
         self._invoices.books.put(Holdings(extras=tuple(extras)))
+
+    def replace(self, invoice: str, by: str) -> None:
+        """Store what took an invoice's place."""
+        if invoice in self._invoices.books.replaced:
+            raise Conflict("another invoice has taken its place")
+        self._invoices.books.replaced[invoice] = by
 
     def settle(self, moves: Moves) -> None:
         """Write what a command does."""

@@ -83,6 +83,15 @@ _NOTE = Table(
 )
 """Credit notes; see `settle.receivable.credit_note.NoteHead`; body: the canonical JSON."""
 
+_REPLACED = Table(
+    "invoice_replaced",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("invoice", String(64), primary_key=True),
+    Column("number", String(64), nullable=False),
+)
+"""By the id of a voided invoice: the number of the one that took its place."""
+
 _HEAD = [column for column in _NOTE.c if column.name not in {"tenant", "series", "ordinal", "body"}]
 
 
@@ -133,6 +142,12 @@ class SqlSettlements:
         if found is None:
             raise Missing(f"there is no one-off charge '{name}'", field="charge")
         return found
+
+    def replaced_by(self, tenant: str, invoice: str) -> str | None:
+        """Return the number that took the place of an invoice."""
+        place = (_REPLACED.c.tenant == tenant) & (_REPLACED.c.invoice == invoice)
+        with read(self._engine) as connection:
+            return connection.execute(select(_REPLACED.c.number).where(place)).scalar()
 
     def credits(self, tenant: str) -> list[Credit]:
         """Return every credit of which something is left."""
@@ -252,6 +267,11 @@ class SqlSettlementTransaction:
     def put_extras(self, extras: Sequence[PendingExtra]) -> None:
         """Insert one-off charges."""
         accounts.insert_extras(self._connection, self._tenant, extras)
+
+    def replace(self, invoice: str, by: str) -> None:
+        """Insert what took an invoice's place."""
+        row = {"tenant": self._tenant, "invoice": invoice, "number": by}
+        self._connection.execute(_REPLACED.insert(), row)
 
     def settle(self, moves: Moves) -> None:
         """Write what a command does."""

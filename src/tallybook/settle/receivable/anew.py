@@ -83,6 +83,7 @@ def _bill(
     who: Payer,
     extras: Sequence[Extra],
     made: Sequence[PendingExtra],
+    replaces: str = "",
 ) -> InvoiceHead:
     """Compose, number and store an invoice of one-off charges; `made` are written with it."""
     stand = standing(basis, [who])
@@ -91,7 +92,7 @@ def _bill(
     only = msgspec.structs.replace(account, extras=tuple(extras))
     work = Work(payer=_alone(basis, who, extras), items=(), periods=(), waiting=0)
     result = composed(basis, Stand(stand.books, {who.key: only}), work, {})
-    return _store(settling, basis.run, result, made)
+    return _store(settling, basis.run, result, made, replaces)
 
 
 def _alone(basis: Basis, who: Payer, extras: Sequence[Extra]) -> Payer:
@@ -102,14 +103,21 @@ def _alone(basis: Basis, who: Payer, extras: Sequence[Extra]) -> Payer:
 
 
 def _store(
-    settling: Settling, run: BillingRun, result: Result, made: Sequence[PendingExtra] = ()
+    settling: Settling,
+    run: BillingRun,
+    result: Result,
+    made: Sequence[PendingExtra] = (),
+    replaces: str = "",
 ) -> InvoiceHead:
+    """Store an invoice, in place of the voided one with the id `replaces` where given."""
     if result.draft is None:
         raise Conflict("there is nothing to bill", code="nothing-to-bill")
     with settling.settlements.transaction(settling.billing.tenant) as transaction:
         transaction.put_extras(made)
         stored = write(transaction.invoices, [result])
         transaction.invoices.put_run(counted(run, [result]))
+        if replaces:
+            transaction.replace(replaces, stored[0].head.number)
     return stored[0].head
 
 
@@ -125,9 +133,7 @@ def reissue(settling: Settling, name: str) -> InvoiceHead:
     billing = settling.billing
     stored = billing.invoices.invoice(billing.tenant, name)
     invoice = decode_invoice(stored.body)
-    if stored.head.state == "void":
-        _check_once(settling, invoice)
-    else:
+    if stored.head.state != "void":
         void_invoice(settling, invoice.id)
     catalog = billing.catalog.load(billing.tenant)
     who = payer(catalog, invoice.customer_key)
@@ -135,25 +141,39 @@ def reissue(settling: Settling, name: str) -> InvoiceHead:
     if request is None:
         run = _one_off_run(settling, invoice.number)
         basis, extras = Basis(billing, run, catalog), invoice.manifest.extras
-        return insist(lambda: _bill(settling, basis, who, extras, ()))
+
+        def attempt() -> InvoiceHead:
+            _check_once(settling, invoice)
+            _check_waiting(settling, extras)
+            return _bill(settling, basis, who, extras, (), invoice.id)
+
+        return insist(attempt)
     run = new_run(billing, request, billing.ids.new("run"))
     run = msgspec.structs.replace(
         run, state="done", finished_us=run.started_us, replaces=invoice.number
     )
     basis = Basis(billing, run, catalog)
-    return insist(lambda: _store(settling, run, fresh(basis, who)[2]))
+
+    def again() -> InvoiceHead:
+        _check_once(settling, invoice)
+        return _store(settling, run, fresh(basis, who)[2], (), invoice.id)
+
+    return insist(again)
 
 
 def _check_once(settling: Settling, invoice: Invoice) -> None:
-    billing = settling.billing
-    heads = billing.invoices.invoices(
-        billing.tenant, limit=1000, after=invoice.number, customer=invoice.customer_key
-    )
-    for head in heads:
-        body = billing.invoices.invoice(billing.tenant, head.id).body
-        if decode_invoice(body).replaces == invoice.number:
-            message = f"invoice {invoice.number} was reissued as {head.number}"
-            raise Conflict(message, code="exists", field="invoice")
+    by = settling.settlements.replaced_by(settling.billing.tenant, invoice.id)
+    if by is not None:
+        message = f"invoice {invoice.number} was reissued as {by}"
+        raise Conflict(message, code="exists", field="invoice")
+
+
+def _check_waiting(settling: Settling, extras: Sequence[Extra]) -> None:
+    """Refuse to bill charges anew of which one does not wait any more."""
+    for extra in extras:
+        if settling.settlements.charge(settling.billing.tenant, extra.id).invoice:
+            message = f"the one-off charge '{extra.name}' is on another invoice, or withdrawn"
+            raise Conflict(message, code="later-document", field="invoice")
 
 
 def _request(text: str) -> BillRequest | None:

@@ -29,6 +29,14 @@ class SettlementTransaction(Protocol):
         """Store new one-off charges; raises Conflict where an id is there already."""
         ...
 
+    def replace(self, invoice: str, by: str) -> None:
+        """Store that the invoice with this id is voided and another number takes its place.
+
+        Raises:
+            Conflict: another one has taken it.
+        """
+        ...
+
     def settle(self, moves: Moves) -> None:
         """Write what a command does, and move the version of the customer's account on.
 
@@ -75,6 +83,10 @@ class Settlements(Protocol):
 
     def charge(self, tenant: str, name: str) -> PendingExtra:
         """Return a one-off charge by its id, whatever became of it; raises Missing."""
+        ...
+
+    def replaced_by(self, tenant: str, invoice: str) -> str | None:
+        """Return the number that took the place of an invoice, by its id; None for none."""
         ...
 
     def credits(self, tenant: str) -> list[Credit]:
