@@ -7,6 +7,7 @@ import pytest
 
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import bill
+from tallybook.serve.api.rest.settlement import payments
 from tests.support.api import Api
 from tests.support.settled_world import MONTHLY
 
@@ -213,11 +214,27 @@ def test_coupons_are_redeemed_and_taken_away(api: Api) -> None:
 def test_what_is_overdue_is_asked_for_at_once(api: Api) -> None:
     billed(api)
     billed(api, "2026-06")
-    assert api.get("/payment-requests?currency=USD") == []
+    assert api.get("/payment-requests?currency=USD")["items"] == []
     api.clock.set("2026-08-01T00:00:00Z")
-    found = api.get("/payment-requests?currency=USD&threshold=240")
+    found = api.get("/payment-requests?currency=USD&threshold=240")["items"]
     assert found == [
         {"customer": "acme", "currency": "USD", "amount": "240.00", "invoices": [ONE, TWO]}
     ]
-    assert api.get("/payment-requests?currency=USD&threshold=240.01") == []
+    assert api.get("/payment-requests?currency=USD&threshold=240.01")["items"] == []
     assert api.get("/customers/acme/account")["owed"][0]["overdue"] == "240.00"
+
+
+def test_what_is_overdue_is_listed_in_pages_however_much_it_is(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.apply('[[customers]]\nkey = "zeta"\ncurrency = "USD"\n')
+    line = {"name": "Setup", "amount": "1"}
+    for customer in ("zeta", "acme", "acme", "zeta", "acme"):
+        api.post("/invoices", {"customer": customer, "lines": [line]})
+    api.clock.set("2026-09-01T00:00:00Z")
+    monkeypatch.setattr(payments, "HEADS_AT_ONCE", 2)
+    first = api.get("/payment-requests?currency=USD&limit=1")
+    assert [(one["customer"], one["amount"]) for one in first["items"]] == [("acme", "3.00")]
+    rest = api.get(f"/payment-requests?currency=USD&limit=1&cursor={first['next_cursor']}")
+    assert [(one["customer"], one["amount"]) for one in rest["items"]] == [("zeta", "2.00")]
+    assert rest["next_cursor"] is None

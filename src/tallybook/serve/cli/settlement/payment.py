@@ -114,9 +114,9 @@ def reverse(target: Target, name: str, reason: str) -> None:
 @server_options
 def requests(target: Target, currency: str, threshold: str) -> None:
     """List who is to be asked for what is overdue: one request a customer."""
-    params = {"currency": currency, "threshold": threshold}
     with target.client() as client:
-        found = client.get("/api/v1/payment-requests", params)
+        asked = {"currency": currency, "threshold": threshold, "limit": "1000"}
+        found = list(client.pages("/api/v1/payment-requests", {**asked}))
     rows = [
         [one["customer"], one["currency"], grouped_money(one["amount"]), ", ".join(one["invoices"])]
         for one in found

@@ -1,5 +1,6 @@
 """Payments, refunds, and credit put on open invoices."""
 
+from collections.abc import Iterator
 from decimal import Decimal
 
 import msgspec
@@ -7,11 +8,20 @@ from litestar import Controller, get, post
 
 from tallybook.catalog.meter import name_ok
 from tallybook.compose import World
+from tallybook.invoice.ports import InvoiceHead
 from tallybook.invoice.state import shown_as
 from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import format_us
 from tallybook.serve.api.common.access import BILLING, READ
-from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
+from tallybook.serve.api.common.paging import (
+    LIMIT_DEFAULT,
+    Cursor,
+    Limit,
+    Page,
+    keyed_page,
+    page,
+    place_of,
+)
 from tallybook.serve.api.gate import Grant
 from tallybook.serve.api.rest.settlement.bodies import (
     REASON_CHARS_MAX,
@@ -24,8 +34,8 @@ from tallybook.settle.receivable.owing import requests
 from tallybook.settle.receivable.paying import Received, Wanted
 from tallybook.settle.receivable.payment import Payment
 
-OVERDUE_MAX = 100_000
-"""Overdue invoices that are looked at."""
+HEADS_AT_ONCE = 5_000
+"""Overdue invoices that are read together."""
 
 
 class InvoicePart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -246,22 +256,42 @@ class RequestView(msgspec.Struct, frozen=True, kw_only=True):
 
 @get("/payment-requests", opt=READ, tags=["settlement"], sync_to_thread=True)
 def list_payment_requests(
-    world: World, grant: Grant, currency: str, threshold: Decimal = Decimal(0)
-) -> list[RequestView]:
-    """List what is to be asked for: one request a customer whose overdue sum is large enough."""
+    world: World,
+    grant: Grant,
+    currency: str,
+    threshold: Decimal = Decimal(0),
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: Cursor = None,
+) -> Page[RequestView]:
+    """List what is to be asked for, by customer: one request where the overdue sum is large enough.
+
+    Every overdue invoice counts, however many there are.
+    """
     now_us = world.clock.now_us()
-    late = shown_as("overdue", now_us)
-    heads = world.invoices.invoices(grant.tenant, limit=OVERDUE_MAX, shown=late)
-    found = requests(heads, currency, minor_of("threshold", threshold, currency), now_us)
-    return [
+    smallest = minor_of("threshold", threshold, currency)
+    found = requests(_overdue(world, grant.tenant, now_us), currency, smallest, now_us)
+    some = keyed_page(found, limit, cursor, lambda one: one.customer)
+    views = [
         RequestView(
             customer=one.customer,
             currency=one.currency,
             amount=money_text(one.amount_minor, one.currency),
             invoices=list(one.invoices),
         )
-        for one in found
+        for one in some.items
     ]
+    return Page(views, some.next_cursor)
+
+
+def _overdue(world: World, tenant: str, now_us: int) -> Iterator[InvoiceHead]:
+    """Yield every overdue invoice in the order of their numbers."""
+    late, after = shown_as("overdue", now_us), None
+    while True:
+        heads = world.invoices.invoices(tenant, limit=HEADS_AT_ONCE, after=after, shown=late)
+        yield from heads
+        if len(heads) < HEADS_AT_ONCE:
+            return
+        after = heads[-1].number
 
 
 class Refunds(Controller):
