@@ -3,6 +3,7 @@
 The one table from exceptions to HTTP statuses.
 """
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -57,6 +58,12 @@ HTTP_CODES = {
     415: "unsupported-media-type",
     429: "throttled",
 }
+
+
+_BODY = "body"
+_PLACE = re.compile(r"\[[^\]]*\]")
+"""Where in a list, or under which key, something stands."""
+_NAMED = re.compile(r"(?:missing required|unknown) field `([^`]*)`")
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -145,7 +152,21 @@ def http_problem(error: HTTPException) -> Problem:
         code=HTTP_CODES.get(
             status, "invalid" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "bug"
         ),
+        field=_field(error),
     )
+
+
+def _field(error: HTTPException) -> str | None:
+    """Return the field of a request that could not be decoded, spelled as our own checks do."""
+    if error.status_code != HTTPStatus.BAD_REQUEST:
+        return None
+    extra: Any = error.extra
+    if not isinstance(extra, list) or not extra:
+        return _BODY
+    key = _PLACE.sub("", str(extra[0].get("key", "data")))
+    named = _NAMED.search(str(extra[0].get("message", "")))
+    parts = ["" if key == "data" else key, named[1] if named else ""]
+    return ".".join(part for part in parts if part) or _BODY
 
 
 def _detail(error: HTTPException) -> str:
