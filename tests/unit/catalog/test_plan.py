@@ -129,7 +129,7 @@ def test_prices_may_be_named() -> None:
     assert named.currencies["EUR"]["calls"] == named.charges[1].price
 
 
-@pytest.mark.parametrize("interval", ["P1D", "P1W", "P1M", "P3M", "P1Y", "P1M15D"])
+@pytest.mark.parametrize("interval", ["P1D", "P1W", "P1M", "P3M", "P1Y", "P1M15D", "P100Y"])
 def test_periods_are_of_the_calendar(interval: str) -> None:
     assert plan(interval=interval).interval == interval
 
@@ -141,6 +141,9 @@ def test_periods_are_of_the_calendar(interval: str) -> None:
         ("month", "must be a duration"),
         ("P0D", "longer than nothing"),
         ("PT24H", "counts days"),
+        ("P101Y", "100 years at most"),
+        ("P1201M", "100 years at most"),
+        ("P36526D", "100 years at most"),
         ("P1DT1H", "counts days"),
         ("PT1M", "an hour or longer"),
         ("P0001Y0001M0001W00001DT00001H000001M", "at most 32 characters"),

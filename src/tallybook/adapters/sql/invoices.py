@@ -482,7 +482,9 @@ def _done(connection: Connection, tenant: str, part: Part) -> frozenset[str]:
     if not part.run:
         return frozenset()
     query = select(INVOICE.c.customer).where(INVOICE.c.tenant == tenant, INVOICE.c.run == part.run)
-    invoiced = [row.customer for row in _rows(connection, query, INVOICE.c.customer, part.customers)]
+    invoiced = [
+        row.customer for row in _rows(connection, query, INVOICE.c.customer, part.customers)
+    ]
     return frozenset((*invoiced, *drafted(connection, tenant, part.run, part.customers)))
 
 
