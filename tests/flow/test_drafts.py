@@ -191,6 +191,15 @@ def test_a_draft_that_cannot_be_finalized_says_why_and_is_tried_again(world: Wor
     assert stored.head.number == "INV-000002"
 
 
+def test_a_draft_thrown_away_meanwhile_is_not_tried_again(world: World) -> None:
+    world.bill("2026-05")
+    name = the_draft(world)
+    discard(world.billing, name)
+    assert finalize_due(world.billing, name) is None
+    draft = world.billing.invoices.drafts.draft(TENANT, name)
+    assert (draft.state, draft.parked) == ("discarded", None)
+
+
 def test_drafts_stand_behind_the_numbered_ones_in_lists(world: World) -> None:
     world.bill("2026-05")
     store, name, now = world.billing.invoices, the_draft(world), world.clock.now

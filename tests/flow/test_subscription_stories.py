@@ -99,6 +99,19 @@ def test_a_version_put_in_place_of_the_one_that_was_billed() -> None:
     assert story.total("2026-05-11") == 62
 
 
+def test_a_plan_with_phases_put_in_place_of_the_one_that_was_billed() -> None:
+    story = begun()
+    first = story.run("2026-05-10")
+    assert first is not None
+    phases = [{"key": "trial", "length": "P1M", "charges": ["setup"]}, {"key": "later"}]
+    story.plan("ramp", fee("seat", 93), fee("setup", 1), phases=phases)
+    story.decide(PlanChange(at_us=at("2026-05-01"), recorded_us=0, plan="ramp"))
+    assert story.total("2026-05-11") == 1 - Decimal(first.total)
+    (period,) = story.world.billing.invoices.books(TENANT).periods["s"]
+    assert (period.plan, period.phase) == ("ramp", "trial")
+    assert story.total("2026-06-01") == 94
+
+
 def test_a_plan_declared_otherwise_begins_with_the_next_period() -> None:
     story = begun()
     story.run("2026-05-10")

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tallybook.catalog.entitlement import Recharge, Wallet
+from tallybook.catalog.entitlement import Recharge, TopUp, Wallet
 from tallybook.invoice.document import Invoice
 from tallybook.invoice.funds import WalletUsed
+from tallybook.kernel.timestamps import DAY_US
 from tallybook.settle.access import flow
 from tallybook.settle.access.flow import Wanted, terms_of, work_out
 from tallybook.settle.ports import EntitlementFacts
+from tallybook.settle.prepaid.flow import made
 from tallybook.settle.prepaid.watch import look, unbilled
 from tallybook.settle.purse import Purse
 from tests.flow.test_kept_balances import ALL, Keeper
@@ -48,6 +50,20 @@ def test_a_top_up_of_nothing_is_not_made() -> None:
     seen = look(purse("a", recharge=rule), Decimal(0), 1, 9)
     assert seen.recharge is None
     assert (seen.watch.ongoing, seen.watch.recharges) == (0, 0)
+
+
+@pytest.mark.parametrize(("before", "recharged"), [(23, True), (24, False)])
+def test_a_day_has_so_many_recharges(before: int, recharged: bool) -> None:
+    rule = Recharge(at=Decimal(5), add=Decimal(1))
+    kept = purse("a", recharge=rule)
+    made_before = tuple(
+        made(kept.wallet, TopUp(key=f"k{n}", amount=Decimal("0.01"), at_us=0), 0, reason="recharge")
+        for n in range(before)
+    )
+    by_hand = made(kept.wallet, TopUp(key="h", amount=Decimal("0.01"), at_us=0), 0)
+    kept = replace(kept, top_ups=(*made_before, by_hand))
+    assert (look(kept, Decimal(0), 1, DAY_US - 1).recharge is not None) == recharged
+    assert look(kept, Decimal(0), 1, DAY_US).recharge is not None, "a day later it may again"
 
 
 @pytest.mark.parametrize("most", [1, 3, 5_000])

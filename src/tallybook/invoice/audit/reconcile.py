@@ -258,8 +258,6 @@ def _position_differences(billing: Billing, catalog: Catalog, books: Books) -> I
     for key, subscription in catalog.subscriptions.items():
         if not catalog.live("subscription", key):
             continue
-        if not catalog.live("customer", subscription.customer):
-            continue
         for cut, item in _billed_items(key, catalog, books):
             by_customer = by_cut.setdefault(cut, {})
             by_customer.setdefault(subscription.customer, []).append(item)

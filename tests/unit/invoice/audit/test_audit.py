@@ -6,6 +6,10 @@ import msgspec
 import pytest
 
 from tallybook.adapters.memory.invoices import MemoryInvoices
+from tallybook.adapters.memory.usage_reader import MemoryUsageReader
+from tallybook.catalog.catalog import Archive
+from tallybook.catalog.flow import put
+from tallybook.invoice.audit.chart import usage_charts
 from tallybook.invoice.audit.reconcile import reconcile
 from tallybook.invoice.audit.verify import explain, line_item, verify, verify_all
 from tallybook.invoice.ports import StoredInvoice
@@ -108,10 +112,11 @@ def test_a_line_tells_its_events_or_why_it_has_none(world: World) -> None:
         line_item(invoice, stray)
 
 
-class _Counted:
+class _Counted(MemoryUsageReader):
     """A lake's counters as a test says: first, of the rows, and afterwards."""
 
     def __init__(self, before: Counters, rows: Counters, after: Counters) -> None:
+        super().__init__()
         self.answers = [before, after]
         self.rows = rows
 
@@ -147,3 +152,50 @@ def test_counters_that_do_not_add_up_are_named(
     assert len(found.differences) == len(said)
     for text, start in zip(found.differences, said, strict=True):
         assert text.startswith(start)
+
+
+SECOND = """
+[[customers]]
+key = "quiet"
+currency = "USD"
+subjects = ["never-seen"]
+
+[[subscriptions]]
+key = "quiet"
+customer = "quiet"
+plan = "web"
+start = 2026-05-01
+"""
+
+
+def test_customers_without_events_and_what_is_out_of_use_have_no_account(world: World) -> None:
+    world.apply(CATALOG + SECOND)
+    assert reconcile(world.billing, world.usage).ok
+    put(world.billing.catalog, TENANT, [Archive("subscription", "acme")])
+    found = reconcile(world.billing, world.usage)
+    assert found.ok
+    assert (found.meters[0].billed.events, found.meters[0].not_charged.events) == (0, 3)
+    gone = [Archive("subscription", "quiet"), Archive("customer", "quiet")]
+    put(world.billing.catalog, TENANT, gone)
+    assert reconcile(world.billing, world.usage).ok
+
+
+@pytest.mark.parametrize(
+    ("times", "size"),
+    [
+        (("2026-05-02", "2026-05-03"), "DAY"),
+        (("2026-05-02T01:00:00Z", "2026-05-02T02:00:00Z"), "HOUR"),
+        (("2026-05-02T01:00:00Z", "2026-05-02T01:59:00Z"), "MINUTE"),
+        (("2026-05-02T01:00:00Z",), "MINUTE"),
+    ],
+)
+def test_a_chart_is_as_fine_as_its_usage_needs(times: Sequence[str], size: str) -> None:
+    world = World()
+    world.apply(CATALOG)
+    for when in times:
+        world.event(when, data='{"v":1}')
+    world.bill("2026-05")
+    (invoice,) = world.invoices()
+    (chart,) = usage_charts(world.billing, invoice)
+    assert chart.size == size
+    assert len([bar for bar in chart.bars if bar.value != "0"]) == len(times)

@@ -113,6 +113,18 @@ def test_days_of_grace_do_not_count_and_who_has_not_crossed_is_left_alone() -> N
     assert [invoice.customer_key for invoice in world.invoices()] == ["graced"]
 
 
+def test_thresholds_of_a_subscription_hold_instead_of_its_plans() -> None:
+    world = World()
+    world.apply(
+        CATALOG.replace('key = "acme"\ncustomer', 'key = "acme"\nthresholds = [500]\ncustomer')
+    )
+    for day, total in (("2022-12-06", 300), ("2022-12-07", 501)):
+        world.event(day, data='{"n": 1500000}' if total == 300 else '{"n": 1005000}')
+        world.clock.now = at(day) + 1
+        run = bill_crossed(world.billing)
+        assert (run is None) == (total < 500)
+
+
 def test_nobody_with_thresholds_asks_nothing() -> None:
     world = World()
     world.apply(CATALOG.replace("thresholds = [200]", ""))

@@ -19,6 +19,7 @@ from tallybook.settle.receivable.crediting import Ask, note_manifest, verify_not
 from tallybook.settle.receivable.flow import estimate, redeem, take_back_note
 from tallybook.settle.receivable.noting import LineAsk, compose_note
 from tallybook.settle.receivable.owing import owed
+from tallybook.settle.receivable.ports import Balance
 from tallybook.settle.receivable.standing import Changed, Moves
 from tests.support.billing_world import TENANT, at
 from tests.support.settled_world import MONTHLY, SettledWorld
@@ -203,6 +204,14 @@ def test_an_audit_names_what_differs(world: SettledWorld) -> None:
         "account prepaid:w: the ledger owes 0.07 USD, wallets hold 0.00",
     ):
         assert text in found
+
+
+def test_books_that_do_not_balance_are_named(
+    world: SettledWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    balances = [*world.ledger.balances(TENANT), Balance("cash:card", "USD", -7)]
+    monkeypatch.setattr(world.ledger, "balances", lambda *_: balances)
+    assert audited(world).differences == ("the trial balance is -0.07 USD, not zero",)
 
 
 def test_a_manifest_of_a_note_says_what_it_depends_on(world: SettledWorld) -> None:
