@@ -181,14 +181,15 @@ def instant(
     subscription: Subscription,
     stored: Sequence[StoredPeriod],
     catalog: Catalog,
+    field: str = "at",
 ) -> int:
-    """Return the instant that a word or text means; raises Invalid."""
+    """Return the instant that a word or text means; raises Invalid, which names the field."""
     if when in {None, "", NOW}:
         return now_us
     if when == PERIOD_END:
         return period_end(subscription, stored, catalog, now_us)
     tz = zone(catalog.customer(subscription.customer).zone)
-    return parse_moment(when or "", tz, "at")
+    return parse_moment(when or "", tz, field)
 
 
 def period_end(

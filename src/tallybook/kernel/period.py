@@ -1,5 +1,6 @@
 """Half-open periods and calendar steps that never drift (31 January, 28 February, 31 March)."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -7,6 +8,15 @@ import msgspec
 
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.timestamps import from_us, parse_rfc3339, to_us
+
+EARLIEST_US = to_us(datetime(1900, 1, 1, tzinfo=UTC))
+LATEST_US = to_us(datetime(2300, 1, 1, tzinfo=UTC))
+"""Instants that people name lie from the one to before the other: every step from them has a date.
+"""
+TEXT_SHOWN_MAX = 40
+_MOMENT = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?)?\Z", re.ASCII
+)
 
 
 class Period(msgspec.Struct, frozen=True, order=True):
@@ -90,14 +100,23 @@ def parse_moment(text: str, tz: ZoneInfo, field: str) -> int:
         field: named when it is refused.
 
     Raises:
-        Invalid: neither.
+        Invalid: neither, or before 1900, or in 2300 or later.
     """
     at = parse_rfc3339(text)
-    if at is not None:
-        return at
+    if at is None:
+        at = _local_moment(text, tz, field)
+    if not EARLIEST_US <= at < LATEST_US:
+        raise Invalid(f"{field} must be a date of the years 1900 to 2299", field=field)
+    return at
+
+
+def _local_moment(text: str, tz: ZoneInfo, field: str) -> int:
     try:
+        if _MOMENT.match(text) is None:
+            raise ValueError(text)
         local = datetime.fromisoformat(text)
         return to_us(local) if local.tzinfo is not None else local_us(local, tz)
     except (ValueError, OverflowError) as error:
-        message = f"'{text}' is neither a date such as 2026-05-01 nor an RFC 3339 time"
+        shown = text if len(text) <= TEXT_SHOWN_MAX else f"{text[:TEXT_SHOWN_MAX]}…"
+        message = f"'{shown}' is neither a date such as 2026-05-01 nor an RFC 3339 time"
         raise Invalid(message, field=field) from error

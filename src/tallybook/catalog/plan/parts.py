@@ -22,6 +22,8 @@ SHARES_MAX = 20
 THRESHOLDS_MAX = 20
 CURRENCIES_MAX = 50
 INTERVAL_CHARS_MAX = 32
+MONTHS_MAX, DAYS_MAX = 1_200, 36_525
+"""100 years: every step of an interval from a date that is allowed has a date."""
 
 NamedPrices = Mapping[str, Mapping[str, object]]
 
@@ -45,7 +47,9 @@ def length_ok(field: str, text: str) -> str:
     """Return a duration of the calendar such as P14D."""
     if len(text) > INTERVAL_CHARS_MAX:
         raise refused(field, f"has at most {INTERVAL_CHARS_MAX} characters")
-    parse_interval(field, text)
+    interval = parse_interval(field, text)
+    if interval.months > MONTHS_MAX or interval.days > DAYS_MAX:
+        raise refused(field, "is 100 years at most")
     return text
 
 

@@ -187,7 +187,7 @@ class Amendments(Controller):
         subscription = known(catalog, key)
         stored = stored_periods(billing, subscription)
         now_us = world.clock.now_us()
-        anchor = instant(data.anchor, now_us, subscription, stored, catalog)
+        anchor = instant(data.anchor, now_us, subscription, stored, catalog, "anchor")
         return _decided(
             world,
             grant,
