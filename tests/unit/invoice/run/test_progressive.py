@@ -1,11 +1,15 @@
 """Every row of docs/algorithms/progressive.md, and who is looked at."""
 
+from contextlib import AbstractContextManager
 from decimal import Decimal
 
 import pytest
 
 from tallybook.invoice.flow import bill_crossed
+from tallybook.invoice.ports import InvoiceTransaction
 from tallybook.invoice.run.progressive import reached
+from tallybook.kernel.errors import Conflict, Corrupt
+from tallybook.meter.usage import Usage, UsageQuery
 from tests.support.billing_world import World, at
 from tests.unit.invoice.test_pages import table
 
@@ -173,3 +177,36 @@ start = 2022-12-01
     assert run is not None
     assert [invoice.customer_key for invoice in world.invoices()] == ["acme"]
     assert [one.customer for one in world.bill("2022-12-07").parked] == ["odd"]
+
+
+def test_who_cannot_be_asked_about_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither when it is seen who has crossed, nor when a batch is stored payer by payer."""
+    world = World()
+    world.apply(CATALOG)
+    for subject in ("s", "g"):
+        world.event("2022-12-06", subject=subject, data='{"n": 1000000}')
+    world.clock.now = at("2022-12-07")
+    usage, opened = world.usage.usage, world.billing.invoices.transaction
+    refusals = [True, False]  # the run begins, the batch is refused
+
+    def ask(query: UsageQuery) -> list[Usage]:
+        if any(owner.subject == "g" for owner in query.owners or ()):
+            raise Corrupt("a file is gone")
+        return list(usage(query))
+
+    def refusing(tenant: str) -> AbstractContextManager[InvoiceTransaction]:
+        if refusals and refusals.pop():
+            raise Conflict("somebody was faster", code="books-moved")
+        return opened(tenant)
+
+    monkeypatch.setattr(world.usage, "usage", ask)
+    run = bill_crossed(world.billing)
+    assert run is not None
+    assert [invoice.customer_key for invoice in world.invoices(run)] == ["acme"]
+    world.event("2022-12-07", data='{"n": 1000}')
+    world.clock.now = at("2023-01-01")
+    monkeypatch.setattr(world.billing.invoices, "transaction", refusing)
+    run = world.bill("2022-12")
+    assert [one.customer for one in run.parked] == ["graced"]
+    assert [invoice.customer_key for invoice in world.invoices(run)] == ["acme"]
+    assert refusals == []

@@ -16,7 +16,7 @@ from tallybook.settle.receivable.anew import invoice_now
 from tallybook.settle.receivable.audit import Audit, audit
 from tallybook.settle.receivable.credit_note import NoteManifest, decode_note
 from tallybook.settle.receivable.crediting import Ask, note_manifest, verify_note
-from tallybook.settle.receivable.flow import estimate, redeem, take_back_note
+from tallybook.settle.receivable.flow import estimate, redeem, take_back_note, void_invoice
 from tallybook.settle.receivable.noting import LineAsk, compose_note
 from tallybook.settle.receivable.owing import owed
 from tallybook.settle.receivable.ports import Balance
@@ -229,3 +229,51 @@ def test_the_series_of_credit_notes_is_theirs() -> None:
 
     with pytest.raises(Invalid, match="credit notes"):
         check_seller(SellerSpec(name="x", series="CN"))
+
+
+REGIONS = """
+[[meters]]
+key = "calls"
+event_type = "t"
+aggregation = "COUNT"
+group_by = { region = "$.region" }
+
+[[plans]]
+key = "web"
+currency = "USD"
+[[plans.charges]]
+key = "calls"
+meter = "calls"
+split_by = "region"
+price = { type = "unit", unit_amount = 1 }
+
+[[customers]]
+key = "acme"
+currency = "USD"
+subjects = ["s"]
+
+[[subscriptions]]
+key = "acme"
+customer = "acme"
+plan = "web"
+start = 2026-05-01
+"""
+
+
+def test_each_group_of_a_voided_invoice_stands_where_it_stood_before() -> None:
+    world = SettledWorld()
+    world.apply(REGIONS)
+    for region in ("eu", "us", "eu"):
+        world.event("2026-05-02", data=f'{{"region": "{region}"}}')
+    world.bill("2026-05-10")
+    before = world.billing.invoices.books(TENANT).billed
+    for region in ("us", "us", "eu", "cn"):
+        world.event("2026-05-12", data=f'{{"region": "{region}"}}')
+    world.bill("2026-05-20")
+    void_invoice(world.settling, TWO)
+    (position,) = before
+    after = world.billing.invoices.books(TENANT).billed[position]
+    figures = {group: one.amount_minor for group, one in after.items() if one.amount_minor}
+    assert figures == {("eu",): 200, ("us",): 100}
+    again = world.bill("2026-05-20")
+    assert [invoice.total for invoice in world.invoices(again)] == ["4.00"]
