@@ -138,6 +138,16 @@ def test_own_prices_of_a_closed_period_and_a_new_yearly_charge() -> None:
     ], "from the next period on, not for the past"
 
 
+def test_a_new_yearly_charge_of_what_ends_before_the_next_period() -> None:
+    story = begun()
+    story.run("2026-05-10")
+    story.plan("old", fee("seat", 31), fee("yearly", 1000, interval="P1Y"))
+    story.cancel("2026-06-01")
+    assert story.run("2026-06-02") is None
+    periods = story.world.billing.invoices.books(TENANT).periods["s"]
+    assert {period.interval for period in periods} == {"P1M"}
+
+
 def test_a_commitment_of_its_own_and_one_that_ends() -> None:
     story = Story()
     story.plan("p", fee("seat", 31, interval="P1Y"), minimum={"amount": "50"})

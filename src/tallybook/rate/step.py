@@ -8,7 +8,6 @@ import msgspec
 from tallybook.kernel.decimals import EXACT, divide, plain
 
 ZERO = Decimal(0)
-HUNDRED = Decimal(100)
 SHOWN_DECIMALS_MAX = 50
 """Products of written numbers have fewer decimals; what has more is a quotient, shown with 12."""
 

@@ -52,6 +52,10 @@ def test_a_top_up_of_nothing_is_not_made() -> None:
     assert (seen.watch.ongoing, seen.watch.recharges) == (0, 0)
 
 
+def test_a_wallet_without_a_rule_is_not_topped_up() -> None:
+    assert look(purse("a"), Decimal(100), 1, 9).recharge is None
+
+
 @pytest.mark.parametrize(("before", "recharged"), [(23, True), (24, False)])
 def test_a_day_has_so_many_recharges(before: int, recharged: bool) -> None:
     rule = Recharge(at=Decimal(5), add=Decimal(1))

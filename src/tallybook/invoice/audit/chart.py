@@ -71,17 +71,25 @@ def _chart(billing: Billing, invoice: Invoice, line: Line) -> UsageChart:
     owner = owner_of(item, manifest.customer, manifest.members)
     query = item_query(billing.tenant, item, catalog, manifest.cut, owner)
     query = msgspec.structs.replace(query, group_by=(), each=None)
-    for size in SIZES:
-        query = _in_windows(query, size, invoice.zone)
-        values = _values(billing, query)
-        used = [i for i, at in enumerate(query.bounds[:-1]) if values.get(at)]
-        bars = tuple(Bar(format_us(at), plain(values.get(at, ZERO))) for at in query.bounds[:-1])
-        chart = UsageChart(name=line.name, unit=line.unit, size=size, bars=bars)
-        if len(used) != 1 or size == SIZES[-1]:
-            return chart
-        only = query.bounds[used[0] : used[0] + 2]
+    chart, only = _drawn(billing, line, query, SIZES[0], invoice.zone)
+    for size in SIZES[1:]:
+        if only is None:
+            break
         query = msgspec.structs.replace(query, bounds=only)
-    raise AssertionError("the last size always returns")
+        chart, only = _drawn(billing, line, query, size, invoice.zone)
+    return chart
+
+
+def _drawn(
+    billing: Billing, line: Line, query: UsageQuery, size: WindowSize, zone: str
+) -> tuple[UsageChart, tuple[int, ...] | None]:
+    """Return a chart by windows of a size, and the window that holds all usage; None for none."""
+    query = _in_windows(query, size, zone)
+    values = _values(billing, query)
+    used = [i for i, at in enumerate(query.bounds[:-1]) if values.get(at)]
+    bars = tuple(Bar(format_us(at), plain(values.get(at, ZERO))) for at in query.bounds[:-1])
+    chart = UsageChart(name=line.name, unit=line.unit, size=size, bars=bars)
+    return chart, query.bounds[used[0] : used[0] + 2] if len(used) == 1 else None
 
 
 def _in_windows(query: UsageQuery, size: WindowSize, zone: str) -> UsageQuery:

@@ -14,7 +14,7 @@ from tallybook.invoice.audit.reconcile import reconcile
 from tallybook.invoice.audit.verify import explain, line_item, verify, verify_all
 from tallybook.invoice.ports import StoredInvoice
 from tallybook.kernel.errors import Corrupt, Missing
-from tallybook.meter.usage import Counters
+from tallybook.meter.usage import Counters, Usage, UsageQuery
 from tests.support.billing_world import TENANT, World
 
 CATALOG = """
@@ -199,3 +199,18 @@ def test_a_chart_is_as_fine_as_its_usage_needs(times: Sequence[str], size: str) 
     (chart,) = usage_charts(world.billing, invoice)
     assert chart.size == size
     assert len([bar for bar in chart.bars if bar.value != "0"]) == len(times)
+
+
+def test_a_meter_whose_parts_are_not_its_whole_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that loses an event wherever subjects are asked for."""
+    usage = world.usage.usage
+
+    def losing(query: UsageQuery) -> list[Usage]:
+        lost = 1 if query.owners else 0
+        return [msgspec.structs.replace(row, events=row.events - lost) for row in usage(query)]
+
+    monkeypatch.setattr(world.usage, "usage", losing)
+    (text,) = reconcile(world.billing, world.usage).differences
+    assert text.startswith("meter bytes: in scope 3 events, quantity 3, but billed 2 events")
