@@ -60,9 +60,7 @@ def test_periods(row: list[str]) -> None:
     anchor, start, periods = row
     spec = SubscriptionSpec(key="s", customer="c", plan="p", start=start, anchor_day=int(anchor))
     found = list(
-        opened(
-            check_subscription(spec, "UTC"), (), parse_moment("2027-01-01", UTC, "at"), "UTC", 1
-        )
+        opened(check_subscription(spec, "UTC"), (), parse_moment("2027-01-01", UTC, "at"), "UTC", 1)
     )
     wanted = periods.split(", ")
     assert [f"{day(p.start_us)}..{day(p.end_us)}" for p in found][: len(wanted)] == wanted
