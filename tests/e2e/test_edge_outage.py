@@ -55,9 +55,8 @@ def test_nothing_is_lost_or_doubled_and_the_server_sees_no_gap(tmp_path: Path, k
 
     write(50)
     server = Server(tmp_path / "data", port=free_port())
-    with server:
-        with agent(server, log) as running:
-            wait_for(lambda: edges(server), running)
+    with server, agent(server, log) as running:
+        wait_for(lambda: edges(server), running)
     for _ in range(kills):  # the server is away
         with agent(server, log) as running:
             for _ in range(3):

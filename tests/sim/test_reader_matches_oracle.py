@@ -98,8 +98,13 @@ def level_query(rng: random.Random, meters: list[Meter], cut: int) -> UsageQuery
     meter = rng.choice([m for m in meters if m.aggregation in LEVELS])
     asked = query(rng, meter, cut)
     releases = rng.choice(
-        [(), (("kind", ("l",)),), (("region", ("us", None)), ("kind", ("k",))), (("region", (None,)),)]
-    )  # fmt: skip
+        [
+            (),
+            (("kind", ("l",)),),
+            (("region", ("us", None)), ("kind", ("k",))),
+            (("region", (None,)),),
+        ]
+    )
     terms = LevelTerms(
         since_us=rng.choice(asked.bounds[:-1]), releases=releases, moments=rng.random() < 0.6
     )

@@ -40,6 +40,7 @@ STATUS: dict[type[TallybookError], int] = {
     TallybookError: 500,
 }
 CODE_STATUS = {
+    "certificate-needed": 401,
     "no-key": 401,
     "not-acceptable": 406,
     "too-large": 413,
