@@ -41,6 +41,9 @@ SLEPT_US = 2 * SECOND_US
 CLOCK_STEP_US = 2 * SECOND_US
 """Wall clock and uptime may part by this much between readings before it is reported."""
 
+TICK_US = SECOND_US // 100
+"""A tick of the kernel's clock, in which it tells when a process began (`USER_HZ`)."""
+
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """One number read.
@@ -168,10 +171,14 @@ def _remembered(sample: HostSample, known: HostState | None) -> dict[str, Baseli
 
 
 def _believed(reading: Reading, step: Step, known: HostState | None, sample: HostSample) -> Decimal:
-    """Return the growth; a counter born since the reading before has grown by all it shows."""
+    """Return the growth; a counter born since the reading before has grown by all it shows.
+
+    Births are told in ticks of the kernel's clock, rounded down: one in the tick of the reading
+    before came after it, or that reading would know it.
+    """
     if step.judgement != "first" or known is None or reading.born_us is None:
         return step.growth
-    born_since = known.boot_id != sample.boot_id or reading.born_us > known.uptime_us
+    born_since = known.boot_id != sample.boot_id or reading.born_us + TICK_US > known.uptime_us
     return reading.value if born_since else step.growth
 
 

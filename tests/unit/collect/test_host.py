@@ -178,6 +178,11 @@ def test_a_process_counts_from_its_birth_where_that_is_after_the_reading_before(
     assert [[data["value"] for _, data in seen(found)] for found in rounds[1:]] == [[3], [1]]
 
 
+def test_a_birth_is_told_in_ticks_rounded_down() -> None:
+    rounds = play(sample(100, born("5", 50)), sample(110, born("5", 50), born("2", 99.995, "10:1")))
+    assert [data["value"] for _, data in seen(rounds[1])] == [2]
+
+
 def test_after_a_boot_everything_that_was_born_counts() -> None:
     found = play(sample(100, cpu("1")), sample(5, born("2", 3), boot="boot-b"))[1]
     assert seen(found)[1][1]["value"] == 2

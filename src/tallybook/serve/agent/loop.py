@@ -12,7 +12,7 @@ from tallybook.serve.agent.outbound.line import line_of
 from tallybook.serve.agent.outbound.sending import Sender
 from tallybook.serve.agent.reload import SettingsWatch, adopted, fixed_changes
 from tallybook.serve.agent.rounds import Rounds
-from tallybook.serve.agent.settings import AgentSettings
+from tallybook.serve.agent.settings import AgentSettings, listen_address
 from tallybook.serve.agent.sources.registry import sources_of
 from tallybook.serve.agent.spool import SharedSpool, opened_spool
 from tallybook.serve.agent.status import AgentStatus, footprint, write_status
@@ -63,10 +63,13 @@ class Agent:
                 self._voice.complain("spool", f"could not be read; what it held is in {spool.lost}")
             sender = Sender(spool, self._line.route, state, self._voice)
             self._voice.say(f"collecting into {state}, sending to {self._line.url}")
+            ends.callback(sender.end)
             sender.start()
             sender.wake()
             rounds = self._rounds(spool, sender, ends)
-            self._collect(rounds, sender, run_seconds)
+            rules = self._follow_rules(rounds)
+            ends.callback(rules.end)
+            self._collect(rounds, rules, sender, run_seconds)
             emptied = sender.drain(self._settings.drain_seconds)
             self._tell(rounds, sender, running=False)
             if sender.bug is not None:
@@ -90,7 +93,7 @@ class Agent:
         address = self._settings.metrics_listen
         if address is None:
             return
-        from tallybook.serve.agent.metrics import MetricsDoor, listen_address, metrics_text
+        from tallybook.serve.agent.metrics import MetricsDoor, metrics_text
 
         def text() -> str:
             status = self._status(rounds, sender, running=True)
@@ -99,10 +102,11 @@ class Agent:
         door = ends.enter_context(closing(MetricsDoor(listen_address(address), text)))
         self._voice.say(f"metrics on port {door.port}")
 
-    def _collect(self, rounds: Rounds, sender: Sender, run_seconds: float | None) -> None:
+    def _collect(
+        self, rounds: Rounds, rules: RuleFollower, sender: Sender, run_seconds: float | None
+    ) -> None:
         begin = time.monotonic()
         end = begin + run_seconds if run_seconds is not None else None
-        rules = self._follow_rules(rounds)
         last = run_seconds == 0
         while True:
             if rules.newest.version != rounds.intake.version:

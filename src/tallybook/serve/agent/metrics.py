@@ -1,35 +1,15 @@
 """The agent about itself, for Prometheus: `/metrics` on loopback, where that is asked for."""
 
-import ipaddress
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 from tallybook.collect.sending.parcel import Waiting
-from tallybook.kernel.errors import Invalid, Unavailable
+from tallybook.kernel.errors import Unavailable
 from tallybook.serve.agent.status import AgentStatus
 
 _PREFIX = "tallybook_edge_"
 _CONTENT = "text/plain; version=0.0.4; charset=utf-8"
-
-
-def listen_address(text: str) -> tuple[str, int]:
-    """Return host and port of `HOST:PORT`.
-
-    Raises:
-        Invalid: it is none, or not of this machine alone: figures have no key.
-    """
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]")
-    try:
-        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-        number = int(port)
-    except ValueError as error:
-        message = f"'{text}' is not an address such as 127.0.0.1:9464"
-        raise Invalid(message, field="metrics_listen") from error
-    if not local or not 0 <= number < 1 << 16:
-        raise Invalid(f"'{text}' is not on loopback", field="metrics_listen")
-    return host, number
 
 
 def metrics_text(status: AgentStatus, waiting: Waiting, now_us: int) -> str:
@@ -41,7 +21,7 @@ class MetricsDoor:
     """Answers `GET /metrics` until it is closed.
 
     Args:
-        address: from `listen_address`; port 0 takes any.
+        address: host and port, from `settings.listen_address`; port 0 takes any.
         text: gives the figures of the moment.
 
     Raises:

@@ -1,5 +1,6 @@
 """What the agent is told: a TOML file, overruled by options."""
 
+import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -153,10 +154,15 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise Invalid("cert_file and cert_key_file go together", field="cert_file")
         if not 0 < self.backfill_share <= 1 or self.backfill_events_per_second < 0:
             raise Invalid("backfill_share is above 0 and at most 1", field="backfill_share")
+        if self.metrics_listen is not None:
+            listen_address(self.metrics_listen)
         if self.drain_seconds < 0:
             raise Invalid("drain_seconds must not be negative", field="drain_seconds")
         if self.host_name is not None and (not self.host_name or not self.host_name.isprintable()):
             raise Invalid("host_name must be printable", field="host_name")
+        self._check_sources()
+
+    def _check_sources(self) -> None:
         if not self.host and not any(getattr(self, name) for name in TABLES):
             message = "nothing to collect: give an --access-log, or leave out --no-host"
             raise Invalid(message, field="access_log")
@@ -190,6 +196,25 @@ def _as_path(kind: type, value: object) -> object:
     if isinstance(value, Path):
         return value
     raise ValueError(f"'{value}' is no path")
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT`.
+
+    Raises:
+        Invalid: it is none, or not of this machine alone: figures have no key.
+    """
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    try:
+        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        number = int(port)
+    except ValueError as error:
+        message = f"'{text}' is not an address such as 127.0.0.1:9464"
+        raise Invalid(message, field="metrics_listen") from error
+    if not local or not 0 <= number < 1 << 16:
+        raise Invalid(f"'{text}' is not on loopback", field="metrics_listen")
+    return host, number
 
 
 def access_log(text: str) -> AccessLog:

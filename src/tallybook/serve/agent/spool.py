@@ -5,7 +5,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Lock
 
@@ -80,6 +80,11 @@ class SharedSpool:
         with self._lock:
             return self._log.raw(offset)
 
+    def close(self) -> None:
+        """Close the file, after the call that the other thread may be in the middle of."""
+        with self._lock:
+            self._log.close()
+
 
 @contextmanager
 def opened_spool(folder: Path) -> Iterator[SharedSpool]:
@@ -89,12 +94,8 @@ def opened_spool(folder: Path) -> Iterator[SharedSpool]:
         Conflict: another agent works on this folder.
         Unavailable: the folder cannot be made or written.
     """
-    with _locked(folder):
-        log, lost = _opened(folder / SPOOL_NAME)
-        try:
-            yield SharedSpool(log, lost)
-        finally:
-            log.close()
+    with _locked(folder), closing(SharedSpool(*_opened(folder / SPOOL_NAME))) as spool:
+        yield spool
 
 
 def _opened(path: Path) -> tuple[SqliteSpool, Path | None]:

@@ -17,10 +17,10 @@ from tallybook.collect.sending.parcel import Waiting
 from tallybook.kernel.errors import Forbidden, Invalid, TallybookError, Unavailable
 from tallybook.serve.agent.following import RULES_NAME, RuleFollower, kept_rules
 from tallybook.serve.agent.intake import SpoolIntake
-from tallybook.serve.agent.metrics import listen_address, metrics_text
+from tallybook.serve.agent.metrics import metrics_text
 from tallybook.serve.agent.reload import SettingsWatch, adopted, fixed_changes
 from tallybook.serve.agent.rounds import Rounds
-from tallybook.serve.agent.settings import AgentSettings
+from tallybook.serve.agent.settings import AgentSettings, listen_address
 from tallybook.serve.agent.sources.plug import Surroundings
 from tallybook.serve.agent.status import AgentStatus, SourceStatus, footprint
 from tallybook.serve.agent.voice import Voice

@@ -103,10 +103,14 @@ class Sender(Thread):
             self.wake()
             self.idle.wait(min(_LOOK_SECONDS, max(0, deadline - time.monotonic())))
             emptied = self._is_empty()  # `idle` may be older than what was spooled last
+        self.end(None if emptied else 1)
+        return self._is_empty()
+
+    def end(self, seconds_max: float | None = 1) -> None:
+        """Send no more; wait at most so long for the batch that is on its way."""
         self._ended.set()
         self._wake.set()
-        self.join(timeout=None if emptied else 1)
-        return self._is_empty()
+        self.join(seconds_max)
 
     def run(self) -> None:
         """Send until the end."""
