@@ -8,8 +8,9 @@ from sqlalchemy import Engine
 from tallybook.adapters.sql.database import open_database, sqlite_url
 from tallybook.adapters.sql.idempotency import STALE_US, Remembered, SqlIdempotency
 from tallybook.adapters.sql.jobs import SqlJobs
-from tallybook.adapters.sql.keys import ApiKey, SqlKeys, key_digest
+from tallybook.adapters.sql.keys import SqlKeys, key_digest
 from tallybook.adapters.sql.quarantine import Decision, SqlQuarantine
+from tallybook.admit.key import ApiKey
 from tallybook.kernel.errors import Conflict, Missing
 
 

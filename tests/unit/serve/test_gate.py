@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tallybook.adapters.sql.database import open_database, sqlite_url
-from tallybook.adapters.sql.keys import ApiKey, SqlKeys, key_digest
+from tallybook.adapters.sql.keys import SqlKeys, key_digest
+from tallybook.admit.key import ApiKey
 from tallybook.kernel.errors import Forbidden, Unavailable
 from tallybook.serve.api import gate as gates
 from tallybook.serve.api.gate import Gate

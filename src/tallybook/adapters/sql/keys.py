@@ -11,6 +11,7 @@ from sqlalchemy import (
     Integer,
     String,
     Table,
+    Text,
     UniqueConstraint,
     func,
     insert,
@@ -19,6 +20,7 @@ from sqlalchemy import (
 )
 
 from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.admit.key import ApiKey
 from tallybook.kernel.errors import Missing
 
 KEYS = Table(
@@ -32,11 +34,19 @@ KEYS = Table(
     Column("scopes", String(256), nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("revoked_us", BigInteger),
+    Column("subjects", Text, nullable=False),
+    Column("customer", String(255), nullable=False, server_default=""),
+    Column("usage_plan", String(128), nullable=False, server_default=""),
+    Column("expires_us", BigInteger),
+    Column("last_used_us", BigInteger),
+    Column("replaces", String(64), nullable=False, server_default=""),
+    Column("successor", String(64), nullable=False, server_default=""),
     # The one unique key without a tenant: the tenant is a property of the key (DECISIONS 18).
     UniqueConstraint("digest", name="api_key_digest"),
 )
 """Keys. shown: first characters, for people. digest: hex of the HMAC. scopes: words with blanks
-between. created_us, revoked_us: microseconds UTC, NULL while the key is good."""
+between. subjects: a JSON array of texts. created_us, revoked_us, expires_us, last_used_us:
+microseconds UTC; NULL where it did not happen or never will. replaces, successor: ids, ''."""
 
 VERSION = Table(
     "api_key_version",
@@ -47,26 +57,6 @@ VERSION = Table(
 """One row: grows with every change of a key, cheap to poll."""
 
 SHOWN_CHARS = 8
-
-
-class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as it is stored, without its text.
-
-    Attributes:
-        shown: its first characters, for people.
-        digest: hex of its HMAC-SHA-256 under the server's secret.
-        scopes: what it may do: ingest, read, billing, admin.
-        revoked_us: since when it is refused; None while it is good.
-    """
-
-    tenant: str
-    id: str
-    name: str
-    shown: str
-    digest: str
-    scopes: tuple[str, ...]
-    created_us: int
-    revoked_us: int | None = None
 
 
 def key_digest(secret: bytes, key: str) -> str:
@@ -111,7 +101,7 @@ class SqlKeys:
         Raises:
             Conflict: its text or id is taken.
         """
-        row = msgspec.structs.asdict(key) | {"scopes": " ".join(key.scopes)}
+        row = _row(key)
         with write(self._engine) as connection:
             if (
                 only_if_first
@@ -140,6 +130,13 @@ class SqlKeys:
             connection.execute(insert(VERSION), {"id": 1, "version": 1})
 
 
+def _row(key: ApiKey) -> dict[str, object]:
+    subjects = msgspec.json.encode(key.subjects).decode()
+    return msgspec.structs.asdict(key) | {"scopes": " ".join(key.scopes), "subjects": subjects}
+
+
 def _key(row: dict[str, object]) -> ApiKey:
-    fields = {str(name): value for name, value in row.items()}
-    return msgspec.convert(fields | {"scopes": str(fields["scopes"]).split()}, ApiKey)
+    subjects = msgspec.json.decode(str(row["subjects"]))
+    parts = {"scopes": str(row["scopes"]).split(), "subjects": subjects}
+    fields = {str(name): value for name, value in row.items()}  # the driver's names are no `str`
+    return msgspec.convert(fields | parts, ApiKey)

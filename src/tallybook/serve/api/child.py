@@ -14,8 +14,9 @@ from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from tallybook.adapters.sql.keys import ApiKey, key_digest
+from tallybook.adapters.sql.keys import key_digest
 from tallybook.adapters.sqlite.door_log import SqliteDoorLog
+from tallybook.admit.key import ApiKey
 from tallybook.compose import TENANT, World
 from tallybook.serve.api.access_log import AccessLog
 from tallybook.serve.api.app import Front

@@ -8,39 +8,17 @@ import hmac
 import threading
 import time
 
-import msgspec
 import structlog
 
-from tallybook.adapters.sql.keys import ApiKey, SqlKeys, key_digest
+from tallybook.adapters.sql.keys import SqlKeys, key_digest
+from tallybook.admit.key import SCOPES, Grant, alive, allowed, granted
 from tallybook.kernel.errors import Forbidden, TallybookError, Unavailable
 
-SCOPES = ("ingest", "read", "billing", "admin")
-"""ingest: send events. read: see everything of the tenant. billing: catalog, invoices and
-quarantine. admin: all of these, and keys."""
+__all__ = ["SCOPES", "Gate", "Grant", "allowed"]
 
 POLL_SECONDS = 0.5
 STALE_SECONDS_MAX = 30.0
 """Keys that could not be refreshed for so long are refused: a revoked one might be among them."""
-
-
-class Grant(msgspec.Struct, frozen=True):
-    """What a request may do.
-
-    Attributes:
-        tenant: whose data.
-        key_id: which key.
-        scopes: a subset of `SCOPES`.
-    """
-
-    tenant: str
-    key_id: str
-    scopes: frozenset[str]
-
-    def allows(self, scope: str) -> bool:
-        """Whether the scope is granted; admin grants all, billing may read."""
-        if scope in self.scopes or "admin" in self.scopes:
-            return True
-        return scope == "read" and "billing" in self.scopes
 
 
 class Gate:
@@ -68,42 +46,44 @@ class Gate:
         """Read the keys again if any changed."""
         version = self._keys.version()
         if version != self._version:
-            self._grants = {key.digest: (key.digest, _grant(key)) for key in self._keys.good()}
+            self._grants = {key.digest: (key.digest, granted(key)) for key in self._keys.good()}
             self._version = version
         self._fresh = time.monotonic()
 
-    def check(self, authorization: str | None, scope: str) -> Grant:
+    def check(self, authorization: str | None, scope: str, *, bound: bool = True) -> Grant:
         """Return what the header grants.
 
         Args:
             authorization: 'Bearer tb_…'.
             scope: what the request needs.
+            bound: whether its answer keeps to a key's subjects and customer by itself.
 
         Raises:
-            Forbidden: no good key ('no-key'), or one without this scope ('forbidden').
+            Forbidden: no good key ('no-key', 'key-expired', 'tenant-closed'), or one that may not
+                do this ('forbidden').
             Unavailable: the keys could not be refreshed for too long.
         """
         kind, _, text = (authorization or "").partition(" ")
         if kind.lower() != "bearer" or not text:
             message = "an API key is needed: Authorization: Bearer tb_…"
             raise Forbidden(message, code="no-key")
-        grant = self.grant(text.strip())
-        if grant is None:
-            raise Forbidden("this API key is not known or was revoked", code="no-key")
-        return allowed(grant, scope)
+        return allowed(alive(self._known(text.strip()), _now_us()), scope, bound=bound)
 
     def grant(self, key: str) -> Grant | None:
         """Return what a key grants, None where it is not good."""
+        return _if_alive(self._known(key))
+
+    def by_id(self, key_id: str) -> Grant | None:
+        """Return what the key with this id grants, None where it is no longer good."""
+        found = (grant for _, grant in self._grants.values() if grant.key_id == key_id)
+        return _if_alive(next(found, None))
+
+    def _known(self, key: str) -> Grant | None:
         if time.monotonic() - self._fresh > STALE_SECONDS_MAX:
             raise Unavailable("keys cannot be checked at the moment", code="gate-stale")
         digest = key_digest(self._secret, key)
         stored, grant = self._grants.get(digest, ("", None))
         return grant if hmac.compare_digest(stored, digest) else None
-
-    def by_id(self, key_id: str) -> Grant | None:
-        """Return what the key with this id grants, None where it is no longer good."""
-        found = (grant for _, grant in self._grants.values() if grant.key_id == key_id)
-        return next(found, None)
 
     def _poll(self) -> None:
         while True:
@@ -114,13 +94,12 @@ class Gate:
                 structlog.get_logger("gate").warning("gate.not_refreshed", error=error.message)
 
 
-def allowed(grant: Grant, scope: str) -> Grant:
-    """Return the grant where it allows the scope; raises Forbidden."""
-    if not grant.allows(scope):
-        message = f"this API key may not do that: it lacks the scope '{scope}'"
-        raise Forbidden(message, code="forbidden")
-    return grant
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
-def _grant(key: ApiKey) -> Grant:
-    return Grant(key.tenant, key.id, frozenset(key.scopes))
+def _if_alive(grant: Grant | None) -> Grant | None:
+    try:
+        return alive(grant, _now_us())
+    except Forbidden:
+        return None

@@ -257,7 +257,7 @@ def _header_text(name: str, value: bytes) -> str:
         ) from error
 
 
-_STATUS = {"no-key": 401, "unsupported-media-type": 415, "too-large": 413}
+_STATUS = {"no-key": 401, "key-expired": 401, "unsupported-media-type": 415, "too-large": 413}
 
 
 _KINDS = ((Forbidden, 403), (Refused, 400), (Unavailable, 503))

@@ -41,6 +41,7 @@ STATUS: dict[type[TallybookError], int] = {
 }
 CODE_STATUS = {
     "certificate-needed": 401,
+    "key-expired": 401,
     "no-key": 401,
     "not-acceptable": 406,
     "too-large": 413,

@@ -8,7 +8,8 @@ from litestar import Controller, Request, Response, delete, get, post
 from litestar.openapi.spec import OpenAPI
 
 from tallybook import __version__
-from tallybook.adapters.sql.keys import ApiKey, key_digest
+from tallybook.adapters.sql.keys import key_digest
+from tallybook.admit.key import ApiKey
 from tallybook.compose import World
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.timestamps import format_us
