@@ -11,7 +11,7 @@ from tallybook.adapters.sql.accounts import SqlAccounts
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database, sqlite_url
 from tallybook.adapters.sql.invoices import SqlInvoices
-from tallybook.invoice.audit.verify import verify
+from tallybook.invoice.audit.verify import explain, verify, verify_all
 from tallybook.invoice.document import decode_invoice
 from tallybook.invoice.ports import Books, Bounds, InvoiceTransaction, Part
 from tallybook.invoice.run.batch.finalizing import finalize_all_due
@@ -124,6 +124,34 @@ def test_usage_of_the_days_of_grace_is_on_the_invoice(world: World) -> None:
     with pytest.raises(Conflict, match="finalized already"):
         refresh(world.billing, name)
     assert world.bill("2026-05").invoices == 0
+
+
+def test_a_draft_is_explained_and_verified_but_is_not_final(world: World) -> None:
+    world.bill("2026-05")
+    name = the_draft(world)
+    line = explain(world.billing, name, "1")
+    assert (line.ok, line.count, len(line.events)) == (True, 2, 2)
+    found = verify(world.billing, name)
+    assert (found.ok, found.final, found.number) == (True, False, name)
+    world.event("2026-05-30", subject="s")  # later than what the draft was composed of
+    assert explain(world.billing, name, "1").count == 2
+    assert verify(world.billing, name).ok
+    both = verify_all(world.billing, ["INV-000001", name])
+    assert [(one.ok, one.final) for one in both] == [(True, False), (True, True)]
+    discard(world.billing, name)
+    with pytest.raises(Missing, match="discarded"):
+        verify(world.billing, name)
+
+
+def test_invoices_of_one_run_that_were_finalized_on_two_days_are_verified(world: World) -> None:
+    world.apply(CATALOG.replace("grace_days = 0", "grace_days = 5"))
+    world.bill("2026-05")
+    first, second = (one.id for one in world.billing.invoices.drafts.drafts(TENANT, limit=9))
+    finalize(world.billing, first)
+    world.event("2026-05-30", subject="s")
+    world.event("2026-05-30", subject="q")
+    finalize(world.billing, second)
+    assert all(one.ok for one in verify_all(world.billing, list(world.bodies())))
 
 
 def test_a_run_that_goes_on_makes_no_second_draft(world: World) -> None:

@@ -273,7 +273,10 @@ def _explained(found: Any) -> object:
 @click.option("--all", "everything", is_flag=True, help="Verify every invoice.")
 @server_options
 def verify_(target: Target, names: tuple[str, ...], *, everything: bool) -> int:
-    """Recompute invoices from the stored events and compare them byte by byte."""
+    """Recompute invoices from the stored events and compare them byte by byte.
+
+    A draft can be named too: it is recomputed as it was composed last, and is not final.
+    """
     if bool(names) == everything:
         raise click.UsageError("name invoices, or --all")
     with target.client() as client:
@@ -288,6 +291,8 @@ def verify_(target: Target, names: tuple[str, ...], *, everything: bool) -> int:
 
 
 def _verdict(one: Any) -> str:
+    draft = "" if one["final"] else "  a draft, not final: it is composed anew when it is finalized"
     if one["ok"]:
-        return f"{one['number']}  verified  sha256 {one['sha256'][:16]}…"
-    return "\n".join([f"{one['number']}  DIFFERS", *(f"  {text}" for text in one["differences"])])
+        return f"{one['number']}  verified  sha256 {one['sha256'][:16]}…{draft}"
+    told = [f"  {text}" for text in one["differences"]]
+    return "\n".join([f"{one['number']}  DIFFERS{draft}", *told])

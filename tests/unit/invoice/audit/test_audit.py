@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
+from tallybook.adapters.memory.catalog import MemoryCatalog
 from tallybook.adapters.memory.invoices import MemoryInvoices
 from tallybook.adapters.memory.usage_reader import MemoryUsageReader
 from tallybook.catalog.catalog import Archive
@@ -90,7 +91,65 @@ def test_an_invoice_whose_items_are_gone_cannot_be_recomputed(world: World) -> N
     found = verify(world.billing, "INV-000001")
     assert not found.ok
     assert found.recomputed_sha256 == ""
-    assert "it cannot be recomputed: its manifest makes no line" in found.differences
+    assert "it cannot be recomputed, because its manifest makes no line" in found.differences
+
+
+def test_one_whose_plan_is_gone_says_so_and_the_others_are_verified() -> None:
+    made = World()
+    others = "".join(
+        f"""
+[[plans]]
+key = "plan{n}"
+currency = "USD"
+[[plans.charges]]
+key = "usage"
+meter = "bytes"
+price = {{ type = "unit", unit_amount = 1 }}
+
+[[customers]]
+key = "c{n}"
+currency = "USD"
+subjects = ["s{n}"]
+
+[[subscriptions]]
+key = "c{n}"
+customer = "c{n}"
+plan = "plan{n}"
+start = 2026-05-01
+"""
+        for n in range(5)
+    )
+    made.apply(CATALOG + others)
+    for n in range(5):
+        made.event("2026-05-02", subject=f"s{n}", data='{"v":1}')
+    made.bill("2026-05")
+    catalog = made.billing.catalog
+    assert isinstance(catalog, MemoryCatalog)
+    state = catalog._tenants[TENANT]
+    whole = state.plans["plan3"]
+    state.plans["plan3"] = ()
+    found = {one.number: one for one in verify_all(made.billing, list(made.bodies()))}
+    bad = [one for one in found.values() if not one.ok]
+    assert [one.differences for one in bad] == [
+        ("it cannot be recomputed, because there is no plan 'plan3' version 1",)
+    ]
+    assert bad[0].recomputed_sha256 == ""
+    assert len(found) == 6
+    renamed = msgspec.structs.replace(whole[0], charges=())
+    state.plans["plan3"] = (renamed,)
+    (bad_now,) = [one for one in verify_all(made.billing, list(made.bodies())) if not one.ok]
+    assert bad_now.number == bad[0].number
+    assert bad_now.differences[0].startswith("it cannot be recomputed, because billing it again")
+
+
+def test_one_that_cannot_be_read_says_so(world: World) -> None:
+    tampered(world, body="{")
+    (found,) = verify_all(world.billing, ["INV-000001"])
+    assert not found.ok
+    assert found.differences[0] == "the stored JSON is not what was stored: its digest differs"
+    assert (
+        "it cannot be recomputed, because a stored invoice cannot be read" in found.differences[1]
+    )
 
 
 def test_a_line_tells_its_events_or_why_it_has_none(world: World) -> None:

@@ -104,7 +104,7 @@ def invoice_page(
         return _document(world, stored, name, xml)
     invoice, skip = decode_invoice(stored.body), max(0, skip)
     draft = stored.head.state == "draft"
-    proof: Verified | None = verify(world.billing(tenant), name) if check and not draft else None
+    proof: Verified | None = verify(world.billing(tenant), name) if check else None
     return html(
         "billing/invoice.html",
         session=session,
@@ -174,7 +174,7 @@ def line_page(
     stored = named(world.invoices, tenant, name)
     invoice, draft = decode_invoice(stored.body), stored.head.state == "draft"
     found = find_line(invoice, line)
-    events = found.meter is not None and not draft
+    events = found.meter is not None
     return html(
         "billing/line.html",
         session=session,
