@@ -19,9 +19,10 @@ from tallybook.adapters.sqlite.door_log import SqliteDoorLog
 from tallybook.admit.key import ApiKey
 from tallybook.compose import TENANT, World
 from tallybook.serve.api.access_log import AccessLog
-from tallybook.serve.api.app import Front
+from tallybook.serve.api.app import App, Front
 from tallybook.serve.api.columns import ColumnWatch
 from tallybook.serve.api.common.idempotency import Idempotent
+from tallybook.serve.api.compat.doors import lago_door, stripe_door
 from tallybook.serve.api.doors.app import DoorsApp, Parts
 from tallybook.serve.api.doors.commit import DoorCommit
 from tallybook.serve.api.fleet.watch import FleetWatch
@@ -95,9 +96,18 @@ def composed(settings: Settings) -> Iterator[Composed]:
     rest = Idempotent(routes, world, gate)
     fleet = FleetWatch(ingest, gate, world.edges.note)
     fleet.start()
+    bytes_max = settings.limits.request_bytes_max
+    stripe = stripe_door(world, gate, ingest, bytes_max)
+    lago = lago_door(world, gate, ingest, bytes_max)
+    ingest.speak_lago(lago.take)
+    apps: dict[App, Callable[[str, str], bool]] = {
+        doors: doors.answers,
+        stripe: stripe.answers,
+        lago: lago.answers,
+    }
     gc.freeze()
     try:
-        yield Composed(Front(fleet, rest, log, {doors: doors.answers}), world, gate)
+        yield Composed(Front(fleet, rest, log, apps), world, gate)
     finally:
         fleet.close()
         doors.close()

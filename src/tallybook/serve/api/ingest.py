@@ -15,6 +15,8 @@ import msgspec
 
 from tallybook.kernel.errors import Forbidden, Invalid, Refused, TallybookError, Unavailable
 from tallybook.serve.api.bodies import decompress, read_body
+from tallybook.serve.api.compat.lago.events import is_lago
+from tallybook.serve.api.compat.wire import Told
 from tallybook.serve.api.group_commit import GroupCommit
 from tallybook.serve.api.partition import Partition
 from tallybook.transport.accept import AcceptLimits, Refusal, accept
@@ -24,7 +26,11 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+Foreign = Callable[[Any, bytes], Awaitable[Told]]
+"""Answers a body of Lago's shape for a grant."""
+
 ERRORS_SHOWN_MAX = 100
+PLAIN, PROBLEM = b"application/json", b"application/problem+json"
 _VALUE = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -81,14 +87,18 @@ class IngestApp:
         self._columns = columns
         self._limits = limits
         self._commit = GroupCommit(partition.log, self._notify, trim_mark)
+        self._lago: Foreign | None = None
+
+    def speak_lago(self, take: Foreign) -> None:
+        """Hand bodies of Lago's shape over from now on."""
+        self._lago = take
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
-            status, body = await self._answer(scope, receive)
+            status, body, kind = await self._answer(scope, receive)
         except TallybookError as error:
-            status, body = problem(error)
-        kind = b"application/problem+json" if status >= 400 else b"application/json"
+            (status, body), kind = problem(error), PROBLEM
         headers = (
             [(b"content-type", kind), (b"content-length", str(len(body)).encode())] if body else []
         )
@@ -99,19 +109,33 @@ class IngestApp:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes, bytes]:
         headers = {name.decode("latin-1").lower(): value for name, value in scope["headers"]}
         authorization = headers.get("authorization")
         text = authorization.decode("latin-1") if authorization is not None else None
         grant = self._gate.check(text, "ingest")
         raw = await read_body(receive, self._limits.request_bytes_max)
         raw = decompress(raw, headers.get("content-encoding", b""), self._limits.request_bytes_max)
+        if headers.get("content-type", b"")[:16] == PLAIN and self._lago and is_lago(raw):
+            told = await self._lago(grant, raw)
+            return told.status, msgspec.json.encode(told.body), PLAIN
         body = events_array(headers, raw)
         partial = b"partial=true" in scope.get("query_string", b"").split(b"&")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stored = self._submit(grant.tenant, body, done, partial=partial)
         await done
-        return (200, msgspec.json.encode(stored)) if partial else (204, b"")
+        return (200, msgspec.json.encode(stored), PLAIN) if partial else (204, b"", PLAIN)
+
+    async def store(self, grant: Granted, body: bytes) -> None:
+        """Store a JSON array of events, all or nothing; returns when they are durable.
+
+        Raises:
+            Invalid: a bad event.
+            Unavailable: not stored, or not known to be; send the same again.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._submit(grant.tenant, body, done, partial=False)
+        await done
 
     def accept(
         self, tenant: str, body: bytes, *, partial: bool = False, timeout_seconds: float = 30

@@ -1,0 +1,1 @@
+"""Events as Lago's clients send them."""

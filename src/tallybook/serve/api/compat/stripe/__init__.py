@@ -1,0 +1,1 @@
+"""Meter events as Stripe's clients send them."""
