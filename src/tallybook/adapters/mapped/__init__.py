@@ -1,0 +1,1 @@
+"""Memory-mapped files: what the processes of one server count together."""
