@@ -3,6 +3,7 @@
 Source: docs/algorithms/periods.md, docs/algorithms/rerating.md; DECISIONS 21, 26.
 """
 
+from tallybook.invoice.due.alike import Alike
 from tallybook.invoice.due.decide import Due, due
 from tallybook.invoice.due.items import History
 from tallybook.invoice.due.places import places, stretches_of
@@ -11,6 +12,7 @@ from tallybook.invoice.due.terms import MINIMUM, charges_of
 
 __all__ = [
     "MINIMUM",
+    "Alike",
     "BillRequest",
     "Due",
     "History",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from tallybook.catalog.catalog import Catalog
+from tallybook.invoice.due import Alike
 from tallybook.invoice.ports import Account, Billing, BillingRun, Books, Part
 from tallybook.invoice.run.batch.quiet import quiet
 from tallybook.invoice.run.payers import Payer
@@ -28,11 +29,13 @@ class Stand(msgspec.Struct, frozen=True):
     """Where billing stands of some payers, and what they have.
 
     Attributes:
+        alike: decides what is due.
         quiet: by payer, up to which instant its closed periods are as they were counted.
     """
 
     books: Books
     accounts: dict[str, Account]
+    alike: Alike
     quiet: dict[str, int] = {}
 
 
@@ -56,4 +59,5 @@ def standing(basis: Basis, payers: Sequence[Payer]) -> Stand:
     accounts: dict[str, Account] = {}
     for currency, keys in by_currency.items():
         accounts |= billing.accounts.accounts(billing.tenant, keys, currency, run.started_us)
-    return Stand(books, accounts, quiet(billing, run, basis.catalog, books, payers))
+    known = quiet(billing, run, basis.catalog, books, payers)
+    return Stand(books, accounts, Alike(basis.catalog, run.cut), known)

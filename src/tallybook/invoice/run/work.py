@@ -8,10 +8,9 @@ from contextlib import contextmanager
 
 import msgspec
 
-from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.subscription import StoredPeriod
 from tallybook.invoice.document import Facts
-from tallybook.invoice.due import BillRequest, due, horizon
+from tallybook.invoice.due import BillRequest, horizon
 from tallybook.invoice.manifest import Item
 from tallybook.invoice.ports import Books, Seen
 from tallybook.invoice.questions import Asked
@@ -88,9 +87,9 @@ def _work_of(basis: Basis, stand: Stand, payer: Payer) -> Work:
         owner = catalog.customers[subscription.customer]
         seen = horizon(request, owner.zone, run.started_us, quiet_us)
         stored = books.periods.get(subscription.key, ())
-        found = due(subscription, stored, books.billed, catalog, seen, run.cut)
+        found = stand.alike.due(subscription, stored, books.billed, seen)
         check_periods(_afterwards(stored, found.periods))
-        items += (_owned(item, owner.key, payer, catalog) for item in found.items)
+        items += found.items
         periods += found.periods
         waiting += found.waiting
     told = seen_now(payer, basis.billing.tz, run.cut)
@@ -132,14 +131,3 @@ def _differs(item: Item, facts: Facts) -> bool:
     before = {billed.group: (billed.digest, billed.quantity) for billed in item.before}
     none = ("0", "0")
     return any(now.get(g, none) != before.get(g, none) for g in now.keys() | before.keys())
-
-
-def _owned(item: Item, owner: str, payer: Payer, catalog: Catalog) -> Item:
-    """Return an item with whose it is, and with the taxes of its lines."""
-    plan = catalog.plan(item.plan, item.plan_version)
-    charge = plan.charge(item.position.charge)
-    taxes = None if charge is None else charge.taxes
-    for keys in (plan.taxes, payer.customer.taxes, catalog.seller.taxes):
-        taxes = keys if taxes is None else taxes
-    customer = "" if owner == payer.key else owner
-    return msgspec.structs.replace(item, customer=customer, taxes=taxes or ())

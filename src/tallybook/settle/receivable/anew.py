@@ -91,7 +91,7 @@ def _bill(
     assert account is not None, "every asked customer has an account"
     only = msgspec.structs.replace(account, extras=tuple(extras))
     work = Work(payer=_alone(basis, who, extras), items=(), periods=(), waiting=0)
-    result = composed(basis, Stand(stand.books, {who.key: only}), work, {})
+    result = composed(basis, Stand(stand.books, {who.key: only}, stand.alike), work, {})
     return _store(settling, basis.run, result, made, replaces)
 
 
