@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ from tallybook.invoice.ports import (
     Parked,
     Part,
     Seen,
+    Spent,
     StoredDraft,
     StoredInvoice,
     StoredLine,
@@ -232,6 +234,9 @@ def test_runs_are_newest_first_and_replaced(store: InvoiceStore) -> None:
     assert store.runs("a", limit=1, name="3") == []
 
 
+SPENT: dict[str, Any] = {"invoice": "i", "number": "1", "currency": "USD", "at_us": 1}
+
+
 def draft(name: str, customer: str, finalize_us: int, run: str = "r") -> StoredDraft:
     head = msgspec.structs.replace(invoice(1).head, id=name, state="draft", customer=customer)
     return StoredDraft(
@@ -286,6 +291,51 @@ def test_who_decided_from_old_books_is_refused(store: InvoiceStore) -> None:
         transaction.claim({"new": 1})
     part = Part(customers=("c", "d", "new"), subscriptions=())
     assert store.books("a", part).versions == {"c": 2, "d": 1}
+
+
+def test_who_only_looks_moves_nothing_on_and_is_refused_from_old_books(
+    store: InvoiceStore,
+) -> None:
+    with store.transaction("a") as transaction:
+        transaction.claim({"c": 0}, {"c": Seen(terms="x", cut=7)})
+    with store.transaction("a") as transaction:
+        transaction.expect({"c": 1, "new": 0})
+        transaction.expect({})
+    for wrong in ({"c": 0}, {"c": 1, "new": 1}):
+        with pytest.raises(Conflict) as caught, store.transaction("a") as transaction:
+            transaction.expect(wrong)
+        assert caught.value.code == "books-moved"
+    books = store.books("a", Part(customers=("c", "new"), subscriptions=()))
+    assert (books.versions, set(books.seen)) == ({"c": 1}, {"c"})
+
+
+def test_open_drafts_are_found_by_customer_and_with_the_versions_of_what_they_are_made_from(
+    store: InvoiceStore,
+) -> None:
+    first, second, third = (draft(f"drf_{n}", f"c{n % 2}", 9) for n in range(3))
+    ended = msgspec.structs.replace(draft("drf_3", "c1", 9), state="replaced", body="")
+    elsewhere = draft("drf_4", "c0", 9)
+    with store.transaction("a") as transaction:
+        for run, one in enumerate((first, second, third, ended)):
+            transaction.put_drafts([msgspec.structs.replace(one, run=f"r{run}")])
+        transaction.claim({"c0": 0})
+        transaction.books.spend([Spent(customer="c0", version=0, **SPENT)])
+        transaction.books.spend([Spent(customer="c0", version=1, **SPENT)])
+    with store.transaction("b") as transaction:
+        transaction.put_drafts([elsewhere])
+    found = store.drafts.open_of("a", ["c0", "c1", "nobody"])
+    assert {who: [one.id for one in some] for who, some in found.items()} == {
+        "c0": ["drf_0", "drf_2"],
+        "c1": ["drf_1"],
+    }
+    assert store.drafts.open_of("a", []) == {}
+    places = store.drafts.waiting("a", limit=9)
+    assert [(one.id, one.customer, one.books, one.account) for one in places] == [
+        ("drf_0", "c0", 1, 2),
+        ("drf_1", "c1", 0, 0),
+        ("drf_2", "c0", 1, 2),
+    ]
+    assert store.drafts.waiting("a", limit=1, after="drf_0") == places[1:2]
 
 
 def test_what_a_run_has_looked_at_is_known_until_something_else_moves(store: InvoiceStore) -> None:

@@ -1,6 +1,7 @@
 """Drafts in their days of grace: docs/algorithms/invoice-life.md"""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -13,8 +14,17 @@ from tallybook.adapters.sql.database import open_database, sqlite_url
 from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.invoice.audit.verify import explain, verify, verify_all
 from tallybook.invoice.document import decode_invoice
-from tallybook.invoice.ports import Books, Bounds, InvoiceTransaction, Part
+from tallybook.invoice.ports import (
+    Books,
+    Bounds,
+    InvoiceTransaction,
+    Part,
+    Spent,
+    StoredDraft,
+)
+from tallybook.invoice.run.batch import refreshing
 from tallybook.invoice.run.batch.finalizing import finalize_all_due
+from tallybook.invoice.run.batch.refreshing import Known, keep_fresh
 from tallybook.invoice.run.drafts import RETRY_US, discard, finalize, finalize_due, refresh
 from tallybook.invoice.run.listing import Wanted, listed, named, place
 from tallybook.kernel.errors import Conflict, Invalid, Missing
@@ -177,6 +187,206 @@ def test_a_draft_thrown_away_leaves_its_usage_to_another_run(world: World) -> No
         named(world.billing.invoices, TENANT, name)
     assert world.bill("2026-05").drafts == 1
     assert finalize(world.billing, the_draft(world)).head.total_minor == 200
+
+
+def open_drafts(world: World) -> list[StoredDraft]:
+    return world.billing.invoices.drafts.drafts(TENANT, limit=99)
+
+
+def test_a_second_run_over_a_month_leaves_one_draft(world: World) -> None:
+    world.bill("2026-05")
+    first = the_draft(world)
+    world.clock.now = at("2026-06-02")
+    world.event("2026-05-30", subject="s")
+    assert world.bill("2026-05").drafts == 1
+    (second,) = open_drafts(world)
+    assert second.id != first
+    assert (second.head.total_minor, second.finalize_us) == (300, at("2026-06-04"))
+    old = world.billing.invoices.drafts.draft(TENANT, first)
+    assert (old.state, old.replaced_by, old.body) == ("replaced", second.id, "")
+    assert named(world.billing.invoices, TENANT, first).head.id == second.id
+    for again in (finalize, refresh, discard):
+        with pytest.raises(Conflict, match=f"was replaced by {second.id}"):
+            again(world.billing, first)
+    assert finalize_due(world.billing, first) is None
+    world.clock.now = at("2026-06-04")
+    assert finalize_all_due(world.billing, [first, second.id]) == 1
+    assert named(world.billing.invoices, TENANT, first).head.total_minor == 300
+
+
+def test_a_draft_until_later_replaces_one_until_earlier_and_one_of_a_month_in_it(
+    world: World,
+) -> None:
+    world.clock.now = at("2026-07-01")
+    world.event("2026-06-10", subject="s")
+    world.bill("2026-05")
+    world.bill("2026-05-20")
+    (draft,) = open_drafts(world)
+    assert draft.period == "2026-05", "it bills everything until then, and more: it stays"
+    world.bill("2026-06-05")
+    world.bill("2026-06-20")
+    (draft,) = open_drafts(world)
+    assert draft.until_us == at("2026-06-20")
+    assert (draft.head.total_minor, draft.finalize_us) == (300, at("2026-07-04"))
+    world.bill("2026-06-15")
+    assert open_drafts(world) == [draft]
+    world.bill("2026-05")
+    assert open_drafts(world) == [draft]
+
+
+def test_two_months_leave_two_drafts(world: World) -> None:
+    world.clock.now = at("2026-07-01")
+    world.event("2026-06-10", subject="s")
+    world.bill("2026-05")
+    world.bill("2026-06")
+    assert [one.head.total_minor for one in open_drafts(world)] in ([200, 100], [100, 200])
+    for one in open_drafts(world):
+        finalize(world.billing, one.id)
+    assert sum(one.total_minor for one in world.invoices() if one.customer_key == "acme") == 300
+
+
+def test_runs_at_once_leave_one_draft(tmp_path: Path) -> None:
+    engine = open_database(sqlite_url(tmp_path / "control.db"))
+    world = filled(World(SqlCatalog(engine), SqlInvoices(engine), SqlAccounts(engine)))
+    world.apply(CATALOG + MANY)
+    for n in range(5):
+        world.event("2026-05-17", subject=f"s{n}")
+    with ThreadPoolExecutor(6) as pool:
+        runs = list(pool.map(lambda n: world.bill("2026-05", name=f"run_{n}"), range(6)))
+    assert [run.parked for run in runs] == [()] * 6
+    drafts = open_drafts(world)
+    assert sorted(one.customer for one in drafts) == ["acme", "c0", "c1", "c2", "c3", "c4"]
+    for one in drafts:
+        finalize(world.billing, one.id)
+    assert counted(world) == dict.fromkeys(EACH, "1.00")
+    engine.dispose()
+
+
+class Keeper:
+    """A job runner's memory of the drafts, and which it composed in each round."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.known = world, Known()
+
+    def round(self) -> list[str]:
+        """Return whose drafts were composed anew."""
+        now = self.world.clock.now = self.world.clock.now + 1
+        self.known, done = keep_fresh(self.world.billing, self.known)
+        fresh = [one.customer for one in open_drafts(self.world) if one.refreshed_us == now]
+        assert done == len(fresh)
+        return sorted(fresh)
+
+
+def totals(world: World) -> dict[str, int]:
+    return {one.customer: one.head.total_minor for one in open_drafts(world)}
+
+
+def test_late_events_are_on_the_drafts_of_those_they_concern(world: World) -> None:
+    due_drafts(world)
+    world.clock.now = at("2026-06-01")
+    keeper = Keeper(world)
+    everybody = ["acme", "c0", "c1", "c2", "c3", "c4"]
+    assert keeper.round() == everybody
+    assert keeper.round() == []
+    world.event("2026-05-30", subject="s1")
+    world.event("2026-06-01", subject="s2")  # not of the month
+    assert keeper.round() == ["c1"]
+    assert totals(world)["c1"] == 300
+    assert keeper.round() == []
+    world.apply(CATALOG + MANY + '[[coupons]]\nkey = "c"\npercent = 1\n')
+    assert keeper.round() == everybody, "the catalog is another"
+    world.clock.now += DAY_US
+    assert keeper.round() == everybody, "each day anew"
+    discard(world.billing, next(one.id for one in open_drafts(world) if one.customer == "c1"))
+    assert keeper.round() == []
+
+
+def test_a_draft_is_composed_anew_where_books_or_accounts_moved(world: World) -> None:
+    due_drafts(world)
+    keeper = Keeper(world)
+    keeper.round()
+    with world.billing.invoices.transaction(TENANT) as transaction:
+        transaction.claim({"c2": world.billing.invoices.books(TENANT, part("c2")).versions["c2"]})
+    assert keeper.round() == ["c2"]
+    spent = Spent(customer="c3", version=0, invoice="i", number="1", currency="USD", at_us=1)
+    with world.billing.invoices.transaction(TENANT) as transaction:
+        transaction.books.spend([spent])
+    assert keeper.round() == ["c3"]
+    assert keeper.round() == []
+
+
+def part(customer: str) -> Part:
+    return Part(customers=[customer], subscriptions=())
+
+
+def test_what_was_billed_elsewhere_ends_a_draft(world: World) -> None:
+    due_drafts(world)
+    keeper = Keeper(world)
+    keeper.round()
+    world.apply((CATALOG + MANY).replace("grace_days = 3", "grace_days = 0"))
+    world.bill("2026-05")
+    assert len(open_drafts(world)) == 6
+    assert keeper.round() == []
+    assert open_drafts(world) == []
+    assert counted(world) == EACH
+    assert keeper.known == Known(cut=keeper.known.cut)
+    keeper.round()
+    assert keeper.known == Known()
+
+
+def test_one_that_cannot_be_composed_says_so_and_holds_up_no_other(world: World) -> None:
+    due_drafts(world)
+    whole = world.billing
+    keeper = Keeper(world)
+    world.billing = msgspec.structs.replace(whole, bounds=Bounds(total_minor_max=499))
+    keeper.known, done = keep_fresh(world.billing, keeper.known)
+    assert done == 6
+    (bad,) = [one for one in open_drafts(world) if one.parked is not None]
+    assert (bad.customer, bad.head.total_minor) == ("c4", 500)
+    assert bad.parked is not None
+    assert bad.parked.code == "total-out-of-bounds"
+    assert keeper.round() == []
+    world.billing = whole
+    world.event("2026-05-30", subject="s4")
+    assert keeper.round() == ["c4"]
+    assert [one.parked for one in open_drafts(world)] == [None] * 6
+
+
+def test_drafts_that_are_moved_meanwhile_are_seen_in_the_next_round(world: World) -> None:
+    due_drafts(world)
+    keeper = Keeper(world)
+    keeper.round()
+    store, opened = world.billing.invoices, world.billing.invoices.transaction
+    tries = 0
+
+    def refusing(tenant: str) -> AbstractContextManager[InvoiceTransaction]:
+        nonlocal tries
+        tries += 1
+        if tries in {1, 3}:  # all together, then the second of them alone
+            raise Conflict("somebody was faster", code="books-moved")
+        return opened(tenant)
+
+    store.transaction = refusing  # type: ignore[method-assign]
+    for n in range(3):
+        world.event("2026-05-30", subject=f"s{n}")
+    assert len(keeper.round()) == 2
+    assert len(keeper.round()) == 1
+    assert keeper.round() == []
+    assert [totals(world)[f"c{n}"] for n in range(3)] == [200, 300, 400]
+
+
+def test_many_drafts_are_refreshed_a_bounded_number_a_round(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due_drafts(world)
+    monkeypatch.setattr(refreshing, "DRAFTS_AT_ONCE", 4)
+    monkeypatch.setattr(refreshing, "_PLACES_AT_ONCE", 3)
+    keeper = Keeper(world)
+    assert [len(keeper.round()) for _ in range(3)] == [4, 2, 0]
+    for n in range(5):
+        world.event("2026-05-30", subject=f"s{n}")
+    assert [len(keeper.round()) for _ in range(3)] == [4, 1, 0]
+    assert [totals(world)[f"c{n}"] for n in range(5)] == [200, 300, 400, 500, 600]
 
 
 def test_what_another_invoice_billed_is_not_on_the_draft(world: World) -> None:

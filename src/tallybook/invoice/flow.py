@@ -27,6 +27,7 @@ from tallybook.invoice.run.batch.prepared import (
     compose_here,
     prepared,
 )
+from tallybook.invoice.run.batch.replacing import in_place_of, reach_of
 from tallybook.invoice.run.batch.task import Task, scope_of
 from tallybook.invoice.run.composing import composed
 from tallybook.invoice.run.grace import grace_us, held
@@ -221,11 +222,12 @@ def _bill_batch(
     for one in batch.parked:
         run = set_aside(run, one)
     some: dict[str, Prepared] = {}
-    for outcome in outcomes:
+    for task, outcome in zip(batch.tasks, outcomes, strict=True):
         if isinstance(outcome, Parked):
             run = set_aside(run, outcome)
         else:
-            some[outcome.payer] = outcome
+            looked_at, waiting = reach_of(task.items, task.extras), batch.drafts.get(task.payer, ())
+            some[outcome.payer] = in_place_of(outcome, looked_at, waiting)
     run = msgspec.structs.replace(run, waiting=run.waiting + batch.waiting)
     if not some:
         return run
@@ -243,10 +245,14 @@ def _bill_alone(basis: Basis, run: BillingRun, payer: Payer) -> BillingRun:
     wait_us = 0 if basis.at_once else grace_us(payer.customer, basis.catalog)
 
     def attempt() -> BillingRun:
-        stand, _, result = fresh(basis, payer)
+        stand, work, result = fresh(basis, payer)
         if payer.key in stand.books.done:
             return passed(run, 1)
-        return store(basis.billing, run, [prepared(held(result, basis.run, wait_us))])
+        made = prepared(held(result, basis.run, wait_us))
+        extras = () if result.draft is None else result.draft.invoice.manifest.extras
+        drafts = basis.billing.invoices.drafts.open_of(basis.billing.tenant, [payer.key])
+        made = in_place_of(made, reach_of(work.items, extras), drafts.get(payer.key, ()))
+        return store(basis.billing, run, [made])
 
     try:
         return insist(attempt)

@@ -187,8 +187,9 @@ class BillingRun(msgspec.Struct, frozen=True, kw_only=True):
     replaces: str = ""
 
 
-DraftState = Literal["open", "finalized", "discarded", "empty"]
-"""Of a draft: open until it becomes an invoice, is thrown away, or has nothing left to bill."""
+DraftState = Literal["open", "finalized", "discarded", "empty", "replaced"]
+"""Of a draft: open until it becomes an invoice, is thrown away, has nothing left to bill, or until
+a later one of its customer bills all of it."""
 
 
 class StoredDraft(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,6 +205,7 @@ class StoredDraft(msgspec.Struct, frozen=True, kw_only=True):
         body: the canonical JSON of the invoice as it would be; '' where it is not open.
         invoice: id of the invoice it became; '' while it did not.
         parked: why it cannot be finalized; None where nothing is wrong.
+        replaced_by: id of the draft that took its place; '' for none.
     """
 
     id: str
@@ -220,6 +222,21 @@ class StoredDraft(msgspec.Struct, frozen=True, kw_only=True):
     state: DraftState = "open"
     invoice: str = ""
     parked: Parked | None = None
+    replaced_by: str = ""
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """An open draft, and the versions of what it is composed from, as they are now.
+
+    Attributes:
+        books: of where billing stands of its customer.
+        account: of what its customer has.
+    """
+
+    id: str
+    customer: str
+    books: int
+    account: int
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
@@ -332,6 +349,14 @@ class InvoiceTransaction(Protocol):
         """Store drafts, in place of what they were."""
         ...
 
+    def expect(self, versions: Mapping[str, int]) -> None:
+        """Check where billing stands of customers of whom nothing but a draft is written.
+
+        Raises:
+            Conflict: somebody moved them on; code 'books-moved'.
+        """
+        ...
+
     def claim(self, versions: Mapping[str, int], seen: Mapping[str, Seen] | None = None) -> None:
         """Move on where billing stands, of customers whose periods, figures or drafts change.
 
@@ -362,6 +387,14 @@ class DraftStore(Protocol):
         run: str | None = None,
     ) -> list[StoredDraft]:
         """Return open drafts in the order of their ids, those after the id `after`."""
+        ...
+
+    def open_of(self, tenant: str, customers: Sequence[str]) -> dict[str, tuple[StoredDraft, ...]]:
+        """Return the open drafts of customers, in the order of their ids; of none no entry."""
+        ...
+
+    def waiting(self, tenant: str, *, limit: int, after: str = "") -> list[Waiting]:
+        """Return open drafts in the order of their ids, those after an id, without their bodies."""
         ...
 
     def drafts_due(self, now_us: int, limit: int) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from tallybook.invoice.ports import (
     Seen,
     StoredDraft,
     StoredInvoice,
+    Waiting,
 )
 from tallybook.invoice.state import Shown, State
 from tallybook.kernel.errors import Conflict, Missing
@@ -182,6 +183,29 @@ class MemoryDrafts:
         ]
         return found[:limit]
 
+    def open_of(self, tenant: str, customers: Sequence[str]) -> dict[str, tuple[StoredDraft, ...]]:
+        """Return the open drafts of customers."""
+        state, found = self._tenants.get(tenant, _State()), dict[str, tuple[StoredDraft, ...]]()
+        for _, draft in sorted(state.drafts.items()):
+            if draft.state == "open" and draft.customer in customers:
+                found[draft.customer] = (*found.get(draft.customer, ()), draft)
+        return found
+
+    def waiting(self, tenant: str, *, limit: int, after: str = "") -> list[Waiting]:
+        """Return open drafts without their bodies, with the versions of what they are made from."""
+        state = self._tenants.get(tenant, _State())
+        found = [
+            Waiting(
+                id=draft.id,
+                customer=draft.customer,
+                books=state.versions.get(draft.customer, 0),
+                account=state.books.versions.get(draft.customer, 0),
+            )
+            for name, draft in sorted(state.drafts.items())
+            if draft.state == "open" and name > after
+        ]
+        return found[:limit]
+
     def drafts_due(self, now_us: int, limit: int) -> list[tuple[str, str]]:
         """Return tenant and id of open drafts whose time has come."""
         due = sorted(
@@ -247,12 +271,17 @@ class MemoryTransaction:
         for draft in drafts:
             self._state.drafts[draft.id] = draft
 
-    def claim(self, versions: Mapping[str, int], seen: Mapping[str, Seen] | None = None) -> None:
-        """Move on where billing stands of customers."""
+    def expect(self, versions: Mapping[str, int]) -> None:
+        """Check where billing stands of customers."""
         for customer, version in versions.items():
             if self._state.versions.get(customer, 0) != version:
                 message = f"{customer} was billed by somebody else meanwhile; decide again"
                 raise Conflict(message, code="books-moved")
+
+    def claim(self, versions: Mapping[str, int], seen: Mapping[str, Seen] | None = None) -> None:
+        """Move on where billing stands of customers."""
+        self.expect(versions)
+        for customer, version in versions.items():
             self._state.versions[customer] = version + 1
             self._state.seen.pop(customer, None)
         self._state.seen.update(seen or {})

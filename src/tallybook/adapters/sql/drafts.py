@@ -18,12 +18,14 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
     select,
 )
 
+from tallybook.adapters.sql.accounts import ACCOUNT
 from tallybook.adapters.sql.database import metadata, read
 from tallybook.adapters.sql.rows import replace_rows
-from tallybook.invoice.ports import Seen, StoredDraft
+from tallybook.invoice.ports import Seen, StoredDraft, Waiting
 from tallybook.kernel.errors import Conflict, Missing
 
 DRAFT = Table(
@@ -38,6 +40,7 @@ DRAFT = Table(
     Column("body", Text, nullable=False),
     UniqueConstraint("tenant", "run", "customer"),
     Index("draft_due", "state", "finalize_us"),
+    Index("draft_of_customer", "tenant", "customer", "state"),
 )
 """Drafts; body: see `invoice.ports.StoredDraft`."""
 
@@ -110,6 +113,41 @@ class SqlDrafts:
         decode = msgspec.json.Decoder(StoredDraft).decode
         return [decode(body) for body in bodies]
 
+    def open_of(self, tenant: str, customers: Sequence[str]) -> dict[str, tuple[StoredDraft, ...]]:
+        """Return the open drafts of customers."""
+        found: dict[str, tuple[StoredDraft, ...]] = {}
+        decode = msgspec.json.Decoder(StoredDraft).decode
+        query = select(DRAFT.c.body).where(DRAFT.c.tenant == tenant, DRAFT.c.state == "open")
+        with read(self._engine) as connection:
+            for part in parts(customers):
+                some = query.where(DRAFT.c.customer.in_(part)).order_by(DRAFT.c.id)
+                for draft in map(decode, connection.execute(some).scalars()):
+                    found[draft.customer] = (*found.get(draft.customer, ()), draft)
+        return found
+
+    def waiting(self, tenant: str, *, limit: int, after: str = "") -> list[Waiting]:
+        """Return open drafts without their bodies, with the versions of what they are made from."""
+        stands = (STANDING.c.tenant == DRAFT.c.tenant) & (STANDING.c.customer == DRAFT.c.customer)
+        has = (ACCOUNT.c.tenant == DRAFT.c.tenant) & (ACCOUNT.c.customer == DRAFT.c.customer)
+        query = (
+            select(
+                DRAFT.c.id,
+                DRAFT.c.customer,
+                func.coalesce(STANDING.c.version, 0).label("books"),
+                func.coalesce(ACCOUNT.c.version, 0).label("account"),
+            )
+            .select_from(DRAFT.outerjoin(STANDING, stands).outerjoin(ACCOUNT, has))
+            .where(DRAFT.c.tenant == tenant, DRAFT.c.state == "open", DRAFT.c.id > after)
+            .order_by(DRAFT.c.id)
+            .limit(limit)
+        )
+        with read(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [
+            Waiting(id=row.id, customer=row.customer, books=row.books, account=row.account)
+            for row in rows
+        ]
+
     def drafts_due(self, now_us: int, limit: int) -> list[tuple[str, str]]:
         """Return tenant and id of open drafts whose time has come."""
         query = (
@@ -177,15 +215,21 @@ def seen_of(connection: Connection, tenant: str, customers: Sequence[str]) -> di
     return found
 
 
-def claim(
-    connection: Connection, tenant: str, versions: Mapping[str, int], seen: Mapping[str, Seen]
-) -> None:
-    """Move versions on; raises Conflict where one is not the expected one."""
+def expect(connection: Connection, tenant: str, versions: Mapping[str, int]) -> dict[str, int]:
+    """Return the versions that are stored; raises Conflict where one is not the expected one."""
     known = standing(connection, tenant, sorted(versions), lock=True)
     for customer, version in versions.items():
         if known.get(customer, 0) != version:
             message = f"{customer} was billed by somebody else meanwhile; decide again"
             raise Conflict(message, code="books-moved")
+    return known
+
+
+def claim(
+    connection: Connection, tenant: str, versions: Mapping[str, int], seen: Mapping[str, Seen]
+) -> None:
+    """Move versions on; raises Conflict where one is not the expected one."""
+    known = expect(connection, tenant, versions)
     for part in parts(sorted(known)):
         place = (STANDING.c.tenant == tenant) & STANDING.c.customer.in_(part)
         connection.execute(STANDING.update().where(place).values(version=STANDING.c.version + 1))

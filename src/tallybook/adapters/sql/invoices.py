@@ -40,6 +40,7 @@ from tallybook.adapters.sql.drafts import (
     SqlDrafts,
     claim,
     drafted,
+    expect,
     parts,
     put_drafts,
     seen_of,
@@ -318,6 +319,10 @@ class SqlInvoiceTransaction:
     def put_drafts(self, drafts: Sequence[StoredDraft]) -> None:
         """Put drafts in place of what they were."""
         put_drafts(self._connection, self._tenant, drafts)
+
+    def expect(self, versions: Mapping[str, int]) -> None:
+        """Check where billing stands of customers."""
+        expect(self._connection, self._tenant, versions)
 
     def claim(self, versions: Mapping[str, int], seen: Mapping[str, Seen] | None = None) -> None:
         """Move on where billing stands of customers."""

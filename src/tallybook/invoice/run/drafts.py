@@ -115,7 +115,10 @@ def _refresh(billing: Billing, name: str) -> StoredDraft:
             write(transaction, [msgspec.structs.replace(result, kept=kept)])
         return kept
     kept = refreshed(_open(kept), result.draft, run.started_us)
-    return _kept(billing, result.version, kept)
+    with billing.invoices.transaction(billing.tenant) as transaction:
+        transaction.expect({kept.customer: result.version})
+        transaction.put_drafts([kept])
+    return kept
 
 
 def _version(billing: Billing, customer: str) -> int:
@@ -160,6 +163,8 @@ def run_of(billing: Billing, kept: StoredDraft) -> BillingRun:
 
 def _open(kept: StoredDraft) -> StoredDraft:
     """Return a draft that can still be changed; raises Conflict."""
+    if kept.state == "replaced":
+        raise Conflict(f"the draft was replaced by {kept.replaced_by}", field="state")
     if kept.state != "open":
         raise Conflict(f"the draft is {kept.state} already", field="state")
     return kept

@@ -65,7 +65,9 @@ def listed(
 
 
 def named(store: InvoiceStore, tenant: str, name: str) -> StoredInvoice:
-    """Return an invoice by id or number, or a draft by its id: as it is, or what it became.
+    """Return an invoice by id or number, or a draft by its id.
+
+    A draft that became an invoice is that invoice, one that was replaced what took its place.
 
     Raises:
         Missing: there is neither, or the draft came to nothing.
@@ -75,6 +77,8 @@ def named(store: InvoiceStore, tenant: str, name: str) -> StoredInvoice:
     draft = store.drafts.draft(tenant, name)
     if draft.state == "finalized":
         return store.invoice(tenant, draft.invoice)
+    if draft.state == "replaced":
+        return named(store, tenant, draft.replaced_by)
     if draft.state != "open":
         raise Missing(f"draft '{name}' is {draft.state}", field="invoice")
     return StoredInvoice(head=draft.head, body=draft.body, lines=())

@@ -57,7 +57,8 @@ def _put(transaction: InvoiceTransaction, some: Sequence[Prepared]) -> list[Stor
         _book(transaction, documents)
     transaction.put_billed([billed for document in documents for billed in document.billed])
     transaction.put_periods([period for one in some for period in one.periods])
-    transaction.put_drafts([one.kept for one in some if one.kept is not None])
+    kept = [one.kept for one in some if one.kept is not None]
+    transaction.put_drafts([*(draft for one in some for draft in one.replaced), *kept])
     return stored
 
 

@@ -12,6 +12,7 @@ from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import bill, bill_crossed
 from tallybook.invoice.ports import BillingRun
 from tallybook.invoice.run.batch.finalizing import finalize_all_due
+from tallybook.invoice.run.batch.refreshing import Known, keep_fresh
 from tallybook.kernel.timestamps import parse_rfc3339
 from tallybook.serve.api.rest.runs import BILLING_RUN, RunSpec
 from tallybook.serve.worker.chores import Chore
@@ -51,13 +52,35 @@ DRAFTS_AT_ONCE = 1_000
 
 
 def finalize_drafts(world: World) -> int:
-    """Finalize drafts whose days of grace are over; return how many became invoices."""
+    """Finalize drafts whose days of grace are over; return how many became invoices.
+
+    What was acknowledged before is on them.
+    """
     of_tenant: dict[str, list[str]] = {}
+    if world.invoices.drafts.drafts_due(world.clock.now_us(), 1):
+        await_contained(world.settings, DRAFTS_SECONDS)
     for tenant, name in world.invoices.drafts.drafts_due(world.clock.now_us(), DRAFTS_AT_ONCE):
         of_tenant.setdefault(tenant, []).append(name)
     return sum(
         finalize_all_due(world.billing(tenant), names) for tenant, names in of_tenant.items()
     )
+
+
+class DraftKeeper:
+    """Keeps the drafts of all tenants up to date, from one process."""
+
+    def __init__(self) -> None:
+        """Begin with every draft to be composed once."""
+        self._known: dict[str, Known] = {}
+
+    def round(self, world: World) -> int:
+        """Compose anew what may have changed; return how many drafts were."""
+        done = 0
+        for tenant in world.catalog.tenants():
+            known = self._known.get(tenant, Known())
+            self._known[tenant], some = keep_fresh(world.billing(tenant), known)
+            done += some
+        return done
 
 
 THRESHOLDS_SECONDS = 60.0
@@ -75,5 +98,6 @@ def bill_thresholds(world: World) -> int:
 CHORES: Sequence[Chore] = (
     Chore(name="bill-thresholds", every_seconds=THRESHOLDS_SECONDS, step=bill_thresholds),
     Chore(name="finalize-drafts", every_seconds=DRAFTS_SECONDS, step=finalize_drafts),
+    Chore(name="refresh-drafts", every_seconds=DRAFTS_SECONDS, step=DraftKeeper().round),
 )
 """What is looked after between jobs."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from tallybook.invoice.document import Facts
-from tallybook.invoice.ports import Parked
+from tallybook.invoice.ports import Parked, StoredDraft
 from tallybook.invoice.run.answers import answers
 from tallybook.invoice.run.basis import Basis, Stand, standing
 from tallybook.invoice.run.batch.task import Task, task_of
@@ -30,6 +30,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         waiting: periods of the month asked for that have not ended yet.
         done: payers that had their invoice or draft of the run before.
         parked: payers that have no task, and why.
+        drafts: by payer, those that are open.
     """
 
     payers: tuple[Payer, ...] = ()
@@ -37,6 +38,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     done: int = 0
     parked: tuple[Parked, ...] = ()
+    drafts: dict[str, tuple[StoredDraft, ...]] = {}
 
 
 def batches(basis: Basis, payers: Sequence[Payer]) -> Iterator[Batch]:
@@ -46,9 +48,14 @@ def batches(basis: Basis, payers: Sequence[Payer]) -> Iterator[Batch]:
 
 
 def _of_part(basis: Basis, part: Sequence[Payer]) -> Iterator[Batch]:
-    """Yield one batch of all that fell out, and those of all others."""
+    """Yield one batch of all that fell out, and those of all others.
+
+    Drafts are read after the books: one that is made in between is refused when it is stored.
+    """
     stand = standing(basis, part)
     left = [one for one in part if one.key not in stand.books.done]
+    keys = [one.key for one in left]
+    drafts = basis.billing.invoices.drafts.open_of(basis.billing.tenant, keys)
     works: list[Work] = []
     parked: list[Parked] = []
     for one in left:
@@ -62,7 +69,8 @@ def _of_part(basis: Basis, part: Sequence[Payer]) -> Iterator[Batch]:
     answered = [work for work in works if work.key in facts]
     for start in range(0, len(answered), INVOICES_A_TRANSACTION):
         some = answered[start : start + INVOICES_A_TRANSACTION]
-        yield _batch(basis, stand, some, [facts[work.key] for work in some])
+        batch = _batch(basis, stand, some, [facts[work.key] for work in some])
+        yield msgspec.structs.replace(batch, drafts=drafts)
 
 
 def _batch(basis: Basis, stand: Stand, works: Sequence[Work], facts: Sequence[Facts]) -> Batch:

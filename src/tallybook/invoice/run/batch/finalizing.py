@@ -1,26 +1,21 @@
-"""Drafts whose time has come, many at once: books and usage are asked for together, as in a run.
+"""Drafts whose time has come, many at once.
 
 A draft that cannot go with the others goes alone, and is parked there with its reason.
 
 Source: docs/algorithms/invoice-life.md
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from tallybook.catalog.catalog import Catalog
 from tallybook.invoice.ports import Billing, StoredDraft
-from tallybook.invoice.run.answers import answers
-from tallybook.invoice.run.basis import Basis, standing
-from tallybook.invoice.run.batch.batches import INVOICES_A_TRANSACTION
-from tallybook.invoice.run.composing import Result, composed
-from tallybook.invoice.run.drafts import finalize_due, run_of
+from tallybook.invoice.run.batch.together import by_run, composed_anew
+from tallybook.invoice.run.composing import Result
+from tallybook.invoice.run.drafts import finalize_due
 from tallybook.invoice.run.grace import ended
-from tallybook.invoice.run.payers import Payer, payer, payers
 from tallybook.invoice.run.storing import write
-from tallybook.invoice.run.work import Work, work_of
-from tallybook.kernel.errors import Conflict, Corrupt, Refused
+from tallybook.kernel.errors import Conflict
 
 
 def finalize_all_due(billing: Billing, names: Sequence[str]) -> int:
@@ -34,14 +29,7 @@ def finalize_all_due(billing: Billing, names: Sequence[str]) -> int:
         How many invoices came of it.
     """
     drafts = [billing.invoices.drafts.draft(billing.tenant, name) for name in names]
-    of_run: dict[str, list[StoredDraft]] = {}
-    for draft in drafts:
-        of_run.setdefault(draft.run, []).append(draft)
-    made = 0
-    for some in of_run.values():
-        for start in range(0, len(some), INVOICES_A_TRANSACTION):
-            made += _together(billing, some[start : start + INVOICES_A_TRANSACTION])
-    return made
+    return sum(_together(billing, some) for some in by_run(drafts))
 
 
 def _together(billing: Billing, drafts: Sequence[StoredDraft]) -> int:
@@ -60,38 +48,7 @@ def _together(billing: Billing, drafts: Sequence[StoredDraft]) -> int:
 
 def _results(billing: Billing, drafts: Sequence[StoredDraft]) -> dict[str, Result]:
     """Return what becomes of open drafts of one run, by their payers; without those that fail."""
-    catalog = billing.catalog.load(billing.tenant)
-    basis = Basis(billing, run_of(billing, drafts[0]), catalog)
-    found = {one.customer.key: one for one in _payers(catalog, drafts)}
-    stand = standing(basis, list(found.values()))
-    works: list[Work] = []
-    for one in found.values():
-        try:
-            works.append(work_of(basis, stand, one))
-        except (Refused, Corrupt):
-            continue  # it goes alone, and says there what is wrong
-    facts, _ = answers(basis, works)
-    results: dict[str, Result] = {}
-    for work in works:
-        if work.key in facts:
-            try:
-                results[work.key] = composed(basis, stand, work, facts[work.key])
-            except (Refused, Corrupt):
-                continue
-    # The drafts are read after the books: whoever ends one after that moves the books on.
-    store = billing.invoices.drafts
-    kept = [store.draft(billing.tenant, one.id) for one in drafts if one.customer in results]
     return {
-        one.customer: msgspec.structs.replace(
-            results[one.customer], kept=ended(one, results[one.customer].draft)
-        )
-        for one in kept
-        if one.state == "open"
+        one.customer: msgspec.structs.replace(result, kept=ended(one, result.draft))
+        for one, result in composed_anew(billing, drafts).made
     }
-
-
-def _payers(catalog: Catalog, drafts: Sequence[StoredDraft]) -> Iterator[Payer]:
-    """Yield whose drafts they are, in the order of the drafts."""
-    known = payers(catalog, [draft.customer for draft in drafts])
-    for draft in drafts:
-        yield known.get(draft.customer) or payer(catalog, draft.customer)

@@ -44,7 +44,11 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """One payer of a run: `Result`, spelled as it is written."""
+    """One payer of a run: `Result`, spelled as it is written.
+
+    Attributes:
+        replaced: drafts that end because `kept` takes their place.
+    """
 
     payer: str
     version: int
@@ -52,6 +56,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     periods: tuple[StoredPeriod, ...] = ()
     kept: StoredDraft | None = None
     seen: Seen | None = None
+    replaced: tuple[StoredDraft, ...] = ()
 
 
 Outcome = Prepared | Parked
