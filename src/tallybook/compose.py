@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from sqlalchemy import Engine
 
+from tallybook.adapters.sealing.aesgcm import AesGcmSeal
+from tallybook.adapters.sql.access.tenants import SqlTenants
+from tallybook.adapters.sql.access.users import SqlUsers
 from tallybook.adapters.sql.accounts import SqlAccounts
 from tallybook.adapters.sql.catalog import SqlCatalog
-from tallybook.adapters.sql.database import open_database, sqlite_url
+from tallybook.adapters.sql.database import address_of, open_database
 from tallybook.adapters.sql.edge.certificates import SqlCertificates
 from tallybook.adapters.sql.edge.door_rules import SqlDoorRules
 from tallybook.adapters.sql.edge.edges import SqlEdges
@@ -27,10 +30,13 @@ from tallybook.adapters.sql.idempotency import SqlIdempotency
 from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.adapters.sql.jobs import SqlJobs
 from tallybook.adapters.sql.keys import SqlKeys
+from tallybook.adapters.sql.post.store import SqlPost
 from tallybook.adapters.sql.prepaid.entitlements import SqlEntitlements
 from tallybook.adapters.sql.prepaid.wallets import SqlWallets
 from tallybook.adapters.sql.quarantine import SqlQuarantine
 from tallybook.adapters.sql.settlements import SqlSettlements
+from tallybook.adapters.webhook.channel import WebhookChannel
+from tallybook.admit.tenant import FIRST
 from tallybook.invoice.ports import Billing, Bounds
 from tallybook.kernel.errors import Corrupt, Unavailable
 from tallybook.kernel.ids import uuid7_id
@@ -43,7 +49,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TENANT = "default"
+TENANT = FIRST
 """The tenant of the embedded server's first key (DECISIONS 18)."""
 
 
@@ -94,7 +100,7 @@ class World:
     @cached_property
     def engine(self) -> Engine:
         """The control database."""
-        return self._once(lambda: open_database(sqlite_url(self.settings.control_db)))
+        return self._once(lambda: open_control(self.settings))
 
     @cached_property
     def secret(self) -> bytes:
@@ -110,6 +116,16 @@ class World:
     def keys(self) -> SqlKeys:
         """API keys."""
         return SqlKeys(self.engine)
+
+    @cached_property
+    def tenants(self) -> SqlTenants:
+        """Tenants besides the first."""
+        return SqlTenants(self.engine)
+
+    @cached_property
+    def users(self) -> SqlUsers:
+        """People who sign in with a password."""
+        return SqlUsers(self.engine)
 
     @cached_property
     def jobs(self) -> SqlJobs:
@@ -171,6 +187,22 @@ class World:
         """Certificates that were issued to edges."""
         return SqlCertificates(self.engine)
 
+    @cached_property
+    def post(self) -> SqlPost:
+        """Who is told facts, and what became of it."""
+        return SqlPost(self.engine)
+
+    @cached_property
+    def seal(self) -> AesGcmSeal:
+        """Encrypts the secrets of endpoints."""
+        return AesGcmSeal(self.secret)
+
+    @cached_property
+    def webhooks(self) -> WebhookChannel:
+        """Tells facts over HTTP."""
+        hooks = self.settings.webhooks
+        return WebhookChannel(allow_private=hooks.allow_private, ca_file=hooks.ca_file)
+
     def settling(self, tenant: str) -> Settling:
         """Return the ports that settling works with, for one tenant."""
         return Settling(
@@ -219,6 +251,17 @@ class World:
         """Make a part while no other thread makes one."""
         with self._opening:
             return make()
+
+
+def control_address(settings: Settings) -> str:
+    """Return the address of the control database, with its password: never to be shown."""
+    control = settings.control
+    return address_of(settings.control_db, control.url, control.password_file)
+
+
+def open_control(settings: Settings) -> Engine:
+    """Open the control database of the settings; raises as `open_database`."""
+    return open_database(control_address(settings))
 
 
 def read_secret(path: Path) -> bytes:

@@ -134,6 +134,19 @@ class BillingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     invoices_a_day_max: int = 50
 
 
+class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where catalog, contracts, invoices, ledger and keys are kept.
+
+    Attributes:
+        url: a PostgreSQL or MySQL database, such as
+            `postgresql+psycopg://tallybook@db/tallybook`; '' is `control.db` in the data folder.
+        password_file: a file with the password of the address's user; None where it needs none.
+    """
+
+    url: str = ""
+    password_file: Path | None = None
+
+
 class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """CloudEvents read from Kafka topics, where `servers` names any.
 
@@ -152,6 +165,26 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     options: dict[str, str] = {}
 
 
+class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How facts are told outside.
+
+    Attributes:
+        allow_private: whether endpoints may lie in private networks, and be http without TLS.
+        ca_file: certificates that endpoints are verified by, PEM; None is the system's.
+        senders: attempts at once.
+        endpoint_senders: attempts at once of one endpoint.
+        disable_after_days: an endpoint that answered nothing for so long is disabled; 0 is never.
+        keep_days: how long facts, deliveries and attempts are kept once they have ended.
+    """
+
+    allow_private: bool = False
+    ca_file: Path | None = None
+    senders: int = 32
+    endpoint_senders: int = 4
+    disable_after_days: int = 5
+    keep_days: int = 30
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set; each process gets one value of it, passed down.
 
@@ -167,6 +200,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retention: RetentionSettings = RetentionSettings()
     billing: BillingSettings = BillingSettings()
     kafka: KafkaSettings = KafkaSettings()
+    control: ControlSettings = ControlSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
     @property
     def control_db(self) -> Path:
@@ -282,11 +317,20 @@ def _checked(settings: Settings) -> Settings:
     if settings.kafka.servers and not settings.kafka.topics:
         message = "kafka.topics must name a topic where kafka.servers is set"
         raise Invalid(message, code="bad-setting", field="kafka.topics")
+    _check_webhooks(settings.webhooks)
     for section in (settings.limits, settings.lake, settings.retention, settings.billing):
         for name in section.__struct_fields__:
             if getattr(section, name) < 0:
                 raise Invalid(f"{name} must not be negative", code="bad-setting", field=name)
     return settings
+
+
+def _check_webhooks(webhooks: WebhookSettings) -> None:
+    least = {"senders": 1, "endpoint_senders": 1, "disable_after_days": 0, "keep_days": 1}
+    for name, smallest in least.items():
+        if getattr(webhooks, name) < smallest:
+            message = f"webhooks.{name} must be {smallest} or more"
+            raise Invalid(message, code="bad-setting", field=f"webhooks.{name}")
 
 
 def api_workers(settings: Settings) -> int:

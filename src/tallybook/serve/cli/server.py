@@ -91,7 +91,7 @@ def _follow_parent(tree: Tree) -> None:
 
 
 @click.command(hidden=True)
-@click.argument("kind", type=click.Choice(["api", "tls", "pump", "jobs", "kafka"]))
+@click.argument("kind", type=click.Choice(["api", "tls", "pump", "jobs", "post", "kafka"]))
 @click.argument("index", type=int)
 def child(kind: str, index: int) -> None:
     """Run one process of the tree; the supervisor calls this."""
@@ -118,6 +118,10 @@ def _run(kind: str, index: int, settings: Settings) -> int:
         from tallybook.serve.worker.child import run_pump_child
 
         return run_pump_child(settings)
+    if kind == "post":
+        from tallybook.serve.worker.child import run_post_child
+
+        return run_post_child(settings)
     if kind == "kafka":
         from tallybook.serve.worker.child import run_kafka_child
 

@@ -1,4 +1,4 @@
-"""The process tree: API workers, one pump, one job runner; kept alive, stopped in order.
+"""The process tree: API workers, one pump, one job runner, one sender of facts; kept alive, stopped in order.
 
 Source: DECISIONS 1.
 """
@@ -91,6 +91,7 @@ class Tree:
             if answers(self.url) and (self.tls_url is None or listens(self.tls_url)):
                 self._spawn(Role("pump", 0))
                 self._spawn(Role("jobs", 0))
+                self._spawn(Role("post", 0))
                 if self._settings.kafka.servers:
                     self._spawn(Role("kafka", 0))
                 self._tell()

@@ -1,4 +1,4 @@
-"""The processes of the tree behind the doors: pump, jobs, and the reader of Kafka topics."""
+"""The processes of the tree behind the doors: pump, jobs, post, and the reader of Kafka topics."""
 
 import gc
 import os
@@ -32,6 +32,16 @@ def run_jobs_child(settings: Settings) -> int:
     stop = threading.Event()
     on_stop(stop.set)
     run_jobs(settings, stop, billing.WORK, (*billing.CHORES, *prepaid.CHORES))
+    return 0
+
+
+def run_post_child(settings: Settings) -> int:
+    """Tell facts outside until asked to stop."""
+    from tallybook.serve.worker.post.run import run_post
+
+    stop = threading.Event()
+    on_stop(stop.set)
+    run_post(settings, stop)
     return 0
 
 

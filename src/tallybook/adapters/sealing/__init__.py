@@ -1,0 +1,1 @@
+"""Secrets encrypted under the server's secret."""
