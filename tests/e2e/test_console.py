@@ -9,8 +9,9 @@ from html import unescape
 import httpx2
 import pytest
 
+from tallybook.admit.issue import KeySpec
 from tallybook.compose import World
-from tallybook.serve.api.rest.system import KeySpec, make_key
+from tallybook.serve.api.rest.access.keys import make_key
 from tallybook.settings import Settings
 from tests.e2e.server import KEY, Server
 from tests.support.sample_world import CATALOG

@@ -8,12 +8,13 @@ from typing import Any
 from litestar import Litestar
 
 from tallybook.adapters.memory.usage_reader import MemoryUsageReader
+from tallybook.admit.issue import KeySpec
 from tallybook.compose import World
 from tallybook.kernel.period import parse_moment, zone
 from tallybook.meter.usage import StoredEvent
 from tallybook.serve.api.gate import Gate
+from tallybook.serve.api.rest.access.keys import make_key
 from tallybook.serve.api.rest.app import rest_app
-from tallybook.serve.api.rest.system import KeySpec, make_key
 from tallybook.settings import Settings
 
 BASE = "/api/v1"

@@ -9,9 +9,10 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 from litestar import Litestar
 
+from tallybook.admit.issue import KeySpec
 from tallybook.serve.api.gate import Gate
+from tallybook.serve.api.rest.access.keys import make_key
 from tallybook.serve.api.rest.app import rest_app
-from tallybook.serve.api.rest.system import KeySpec, make_key
 from tallybook.serve.console.pages import console_routes
 from tests.support.api import Api
 

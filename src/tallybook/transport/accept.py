@@ -8,6 +8,7 @@ make the same rows of the same events, so that a retry in other company is no co
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import msgspec
@@ -81,12 +82,20 @@ DEPTH_FAST_MAX = 16
 _JSON = "application/json"
 _JSON_TYPES = {None, msgspec.UNSET, _JSON}
 _JSON_EXT = f'{{"datacontenttype":"{_JSON}"}}'
+_NOT_YOURS = Problem(
+    code="forbidden", message="the API key may not send events of this subject", subject="subject"
+)
 _ENVELOPE_BYTES_MAX = 5 * 6 * ATTRIBUTE_CHARS_MAX + 256
 """Most bytes of a compact event besides its data: five texts, each character escaped, and names."""
 
 
 def accept(
-    tenant: str, body: bytes, now_us: int, columns: ColumnSet, limits: AcceptLimits
+    tenant: str,
+    body: bytes,
+    now_us: int,
+    columns: ColumnSet,
+    limits: AcceptLimits,
+    subjects: AbstractSet[str] | None = None,
 ) -> tuple[Rows, list[Refusal]]:
     """Return the rows of a batch and what is refused of it.
 
@@ -99,6 +108,8 @@ def accept(
         now_us: receipt time; the time of events that carry none (stamped once, DECISIONS 6).
         columns: typed columns to fill.
         limits: bounds.
+        subjects: events of any other subject, or of none, are refused ('forbidden'); None takes
+            all.
 
     Raises:
         Invalid: the request as a whole is too large ('too-large') or no JSON array ('malformed').
@@ -107,7 +118,12 @@ def accept(
         message = f"the request has {len(body)} bytes; the limit is {limits.request_bytes_max}"
         raise Invalid(message, code="too-large", field="body")
     rows = _fast(tenant, body, now_us, columns, limits)
-    return (rows, []) if rows is not None else _careful(tenant, body, now_us, columns, limits)
+    refused: list[Refusal] = []
+    if rows is None:
+        rows, refused = _careful(tenant, body, now_us, columns, limits)
+    if subjects is not None:
+        refused = _kept_to(subjects, rows, refused)
+    return rows, refused
 
 
 def _fast(
@@ -294,6 +310,23 @@ def _careful(
     datas = [_NO_DATA if bad else data for data, bad in zip(rows.datas, rows.problems, strict=True)]
     rows.cells = columns.cells(datas)
     return rows, refused
+
+
+def _kept_to(subjects: AbstractSet[str], rows: Rows, refused: list[Refusal]) -> list[Refusal]:
+    """Give a problem to each event of another subject; the last reason there is (CONTRACTS §2)."""
+    others = {
+        index
+        for index, (subject, problem) in enumerate(zip(rows.subjects, rows.problems, strict=True))
+        if subject not in subjects and problem is None
+    }
+    if not others:
+        return refused
+    for index in others:
+        rows.problems[index] = f"{_NOT_YOURS.code}: {_NOT_YOURS.message}"
+    datas = [_NO_DATA if bad else data for data, bad in zip(rows.datas, rows.problems, strict=True)]
+    rows.cells = rows.columns.cells(datas)
+    found = [Refusal(index, rows.ids[index], _NOT_YOURS) for index in others]
+    return sorted([*refused, *found], key=lambda one: one.index)
 
 
 def _append(rows: Rows, tenant: str, now_us: int, event: Any) -> None:

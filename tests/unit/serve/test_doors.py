@@ -32,7 +32,7 @@ class Granted:
 
 
 class Gate:
-    def check(self, authorization, scope):
+    def check(self, authorization, scope, *, bound=False):
         assert scope == "ingest"
         if authorization != f"Bearer {KEY}":
             code = "forbidden" if authorization == "Bearer tb_reader" else "no-key"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tallybook.admit.issue import KeySpec
 from tallybook.compose import World
 from tallybook.serve.api.common.idempotency import Idempotent
 from tallybook.serve.api.gate import Gate
-from tallybook.serve.api.rest.system import KeySpec, make_key
+from tallybook.serve.api.rest.access.keys import make_key
 from tallybook.settings import Settings
 
 TEXT = "tb_the-new-key"

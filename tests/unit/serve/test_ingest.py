@@ -34,12 +34,12 @@ LIMITS = AcceptLimits(request_events_max=50, request_bytes_max=200_000)
 class Door:
     """Knows one key, and what it may do."""
 
-    def check(self, authorization, scope):
+    def check(self, authorization, scope, *, bound=False):
         if authorization is None or not authorization.startswith("Bearer tb_"):
             raise Forbidden("send a key", code="no-key")
         if authorization != KEY.decode() or scope != "ingest":
             raise Forbidden("this key may not write")
-        return SimpleNamespace(tenant="acme")
+        return SimpleNamespace(tenant="acme", bound=False)
 
 
 class Server:

@@ -1,6 +1,7 @@
 """API keys: random texts of which only an HMAC-SHA-256 is stored (DECISIONS 32)."""
 
 import hmac
+from collections.abc import Mapping
 
 import msgspec
 from sqlalchemy import (
@@ -8,17 +9,20 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
-    Integer,
     String,
     Table,
     Text,
     UniqueConstraint,
     func,
     insert,
+    or_,
     select,
     update,
 )
 
+from tallybook.adapters.sql.access import version as versions
+from tallybook.adapters.sql.access.tenants import TENANTS
+from tallybook.adapters.sql.access.users import USERS, User, user_of
 from tallybook.adapters.sql.database import metadata, read, write
 from tallybook.admit.key import ApiKey
 from tallybook.kernel.errors import Missing
@@ -48,20 +52,24 @@ KEYS = Table(
 between. subjects: a JSON array of texts. created_us, revoked_us, expires_us, last_used_us:
 microseconds UTC; NULL where it did not happen or never will. replaces, successor: ids, ''."""
 
-VERSION = Table(
-    "api_key_version",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("version", BigInteger, nullable=False),
-)
-"""One row: grows with every change of a key, cheap to poll."""
 
-SHOWN_CHARS = 8
+class Known(msgspec.Struct, frozen=True):
+    """Everybody who may come in, as of one instant.
+
+    Attributes:
+        keys: not revoked; some may be over.
+        closed: tenants whose keys are refused.
+        users: people who may sign in.
+    """
+
+    keys: list[ApiKey]
+    closed: frozenset[str]
+    users: list[User]
 
 
 def key_digest(secret: bytes, key: str) -> str:
     """Return what is stored of a key: hex of HMAC-SHA-256 under the server's secret."""
-    return hmac.digest(secret, key.encode(), "sha256").hex()
+    return hmac.digest(secret, key.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
 class SqlKeys:
@@ -74,19 +82,39 @@ class SqlKeys:
     def version(self) -> int:
         """Return a number that grows with every change."""
         with read(self._engine) as connection:
-            return connection.execute(select(VERSION.c.version)).scalar() or 0
+            return versions.version(connection)
 
     def good(self) -> list[ApiKey]:
         """Return every key that is not revoked."""
         with read(self._engine) as connection:
-            rows = connection.execute(select(KEYS).where(KEYS.c.revoked_us.is_(None))).mappings()
-            return [_key(dict(row)) for row in rows]
+            return _good(connection)
+
+    def known(self) -> Known:
+        """Return everybody who may come in."""
+        closed = select(TENANTS.c.tenant).where(TENANTS.c.closed_us.is_not(None))
+        users = select(USERS).where(USERS.c.ended_us.is_(None))
+        with read(self._engine) as connection:
+            return Known(
+                _good(connection),
+                frozenset(connection.execute(closed).scalars()),
+                [user_of(dict(row)) for row in connection.execute(users).mappings()],
+            )
 
     def listed(self, tenant: str) -> list[ApiKey]:
         """Return every key of a tenant, oldest first."""
-        question = select(KEYS).where(KEYS.c.tenant == tenant).order_by(KEYS.c.created_us)
+        question = select(KEYS).where(KEYS.c.tenant == tenant)
         with read(self._engine) as connection:
-            return [_key(dict(row)) for row in connection.execute(question).mappings()]
+            rows = connection.execute(question.order_by(KEYS.c.created_us, KEYS.c.id)).mappings()
+            return [_key(dict(row)) for row in rows]
+
+    def get(self, tenant: str, key_id: str) -> ApiKey:
+        """Return one key of a tenant, a revoked one too; raises Missing."""
+        question = select(KEYS).where(KEYS.c.tenant == tenant, KEYS.c.id == key_id)
+        with read(self._engine) as connection:
+            row = connection.execute(question).mappings().first()
+        if row is None:
+            raise Missing(f"there is no key {key_id}", field="id")
+        return _key(dict(row))
 
     def add(self, key: ApiKey, *, only_if_first: bool = False) -> bool:
         """Store a key.
@@ -101,33 +129,77 @@ class SqlKeys:
         Raises:
             Conflict: its text or id is taken.
         """
-        row = _row(key)
         with write(self._engine) as connection:
             if (
                 only_if_first
                 and connection.execute(select(func.count()).select_from(KEYS)).scalar()
             ):
                 return False
-            connection.execute(insert(KEYS), row)
-            self._bump(connection)
+            connection.execute(insert(KEYS), _row(key))
+            versions.bump(connection)
         return True
 
-    def revoke(self, tenant: str, key_id: str, now_us: int) -> None:
-        """Refuse a key from now on; raises Missing where there is none that is good."""
+    def rotate(self, old: ApiKey, new: ApiKey) -> None:
+        """Store a key's end and its successor; raises Missing where it was ended meanwhile."""
         change = (
             update(KEYS)
-            .where(KEYS.c.tenant == tenant, KEYS.c.id == key_id, KEYS.c.revoked_us.is_(None))
-            .values(revoked_us=now_us)
+            .where(
+                KEYS.c.tenant == old.tenant,
+                KEYS.c.id == old.id,
+                KEYS.c.revoked_us.is_(None),
+                KEYS.c.successor == "",
+            )
+            .values(expires_us=old.expires_us, successor=old.successor)
         )
         with write(self._engine) as connection:
             if not connection.execute(change).rowcount:
-                raise Missing(f"there is no good key {key_id}")
-            self._bump(connection)
+                raise Missing(f"there is no good key {old.id}")
+            connection.execute(insert(KEYS), _row(new))
+            versions.bump(connection)
 
-    @staticmethod
-    def _bump(connection: Connection) -> None:
-        if not connection.execute(update(VERSION).values(version=VERSION.c.version + 1)).rowcount:
-            connection.execute(insert(VERSION), {"id": 1, "version": 1})
+    def change(self, key: ApiKey) -> None:
+        """Store what of a key may change: name, usage plan and end; raises Missing."""
+        values = {"name": key.name, "usage_plan": key.usage_plan, "expires_us": key.expires_us}
+        self._update(key.tenant, key.id, values)
+
+    def revoke(self, tenant: str, key_id: str, now_us: int) -> None:
+        """Refuse a key from now on; raises Missing where there is none that is good."""
+        self._update(tenant, key_id, {"revoked_us": now_us})
+
+    def used(self, last: Mapping[tuple[str, str], int]) -> None:
+        """Note when keys were last used; an instant before the one known changes nothing.
+
+        Args:
+            last: (tenant, id) -> microseconds UTC, to the minute.
+        """
+        column = KEYS.c.last_used_us
+        with write(self._engine) as connection:
+            for (tenant, key_id), at_us in sorted(last.items()):
+                connection.execute(
+                    update(KEYS)
+                    .where(
+                        KEYS.c.tenant == tenant,
+                        KEYS.c.id == key_id,
+                        or_(column.is_(None), column < at_us),
+                    )
+                    .values(last_used_us=at_us)
+                )
+
+    def _update(self, tenant: str, key_id: str, values: Mapping[str, object]) -> None:
+        change = (
+            update(KEYS)
+            .where(KEYS.c.tenant == tenant, KEYS.c.id == key_id, KEYS.c.revoked_us.is_(None))
+            .values(**values)
+        )
+        with write(self._engine) as connection:
+            if not connection.execute(change).rowcount:
+                raise Missing(f"there is no good key {key_id}", field="id")
+            versions.bump(connection)
+
+
+def _good(connection: Connection) -> list[ApiKey]:
+    rows = connection.execute(select(KEYS).where(KEYS.c.revoked_us.is_(None))).mappings()
+    return [_key(dict(row)) for row in rows]
 
 
 def _row(key: ApiKey) -> dict[str, object]:

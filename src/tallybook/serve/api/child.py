@@ -16,10 +16,11 @@ from granian.server.embed import Server
 
 from tallybook.adapters.sql.keys import key_digest
 from tallybook.adapters.sqlite.door_log import SqliteDoorLog
-from tallybook.admit.key import ApiKey
+from tallybook.admit.key import ROLES, ApiKey
 from tallybook.compose import TENANT, World
 from tallybook.serve.api.access_log import AccessLog
 from tallybook.serve.api.app import App, Front
+from tallybook.serve.api.bounds import Sendable
 from tallybook.serve.api.columns import ColumnWatch
 from tallybook.serve.api.common.idempotency import Idempotent
 from tallybook.serve.api.compat.doors import lago_door, stripe_door
@@ -81,6 +82,7 @@ def composed(settings: Settings) -> Iterator[Composed]:
         gate,
         columns,
         accept_limits(settings),
+        Sendable(world.catalog.load, world.clock.now_us),
     )
     doors = DoorsApp(
         Parts(
@@ -113,6 +115,7 @@ def composed(settings: Settings) -> Iterator[Composed]:
         doors.close()
         ingest.close()
         partition.close()
+        gate.close()
         if log is not None:
             log.close()
 
@@ -148,7 +151,7 @@ def ensure_first_key(world: World, path: Path) -> None:
         name="first key",
         shown=text[:8],
         digest=key_digest(world.secret, text),
-        scopes=("admin",),
+        scopes=ROLES["operator"],
         created_us=world.clock.now_us(),
     )
     world.keys.add(key, only_if_first=True)

@@ -8,6 +8,7 @@ import asyncio
 import concurrent.futures
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -42,11 +43,16 @@ class Granted(Protocol):
         """Whose events it may write."""
         ...
 
+    @property
+    def bound(self) -> bool:
+        """Whether it may send events of some subjects only."""
+        ...
+
 
 class Door(Protocol):
     """Knows keys."""
 
-    def check(self, authorization: str | None, scope: str) -> Granted:
+    def check(self, authorization: str | None, scope: str, *, bound: bool = False) -> Granted:
         """Return who it is; raises Forbidden."""
         ...
 
@@ -63,6 +69,10 @@ class Stored(msgspec.Struct, frozen=True):
     quarantined: list[dict[str, object]]
 
 
+def _nobodys(_grant: Granted) -> AbstractSet[str]:
+    return frozenset()
+
+
 class IngestApp:
     """The ASGI application and the worker's group commit.
 
@@ -72,6 +82,7 @@ class IngestApp:
         gate: knows keys.
         columns: returns the typed columns to fill now.
         limits: bounds.
+        sendable: returns the only subjects that a bound key may send events of.
     """
 
     def __init__(
@@ -81,8 +92,10 @@ class IngestApp:
         gate: Door,
         columns: Callable[[], ColumnSet],
         limits: AcceptLimits,
+        sendable: Callable[[Any], AbstractSet[str]] = _nobodys,
     ) -> None:
         """Start the group commit."""
+        self._sendable = sendable
         self._gate = gate
         self._columns = columns
         self._limits = limits
@@ -113,7 +126,7 @@ class IngestApp:
         headers = {name.decode("latin-1").lower(): value for name, value in scope["headers"]}
         authorization = headers.get("authorization")
         text = authorization.decode("latin-1") if authorization is not None else None
-        grant = self._gate.check(text, "ingest")
+        grant = self._gate.check(text, "ingest", bound=True)
         raw = await read_body(receive, self._limits.request_bytes_max)
         raw = decompress(raw, headers.get("content-encoding", b""), self._limits.request_bytes_max)
         if headers.get("content-type", b"")[:16] == PLAIN and self._lago and is_lago(raw):
@@ -122,7 +135,8 @@ class IngestApp:
         body = events_array(headers, raw)
         partial = b"partial=true" in scope.get("query_string", b"").split(b"&")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        stored = self._submit(grant.tenant, body, done, partial=partial)
+        only = self._sendable(grant) if grant.bound else None
+        stored = self._submit(grant.tenant, body, done, partial=partial, only=only)
         await done
         return (200, msgspec.json.encode(stored), PLAIN) if partial else (204, b"", PLAIN)
 
@@ -130,11 +144,12 @@ class IngestApp:
         """Store a JSON array of events, all or nothing; returns when they are durable.
 
         Raises:
-            Invalid: a bad event.
+            Invalid: a bad event, or one of a subject that the key may not send ('forbidden').
             Unavailable: not stored, or not known to be; send the same again.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._submit(grant.tenant, body, done, partial=False)
+        only = self._sendable(grant) if grant.bound else None
+        self._submit(grant.tenant, body, done, partial=False, only=only)
         await done
 
     def accept(
@@ -166,8 +181,17 @@ class IngestApp:
         """Flush and stop."""
         self._commit.close()
 
-    def _submit(self, tenant: str, body: bytes, token: Any, *, partial: bool) -> Stored:
-        rows, refused = accept(tenant, body, time.time_ns() // 1000, self._columns(), self._limits)
+    def _submit(
+        self,
+        tenant: str,
+        body: bytes,
+        token: Any,
+        *,
+        partial: bool,
+        only: AbstractSet[str] | None = None,
+    ) -> Stored:
+        now_us = time.time_ns() // 1000
+        rows, refused = accept(tenant, body, now_us, self._columns(), self._limits, only)
         if refused and not partial and any(not r.filed for r in refused):
             raise EventsRefused([r for r in refused if not r.filed], len(rows))
         if len(rows) == 0:
@@ -201,6 +225,7 @@ class EventsRefused(Invalid):
         )
         super().__init__(message, code=first.code, field=first.subject or None)
         self.errors = [_shown(refusal) for refusal in refused[:ERRORS_SHOWN_MAX]]
+        self.status = 403 if all(one.problem.code == "forbidden" for one in refused) else 400
 
 
 def _resolve_all(waiting: list[Any], error: TallybookError | None) -> None:
@@ -289,7 +314,7 @@ _KINDS = ((Forbidden, 403), (Refused, 400), (Unavailable, 503))
 
 def problem(error: TallybookError) -> tuple[int, bytes]:
     """Return status and RFC 9457 body of a refusal."""
-    status = 400 if isinstance(error, EventsRefused) else _STATUS.get(error.code)
+    status = error.status if isinstance(error, EventsRefused) else _STATUS.get(error.code)
     if status is None:
         status = next((status for kind, status in _KINDS if isinstance(error, kind)), 500)
     body: dict[str, object] = {

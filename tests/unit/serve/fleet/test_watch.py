@@ -17,7 +17,7 @@ class Grant:
 
 
 class Gate:
-    def check(self, authorization: str | None, scope: str) -> Grant:
+    def check(self, authorization: str | None, scope: str, *, bound: bool = False) -> Grant:
         if authorization != "Bearer good":
             raise Forbidden("who?", code="no-key")
         assert scope == "ingest"

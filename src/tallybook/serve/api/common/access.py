@@ -1,4 +1,8 @@
-"""Who may call a route: each names its scope; a route that names none needs admin."""
+"""Who may call a route: each names its scope; a route that names none needs admin.
+
+A key that is bound to subjects or to a customer is refused by every route but those that say
+`bound`: these keep to what the key is for by themselves.
+"""
 
 from typing import Any
 
@@ -13,6 +17,9 @@ INGEST = {"scope": "ingest"}
 READ = {"scope": "read"}
 BILLING = {"scope": "billing"}
 ADMIN = {"scope": "admin"}
+OPERATOR = {"scope": "operator"}
+READ_BOUND = {"scope": "read", "bound": True}
+"""Of a route that shows a bound key nothing but what it is for."""
 
 
 def guard(connection: "ASGIConnection[Any, Any, Any, Any]", handler: BaseRouteHandler) -> None:
@@ -21,7 +28,9 @@ def guard(connection: "ASGIConnection[Any, Any, Any, Any]", handler: BaseRouteHa
     if scope is None:
         return
     gate: Gate = connection.app.state.gate
-    connection.state.grant = gate.check(connection.headers.get("authorization"), scope)
+    authorization = connection.headers.get("authorization")
+    bound = bool(handler.opt.get("bound", False))
+    connection.state.grant = gate.check(authorization, scope, bound=bound)
 
 
 def grant_of(request: "Request[Any, Any, Any]") -> Grant:

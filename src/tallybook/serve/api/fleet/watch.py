@@ -103,7 +103,7 @@ class FleetWatch:
         """Return whose edge it is; None where the request had no good key."""
         found = next((v for n, v in scope["headers"] if n.lower() == b"authorization"), b"")
         try:
-            return self._gate.check(found.decode("latin-1"), "ingest").tenant
+            return self._gate.check(found.decode("latin-1"), "ingest", bound=True).tenant
         except (Forbidden, Unavailable):
             return None
 
@@ -127,6 +127,8 @@ class FleetWatch:
             log.warning("fleet.not_noted", code=error.code, error=error.message)
             with self._lock:
                 self._pending = (pending + self._pending)[-PENDING_MAX:]
+        except Exception:  # noqa: BLE001 - the next notes must still be told
+            log.exception("fleet.bug", notes=len(pending))
 
 
 def _note(scope: Scope) -> Note | None:

@@ -17,8 +17,11 @@ from tallybook.kernel.errors import TallybookError
 from tallybook.serve.api.checks import Checks, Parts
 from tallybook.serve.api.common.access import grant_of, guard
 from tallybook.serve.api.common.problem import answer_bug, answer_http, answer_tallybook
+from tallybook.serve.api.compat.openmeter.meters import query_meter_by_body
+from tallybook.serve.api.compat.openmeter.routes import openmeter_router
 from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.rest import (
+    access,
     catalog,
     contracts,
     events,
@@ -40,6 +43,7 @@ API_ROUTES: list[ControllerRouterHandler] = [
     *contracts.ROUTES,
     prices.calculate_price,
     usage.query_meter,
+    query_meter_by_body,
     events.list_events,
     quarantine.Quarantine,
     invoices.Invoices,
@@ -47,7 +51,7 @@ API_ROUTES: list[ControllerRouterHandler] = [
     *settlement.ROUTES,
     *fleet.ROUTES,
     runs.BillingRuns,
-    system.Keys,
+    *access.ROUTES,
     system.show_status,
 ]
 MACHINE_ROUTES: list[ControllerRouterHandler] = [
@@ -73,7 +77,7 @@ def rest_app(
     """
     checks = Checks(Parts(world.catalog, world.entitlements, lambda: world.usage, world.clock))
     return Litestar(
-        route_handlers=[Router(BASE, route_handlers=API_ROUTES), *MACHINE_ROUTES, *pages],
+        route_handlers=[Router(BASE, route_handlers=API_ROUTES), openmeter_router(), *MACHINE_ROUTES, *pages],
         guards=[guard],
         dependencies={
             "world": Provide(lambda: world, sync_to_thread=False),

@@ -13,7 +13,8 @@ from tallybook.kernel.decimals import measure, plain
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.timestamps import format_us, parse_rfc3339
 from tallybook.meter.usage import StoredEvent
-from tallybook.serve.api.common.access import READ
+from tallybook.serve.api.bounds import Span, one_of, spans_of
+from tallybook.serve.api.common.access import READ_BOUND
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
 from tallybook.serve.api.gate import Grant
 from tallybook.transport.columns import ColumnSet, text_of
@@ -123,7 +124,7 @@ def place(event: StoredEvent) -> Place:
     return event.time_us, event.source, event.id
 
 
-@get("/events", opt=READ, tags=["events"], sync_to_thread=True)
+@get("/events", opt=READ_BOUND, tags=["events"], sync_to_thread=True)
 def list_events(
     world: World,
     grant: Grant,
@@ -137,18 +138,36 @@ def list_events(
         str | None, Parameter(query="from", required=False, description="RFC 3339, inclusive.")
     ] = None,
 ) -> Page[EventView]:
-    """List events that are in the lake, newest event time first."""
+    """List events that are in the lake, newest event time first.
+
+    A key that is for several subjects, or for a customer, has to name one of them.
+    """
     asked = {"id": id, "source": source, "type": type, "subject": subject}
     since = parse_rfc3339(from_) if from_ else None
     if from_ and since is None:
         raise Invalid("from must be RFC 3339, such as 2026-11-01T00:00:00Z", field="from")
-    found = world.usage.recent(
-        grant.tenant,
-        limit=limit + 1,
-        where={name: text for name, text in asked.items() if text is not None},
-        since_us=since,
-        before=place_of(cursor, Place),
-    )
+    where = {name: text for name, text in asked.items() if text is not None}
+    before = place_of(cursor, Place)
+    if grant.bound:
+        spans = one_of(spans_of(world.catalog.load(grant.tenant), grant), subject)
+    else:
+        spans = [Span(())]
+    found = list[StoredEvent]()
+    for span in spans:
+        found += world.usage.recent(
+            grant.tenant,
+            limit=limit + 1,
+            where=where | ({"subject": span.subjects[0]} if span.subjects else {}),
+            since_us=max((at for at in (since, span.start_us) if at is not None), default=None),
+            before=_before(before, span.end_us),
+        )
+    found.sort(key=place, reverse=True)
     meters = world.catalog.meters(grant.tenant)
-    shown = page(found, limit, place)
+    shown = page(found[: limit + 1], limit, place)
     return Page([event_view(meters, event) for event in shown.items], shown.next_cursor)
+
+
+def _before(cursor: Place | None, end_us: int | None) -> Place | None:
+    """Return the earlier of two places; the end of a span is before all events of its instant."""
+    ends = None if end_us is None else (end_us, "", "")
+    return min((one for one in (cursor, ends) if one is not None), default=None)

@@ -26,8 +26,9 @@ from tallybook.kernel.errors import Invalid, Missing
 from tallybook.kernel.period import parse_moment, zone
 from tallybook.kernel.timestamps import format_us
 from tallybook.meter.window import WindowSize, bounds
+from tallybook.serve.api.bounds import check_own
 from tallybook.serve.api.checks import Checked, Checks, found
-from tallybook.serve.api.common.access import BILLING, READ
+from tallybook.serve.api.common.access import BILLING, READ, READ_BOUND
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant as Key
 from tallybook.serve.api.rest.contracts.entries import Archived, archive, change, create, shown
@@ -275,7 +276,7 @@ class Entitlements(Controller):
         """Take a feature from a customer; what was granted stays on record."""
         archive(world, grant, "entitlement", key)
 
-    @get("/{key:str}/value", opt=READ, sync_to_thread=True)
+    @get("/{key:str}/value", opt=READ_BOUND, sync_to_thread=True)
     def get_value(
         self,
         world: World,
@@ -293,6 +294,7 @@ class Entitlements(Controller):
         catalog = world.catalog.load(grant.tenant)
         when = (at, world.clock.now_us())
         entitlement = found(catalog, key)
+        check_own(grant, entitlement.customer, f"entitlement '{key}'", "key")
         checked = _checked(checks, catalog, grant.tenant, entitlement, when, _wanted(amount))
         return _numbers(value_view(checked))
 
@@ -413,12 +415,13 @@ def _metered(entitlement: Entitlement) -> Metered:
     return entitlement.access
 
 
-@get("/customers/{key:str}/access", opt=READ, tags=["entitlements"], sync_to_thread=True)
+@get("/customers/{key:str}/access", opt=READ_BOUND, tags=["entitlements"], sync_to_thread=True)
 def customer_access(
     world: World, grant: Key, checks: Checks, key: str, at: At = None
 ) -> Response[bytes]:
     """Tell of all features of a customer whether they may be used."""
     catalog = world.catalog.load(grant.tenant)
+    check_own(grant, key, f"customer '{key}'", "customer")
     catalog.customer(key)
     when = (at, world.clock.now_us())
     features: dict[str, Any] = {

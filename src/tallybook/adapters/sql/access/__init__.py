@@ -1,0 +1,1 @@
+"""Who may come in besides keys, and what was changed: tenants, people, the audit log."""
