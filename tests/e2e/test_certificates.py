@@ -1,5 +1,6 @@
 """Edges with certificates against a real server: whoever is wrong is refused, and told why."""
 
+import base64
 import io
 import json
 import os
@@ -193,6 +194,18 @@ def test_a_certificate_speaks_for_its_own_edge_and_tenant_only(fleet: Fleet) -> 
     assert "web-3" in error.message
     stranger = fleet.forge("web-3", fleet.authority(), tenant="other")
     assert fleet.refused(stranger, edge="web-3").code == "certificate-name"
+    # whichever way the key is shown that a door takes
+    basic = base64.b64encode(f"any:{KEY}".encode()).decode()
+    shown: list[dict[str, str]] = [
+        {"Authorization": f"Basic {basic}"},
+        {"Authorization": f"Token {KEY}"},
+        {"Authorization": "", "X-Api-Key": KEY},
+    ]
+    with fleet.client(stranger) as client:
+        for headers in shown:
+            with pytest.raises(Forbidden) as refused:
+                client.raw("POST", "/api/v2/write", content=b"m v=1 1", headers=headers)
+            assert refused.value.code == "certificate-name", headers
 
 
 def test_the_servers_own_certificate_is_no_edge(fleet: Fleet) -> None:

@@ -50,7 +50,7 @@ class MeteredASGI:
             otherwise = CLIENT_GONE
             raise
         finally:
-            counted.subject = self._subject(scope)
+            counted.name_subject(self._subject, scope)
             counted.end(otherwise)
 
 

@@ -1,10 +1,12 @@
 """What is known of a request when its answer has ended, as the data of an event."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from tallybook.middleware.journal import Journal
 
+_LOG = logging.getLogger("tallybook")
 TYPE = "http.server.request"
 CLIENT_GONE = 499
 """nginx's status of a request whose client went away before the answer ended."""
@@ -28,6 +30,13 @@ class Counted:
         self._ended = False
         self.status = 0
         self.bytes = 0
+
+    def name_subject(self, subject: SubjectOf, scope: Mapping[str, Any]) -> None:
+        """Ask who used it; an application's answer never fails because nobody can tell."""
+        try:
+            self.subject = subject(scope)
+        except Exception:  # noqa: BLE001 - the request was answered, and counts
+            _LOG.exception("who used it cannot be told; the request counts without a subject")
 
     def end(self, otherwise: int) -> None:
         """Write the line, once.

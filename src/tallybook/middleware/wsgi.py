@@ -48,7 +48,7 @@ class MeteredWSGI:
 
     def _end(self, counted: Counted, environ: Environ, otherwise: int) -> None:
         if self._subject is not None:
-            counted.subject = self._subject(environ)
+            counted.name_subject(self._subject, environ)
         counted.end(otherwise)
 
 

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 
 import msgspec
 import pytest
@@ -156,3 +156,32 @@ def test_a_key_that_would_break_the_header_is_refused() -> None:
         Client("http://x", "tb_1\r\nX: y")
     with pytest.raises(Invalid, match="CA file"):
         Client("https://x", verify="/nonexistent.pem")
+
+
+def test_new_connections_leave_a_request_that_is_on_its_way_alone() -> None:
+    """A socket closed under a reader's hands would give its number to the next connection."""
+    asked, answering = threading.Event(), threading.Event()
+
+    class Slow(Scripted):
+        def do_GET(self) -> None:
+            if self.path == "/slow":
+                asked.set()
+                answering.wait(10)
+            self.reply(200, msgspec.json.encode(self.path))
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    with Client(f"http://127.0.0.1:{server.server_port}", "tb_k", timeout_seconds=10) as made:
+        answers: list[object] = []
+        reader = threading.Thread(target=lambda: answers.append(made.get("/slow")))
+        reader.start()
+        assert asked.wait(10)
+        made.reconnect()
+        assert made.get("/fast") == "/fast"
+        answering.set()
+        reader.join(10)
+        assert answers == ["/slow"]
+    with pytest.raises(Unavailable, match="closed"):
+        made.get("/fast")
+    server.shutdown()
+    server.server_close()

@@ -3,9 +3,10 @@
 import pytest
 
 from tallybook.adapters.http.client import Answer
+from tallybook.adapters.http.problems import error_of
 from tallybook.adapters.http.sender import HttpEventSender
 from tallybook.collect.ports import Receipt
-from tallybook.kernel.errors import Unavailable
+from tallybook.kernel.errors import Invalid, Unavailable
 
 
 class Answering:
@@ -15,6 +16,8 @@ class Answering:
         self.answer = Answer(status, {}, content)
 
     def raw(self, *_args: object, **_more: object) -> Answer:
+        if self.answer.status >= 300:
+            raise error_of(self.answer.status, self.answer.headers, self.answer.content)
         return self.answer
 
 
@@ -37,4 +40,21 @@ def test_what_the_server_says(status: int, content: bytes, receipt: Receipt) -> 
 )
 def test_what_something_else_says_is_no_receipt(status: int, content: bytes) -> None:
     with pytest.raises(Unavailable):
+        HttpEventSender(Answering(status, content)).send(b"", 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("status", [400, 405, 411, 415, 422, 431])
+def test_a_refusal_by_something_else_parks_nothing(status: int) -> None:
+    """A proxy in between that refuses everything must not empty the spool into a file."""
+    for content in (b"<html>400 plain HTTP request was sent to HTTPS port</html>", b"{}", b""):
+        with pytest.raises(Unavailable):
+            HttpEventSender(Answering(status, content)).send(b"", 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [(400, b'{"code":"malformed","detail":"no"}'), (413, b"<html>too large</html>")],
+)
+def test_what_the_server_refuses_is_refused(status: int, content: bytes) -> None:
+    with pytest.raises(Invalid):
         HttpEventSender(Answering(status, content)).send(b"", 3)  # type: ignore[arg-type]

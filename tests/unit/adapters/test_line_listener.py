@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable
 from itertools import count
@@ -91,3 +92,36 @@ def test_an_address_in_use_and_a_file_in_the_way(tmp_path):
     with pytest.raises(Unavailable):
         LineListener([f"unix://{file}"], lambda *_: None)
     assert file.read_text() == "keep"
+
+
+def test_a_connection_that_is_reset_takes_nobody_along():
+    came: list[bytes] = []
+    port = free_port()
+    listener = LineListener([f"tcp://127.0.0.1:{port}"], lambda data, _: came.append(data))
+    for number in range(20):
+        stream = socket.create_connection(("127.0.0.1", port))
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stream.sendall(b"a:%d|c\nb:" % number)
+        until(lambda: len(came) > number)  # noqa: B023 - called at once
+        stream.close()  # reset
+    with socket.create_connection(("127.0.0.1", port)) as stream:
+        stream.sendall(b"last:1|c\n")
+        until(lambda: came[-1] == b"last:1|c")
+    listener.check()
+    listener.close()
+
+
+def test_who_listens_no_more_says_so():
+    port = free_port()
+
+    def take(_data: bytes, _transport: str) -> None:
+        raise ZeroDivisionError("a bug")
+
+    listener = LineListener([f"udp://127.0.0.1:{port}"], take)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.sendto(b"a:1|c", ("127.0.0.1", port))
+    until(lambda: listener.problem)
+    with pytest.raises(Unavailable, match="ZeroDivisionError: a bug"):
+        listener.check()
+    listener.close()
+    LineListener([f"udp://127.0.0.1:{port}"], take).close()  # the address is free again

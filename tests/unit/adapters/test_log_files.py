@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tallybook.adapters.files.lines import LineFile, first_line_print, still_there
+from tallybook.adapters.files import tail as tail_module
 from tallybook.adapters.files.refused import RefusedFile
 from tallybook.adapters.files.tail import FileTail
 from tallybook.collect.fileid import fingerprint, line_digest
@@ -314,3 +316,42 @@ def test_refused_events_are_kept_as_they_are(tmp_path: Path) -> None:
     assert b"time-out-of-range" in parking.reasons.read_bytes()
     with pytest.raises(Unavailable):
         RefusedFile(tmp_path / "none").park(b"{}", Invalid("x"))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_compressed_file_is_unpacked_once_however_many_pieces_it_is_read_in(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [b"line %d of the day" % number for number in range(20_000)]
+    plain = b"".join(line + b"\n" for line in lines)
+    packed = gzip.compress(plain) if suffix == ".gz" else zstandard.ZstdCompressor().compress(plain)
+    (tmp_path / f"access.log.1{suffix}").write_bytes(packed)
+    (tmp_path / "access.log").write_bytes(b"today\n")
+    unpacked = 0
+    real = tail_module._opened
+
+    class Counting:
+        def __init__(self, path: Path) -> None:
+            self.file = real(path)
+            self.seek, self.close = self.file.seek, self.file.close
+
+        def read(self, size: int) -> bytes:
+            nonlocal unpacked
+            block = self.file.read(size)
+            unpacked += len(block)
+            return block
+
+    monkeypatch.setattr(tail_module, "_opened", Counting)
+    tail = FileTail(tmp_path / "access.log", from_oldest=True)
+    followed, found, pieces = Followed(), [], 0
+    while (chunk := tail.read(followed, 4096)).lines:
+        found += [line.content for line in chunk.lines]
+        if pieces not in {3, 40}:  # a piece that could not be kept is read again
+            followed = chunk.followed
+        else:
+            del found[-len(chunk.lines) :]
+        pieces += 1
+    tail.close()
+    assert found == [*lines, b"today"]
+    assert pieces > 80
+    assert unpacked < 5 * len(plain)

@@ -233,3 +233,26 @@ def test_what_cannot_be_written_is_said_and_counted(tmp_path, caplog):
     durable.event("t", {}, time_us=0)
     assert lines(tmp_path / "j")[0]["time"] == "1970-01-01T00:00:00Z"
     durable.close()
+
+
+def test_an_answer_never_fails_because_nobody_can_tell_who_used_it(tmp_path, caplog):
+    async def answers(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    def nobody(_: object) -> str:
+        raise KeyError("tenant")
+
+    async def sent(_: object) -> None:
+        pass
+
+    asyncio.run(MeteredASGI(answers, str(tmp_path / "j"), subject=nobody)(SCOPE, None, sent))
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [b"12"]
+
+    assert served(MeteredWSGI(app, str(tmp_path / "j"), subject=nobody)) == [b"12"]
+    assert [(e.get("subject"), e["data"]["status"]) for e in lines(tmp_path / "j")] == [
+        (None, 200), ("10.0.0.1", 200),
+    ]  # fmt: skip
+    assert "cannot be told" in caplog.text

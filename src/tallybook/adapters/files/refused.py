@@ -5,6 +5,7 @@ cloudevents` sends them again once the reason is gone; `refused-reasons.ndjson` 
 for each.
 """
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -45,9 +46,14 @@ class RefusedFile:
 
 def _append(path: Path, line: bytes) -> None:
     try:
-        with path.open("ab") as file:
-            file.write(line + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with path.open("ab", buffering=0) as file:
+            whole = file.tell()
+            try:
+                if file.write(line + b"\n") != len(line) + 1:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(whole)  # half a line would spoil the next
+                raise
     except OSError as error:
         raise Unavailable(f"{path}: {error.strerror or error}") from error

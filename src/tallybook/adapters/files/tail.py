@@ -16,7 +16,6 @@ import re
 import time
 import zlib
 from collections.abc import Iterator
-from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -29,6 +28,7 @@ from tallybook.collect.lines import Line
 from tallybook.kernel.errors import Unavailable
 
 _HELD_MAX = 2
+_SUFFIXES = frozenset({".gz", ".zst"})
 _PACKED = r"(?:\.gz|\.zst)?"
 _DATED = r"[.-]\d[\d._T-]*"
 
@@ -36,10 +36,13 @@ _DATED = r"[.-]\d[\d._T-]*"
 class Candidate:
     """One file that may hold lines not read yet."""
 
-    def __init__(self, file: BinaryIO, stat: os.stat_result, *, current: bool) -> None:
+    def __init__(
+        self, file: BinaryIO, stat: os.stat_result, *, current: bool, packed: bool = False
+    ) -> None:
         """Keep the open file and what was known of it when it was opened."""
         self.file = file
         self.current = current
+        self.packed = packed
         self.modified_us = stat.st_mtime_ns // 1000
         self.key = (stat.st_dev, stat.st_ino)
         self.state = (stat.st_size, stat.st_mtime_ns)
@@ -59,6 +62,7 @@ class FileTail:
         self._path = path.absolute()
         self._sibling = _sibling_pattern(path.name)
         self._held: list[BinaryIO] = []
+        self._unpacking: _Unpacking | None = None
         self._done: dict[tuple[int, int], tuple[int, int]] = {}
 
     @property
@@ -109,6 +113,7 @@ class FileTail:
 
     def close(self) -> None:
         """Close what is held open."""
+        self._stop_unpacking()
         while self._held:
             self._held.pop().close()
 
@@ -158,24 +163,89 @@ class FileTail:
             file = _opened(path)
         except FileNotFoundError:  # rotated on since it was listed; it is found again
             return
-        with file:
-            yield Candidate(file, stat, current=False)
+        candidate = Candidate(file, stat, current=False, packed=path.suffix in _SUFFIXES)
+        try:
+            yield candidate
+        finally:
+            if self._unpacking is None or self._unpacking.file is not file:
+                file.close()
 
     def _from(self, candidate: Candidate, followed: Followed, bytes_max: int) -> Chunk | None:
         if self._done.get(candidate.key) == candidate.state:
             return None
         try:
-            chunk = _next_lines(candidate, followed, bytes_max)
+            chunk = self._unpacked(candidate, followed, bytes_max)
+            if chunk is None:
+                chunk = self._next_lines(candidate, followed, bytes_max)
         except (EOFError, gzip.BadGzipFile, zlib.error, ZstdError):
+            self._stop_unpacking()
             return None  # being compressed just now; its original is still there
         if chunk is None or not chunk.lines:
             self._done[candidate.key] = candidate.state
+            self._stop_unpacking()
             return None
         return chunk
 
+    def _unpacked(self, candidate: Candidate, followed: Followed, bytes_max: int) -> Chunk | None:
+        """Return what follows in the compressed file that is being read; None where it is not that.
 
-def _next_lines(candidate: Candidate, followed: Followed, bytes_max: int) -> Chunk | None:
-    """Return the next lines of one file, None where it is nothing to read."""
+        To go to a position in one means to unpack everything before it, so it is kept open
+        between two pieces, as long as what was read is what was kept.
+        """
+        going = self._unpacking
+        if going is None or going.key != candidate.key or going.state != candidate.state:
+            return None
+        if followed.find(going.position.fingerprint) != going.position:
+            self._stop_unpacking()
+            return None
+        lines = _up_to(going.lines, bytes_max)
+        if lines:
+            going.position = going.position.after(lines[-1])
+            followed = followed.moved(going.position, candidate.modified_us)
+        return Chunk(lines=lines, fingerprint=going.position.fingerprint, followed=followed)
+
+    def _stop_unpacking(self) -> None:
+        if self._unpacking is not None:
+            self._unpacking.file.close()
+            self._unpacking = None
+
+    def _next_lines(self, candidate: Candidate, followed: Followed, bytes_max: int) -> Chunk | None:
+        """Return the next lines of one file, None where it is nothing to read."""
+        begun = _begun(candidate, followed)
+        if begun is None:
+            return None
+        position, notes = begun
+        candidate.file.seek(position.offset)
+        reader = iter(LineFile(candidate.file, position.offset))
+        lines = _up_to(reader, bytes_max)
+        if lines:
+            position = position.after(lines[-1])
+            followed = followed.moved(position, candidate.modified_us)
+            if candidate.packed:
+                self._stop_unpacking()
+                self._unpacking = _Unpacking(candidate, reader, position)
+        fingerprint = position.fingerprint
+        return Chunk(lines=lines, fingerprint=fingerprint, followed=followed, notes=notes)
+
+
+class _Unpacking:
+    """A compressed file that is read piece by piece.
+
+    Attributes:
+        position: after the last line that was handed out.
+        lines: what follows.
+    """
+
+    def __init__(self, candidate: Candidate, lines: Iterator[Line], position: Position) -> None:
+        self.file = candidate.file
+        self.key = candidate.key
+        self.state = candidate.state
+        self.lines = lines
+        self.position = position
+
+
+def _begun(candidate: Candidate, followed: Followed) -> tuple[Position, tuple[str, ...]] | None:
+    """Return where to read a file from, with notes; None where it is nothing to read."""
     found = first_line_print(candidate.file)
     if found is None:
         return None
@@ -192,9 +262,7 @@ def _next_lines(candidate: Candidate, followed: Followed, bytes_max: int) -> Chu
             return None
         notes = ("the file was written anew; reading it from the start",)
         known = Position(fingerprint=found)
-    lines = tuple(_up_to(LineFile(candidate.file, _sought(candidate.file, known)), bytes_max))
-    after = followed.moved(known.after(lines[-1]), candidate.modified_us) if lines else followed
-    return Chunk(lines=lines, fingerprint=found, followed=after, notes=notes)
+    return known, notes
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -205,28 +273,20 @@ def _opened(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _sought(file: BinaryIO, position: Position) -> int:
-    file.seek(position.offset)
-    return position.offset
-
-
 def _holds(file: BinaryIO, known: Position) -> bool:
     if not known.last_digest:
         return True
     return still_there(file, known.last_offset, known.last_length, known.last_digest)
 
 
-def _up_to(lines: LineFile, bytes_max: int) -> Iterator[Line]:
-    """Yield lines until they add up to `bytes_max`, at least one."""
-    budget = bytes_max
-
-    def affordable(line: Line) -> bool:
-        nonlocal budget
-        before = budget
-        budget -= line.length + 1
-        return before > 0
-
-    return takewhile(affordable, lines)
+def _up_to(lines: Iterator[Line], bytes_max: int) -> tuple[Line, ...]:
+    """Return lines until they add up to `bytes_max`, at least one; what follows is not taken."""
+    found: list[Line] = []
+    size = 0
+    while size < bytes_max and (line := next(lines, None)) is not None:
+        found.append(line)
+        size += line.length + 1
+    return tuple(found)
 
 
 def _sibling_pattern(name: str) -> "re.Pattern[str]":

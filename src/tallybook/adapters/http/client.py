@@ -7,8 +7,10 @@ Source: CONTRACTS §3.
 
 import ipaddress
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from http import HTTPStatus
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -74,18 +76,21 @@ class Client:
             )
 
         self._connect = connect
-        self._http = connect()
+        self._lock = Lock()
+        self._pool = _Pool(connect())
 
     def reconnect(self) -> None:
         """Read the certificate files again and use new connections from now on.
 
-        A request that another thread has begun on an old connection may fail as `Unavailable`.
+        A request that another thread has begun ends on the connection that it began on.
 
         Raises:
             Invalid: the files cannot be used; everything stays as it was.
         """
-        old, self._http = self._http, self._connect()
-        old.close()
+        pool = _Pool(self._connect())
+        with self._lock:
+            old, self._pool = self._pool, pool
+        self._end(old)
 
     def raw(
         self,
@@ -103,16 +108,17 @@ class Client:
             Refused: 4xx; its subclass and `code` say which.
             Unavailable: 5xx, 429, or no connection; `Timeout` where the outcome is unknown.
         """
-        request = self._http.build_request(
-            method,
-            path,
-            content=content,
-            headers=dict(headers or {}),
-            params={k: v for k, v in params.items() if v is not None} if params else None,
-        )
-        if timeout_seconds is not None:
-            request.extensions["timeout"] = httpx2.Timeout(timeout_seconds).as_dict()
-        answer = self._send(request)
+        with self._lent() as http:
+            request = http.build_request(
+                method,
+                path,
+                content=content,
+                headers=dict(headers or {}),
+                params={k: v for k, v in params.items() if v is not None} if params else None,
+            )
+            if timeout_seconds is not None:
+                request.extensions["timeout"] = httpx2.Timeout(timeout_seconds).as_dict()
+            answer = self._send(http, request)
         kept = {name.lower(): value for name, value in answer.headers.items()}
         if not answer.is_success and answer.status_code != HTTPStatus.NOT_MODIFIED:
             raise error_of(answer.status_code, kept, answer.content)
@@ -166,8 +172,39 @@ class Client:
             cursor = following
 
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        """Close the connections, each once the request on it has ended."""
+        self._end(self._pool)
+
+    @contextmanager
+    def _lent(self) -> Iterator[httpx2.Client]:
+        """Lend the connections: whoever is last closes them, where they are to be closed.
+
+        A socket that is closed while another thread reads from it gives its number to the next
+        one, and that thread then reads what was meant for others.
+
+        Raises:
+            Unavailable: they are closed.
+        """
+        with self._lock:
+            pool = self._pool
+            if pool.ended:
+                raise Unavailable(f"the connection to {self.url} is closed")
+            pool.users += 1
+        try:
+            yield pool.http
+        finally:
+            with self._lock:
+                pool.users -= 1
+                unused = pool.unused()
+            if unused:
+                pool.http.close()
+
+    def _end(self, pool: "_Pool") -> None:
+        with self._lock:
+            pool.ended = True
+            unused = pool.unused()
+        if unused:
+            pool.http.close()
 
     def __enter__(self) -> Self:
         """Return itself; closed at the end of the block."""
@@ -198,9 +235,9 @@ class Client:
         answer = self.raw(method, path, content=content, headers=headers, params=params)
         return decoded(answer.content, into) if answer.content else None
 
-    def _send(self, request: httpx2.Request) -> httpx2.Response:
+    def _send(self, http: httpx2.Client, request: httpx2.Request) -> httpx2.Response:
         try:
-            return self._http.send(request)
+            return http.send(request)
         except httpx2.ConnectError as error:
             message = f"no server answers at {self.url} ({error}); is it running?"
             raise Unavailable(message) from error
@@ -208,6 +245,19 @@ class Client:
             raise Timeout(f"{self.url} did not answer in time") from error
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise Unavailable(f"{self.url}: {str(error) or type(error).__name__}") from error
+
+
+class _Pool:
+    """Connections made with one reading of the certificate files, and how many use them."""
+
+    def __init__(self, http: httpx2.Client) -> None:
+        self.http = http
+        self.users = 0
+        self.ended = False
+
+    def unused(self) -> bool:
+        """Whether nobody uses them and nobody will."""
+        return self.ended and not self.users
 
 
 def decoded(content: bytes, into: type[T] | Any = Any) -> T | Any:

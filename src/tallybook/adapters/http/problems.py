@@ -26,6 +26,7 @@ _REFUSALS: dict[int, type[Refused]] = {
     410: Missing,
     412: Conflict,
 }
+_CODES = {413: "too-large"}
 _WAITS: dict[int, type[Unavailable]] = {408: Timeout, 429: Throttled, 504: Timeout}
 
 
@@ -50,7 +51,8 @@ def error_of(status: int, headers: Mapping[str, str], content: bytes) -> Tallybo
         wait = _retry_after(headers.get("retry-after", ""))
         kind = _WAITS.get(status, Unavailable)
         return kind(message, code=problem.code, retry_after_seconds=wait)
-    return _REFUSALS.get(status, Invalid)(message, code=problem.code, field=problem.field)
+    code = problem.code or _CODES.get(status)
+    return _REFUSALS.get(status, Invalid)(message, code=code, field=problem.field)
 
 
 def _problem(content: bytes) -> ProblemBody:

@@ -5,17 +5,17 @@ never holds the others up.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 import msgspec
 import zstandard
 
-from tallybook.adapters.http.client import Client, decoded
+from tallybook.adapters.http.client import Answer, Client, decoded
 from tallybook.collect.ports import Receipt
 from tallybook.collect.sending.parcel import Parcel, headers_of
 from tallybook.collect.spool import joined, parted
-from tallybook.kernel.errors import Corrupt, Unavailable
+from tallybook.kernel.errors import Corrupt, Invalid, Unavailable
 from tallybook.kernel.limits import REQUEST_BYTES_MAX
 
 EVENTS_PATH = "/api/v1/events"
@@ -75,15 +75,14 @@ class HttpEventSender:
         """Send one batch; on return the server has it on stable storage.
 
         Raises:
-            Unavailable: also where a 2xx does not account for every event: a proxy or a sign-in
-                page answered, not the server, and the batch must stay in the spool.
+            Unavailable: also where a 2xx does not account for every event, or a refusal does not
+                say what is wrong: a proxy or a sign-in page answered, not the server, and the
+                batch must stay in the spool.
         """
         headers = _HEADERS
         if parcel is not None:
             headers = headers | headers_of(parcel, time.time_ns() // 1000)
-        answer = self._client.raw(
-            "POST", EVENTS_PATH, content=payload, headers=headers, params={"partial": "true"}
-        )
+        answer = self._posted(payload, headers)
         if answer.status == HTTPStatus.NO_CONTENT:  # everything was stored
             return Receipt(stored=events)
         said = decoded(answer.content, _PartialAnswer)
@@ -92,3 +91,13 @@ class HttpEventSender:
             message = f"the answer accounts for {receipt.stored} + {receipt.quarantined} events"
             raise Unavailable(f"{message} of {events}; is something else at this address?")
         return receipt
+
+    def _posted(self, payload: bytes, headers: Mapping[str, str]) -> Answer:
+        try:
+            return self._client.raw(
+                "POST", EVENTS_PATH, content=payload, headers=headers, params={"partial": "true"}
+            )
+        except Invalid as error:
+            if error.code != Invalid.code:
+                raise
+            raise Unavailable(f"{error.message}; is something else at this address?") from error

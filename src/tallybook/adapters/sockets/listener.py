@@ -9,6 +9,7 @@ import os
 import selectors
 import socket
 import stat
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock, Thread
@@ -19,6 +20,7 @@ LINE_BYTES_MAX = 64 * 1024
 CONNECTIONS_MAX = 1000
 _BLOCK_BYTES = 64 * 1024
 _LOOK_SECONDS = 0.2
+_REST_SECONDS = 0.05
 _BUFFER_BYTES = 4 * 1024 * 1024
 
 
@@ -54,8 +56,14 @@ class LineListener:
         except Invalid:
             self._close_all()
             raise
-        self._thread = Thread(target=self._run, name="lines", daemon=True)
+        self.problem: str | None = None
+        self._thread = Thread(target=self._run_all, name="lines", daemon=True)
         self._thread.start()
+
+    def check(self) -> None:
+        """Raise Unavailable where nobody listens any more."""
+        if self.problem is not None:
+            raise Unavailable(f"listening has ended: {self.problem}")
 
     def close(self) -> None:
         """Stop listening, after what has arrived is taken."""
@@ -90,6 +98,12 @@ class LineListener:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
         self._selector.register(made, selectors.EVENT_READ, (transport, stream))
 
+    def _run_all(self) -> None:
+        try:
+            self._run()
+        except Exception as error:  # noqa: BLE001 - told by `check`, to whoever reads next
+            self.problem = f"{type(error).__name__}: {error}"
+
     def _run(self) -> None:
         while True:
             ended = self._ended
@@ -109,7 +123,13 @@ class LineListener:
                 return
 
     def _accept(self, made: socket.socket, transport: str) -> None:
-        connection, _ = made.accept()
+        try:
+            connection, _ = made.accept()
+        except BlockingIOError:
+            return
+        except OSError:  # gone again, or no descriptor is left: the others go on meanwhile
+            time.sleep(_REST_SECONDS)
+            return
         if len(self._partial) >= CONNECTIONS_MAX or self._ended:
             connection.close()
             return
@@ -120,7 +140,9 @@ class LineListener:
     def _stream(self, made: socket.socket, transport: str) -> None:
         try:
             block = made.recv(_BLOCK_BYTES)
-        except ConnectionError:
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:  # reset, timed out, unreachable: what came before counts
             block = b""
         whole, _, rest = (self._partial[made] + block).rpartition(b"\n")
         if whole:

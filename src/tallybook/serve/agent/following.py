@@ -15,6 +15,7 @@ from tallybook.serve.agent.voice import Voice
 RULES_NAME = "rules.json"
 EVERY_SECONDS = 60.0
 _TIMEOUT_SECONDS = 10
+_LAST_SECONDS = 1.0
 _ABOUT = "rules"
 
 
@@ -50,15 +51,15 @@ class RuleFollower(Thread):
                 pass  # the sender tells that nobody answers; a server without rules has none
             except TallybookError as error:
                 self._voice.complain(_ABOUT, f"{error.message} ({error.code})")
-            except RuntimeError:  # the line was closed in the middle of an answer
-                if not self._ended.is_set():
-                    raise
+            except Exception as error:  # noqa: BLE001 - a bug here must not end the following of rules
+                self._voice.complain(_ABOUT, f"{type(error).__name__}: {error}")
             self.asked.set()
             self._ended.wait(EVERY_SECONDS)
 
     def end(self) -> None:
-        """Stop asking."""
+        """Stop asking; wait a moment for the answer that is on its way."""
         self._ended.set()
+        self.join(_LAST_SECONDS)
 
     def _ask(self) -> None:
         tag = {"If-None-Match": f'"{self.newest.version}"'} if self.known else {}

@@ -114,9 +114,9 @@ class SpoolIntake:
             self._keep(Folded([], {}, self._tally.closed), {}, windows)
         return len(windows)
 
-    def is_full(self) -> bool:
-        """Whether reading must wait until the server has taken some."""
-        return self._spool.state().stored_bytes >= self.bytes_max
+    def used_share(self) -> float:
+        """Return how much of the spool's room is in use; from 1 on it is full."""
+        return self._spool.state().stored_bytes / self.bytes_max
 
     def _keep(self, folded: Folded, cursors: Mapping[str, str], closing: Sequence[Window]) -> None:
         """Write changed windows and close some, with everything else, in one transaction."""

@@ -22,8 +22,11 @@ FIXED = (
     "cert_file",
     "cert_key_file",
     "kafka",
+    "metrics_listen",
+    "backfill_share",
+    "backfill_events_per_second",
 )
-"""Settings that count from the next start: who the agent is, and where it sends."""
+"""Settings that count from the next start: who the agent is, where it sends, and how fast."""
 
 
 class SettingsWatch:

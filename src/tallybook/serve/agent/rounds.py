@@ -16,6 +16,13 @@ T = TypeVar("T")
 
 _LOOK_SECONDS = 0.2
 _CLOSING_SECONDS = 1.0
+_SLOW_SECONDS = 1.0
+_REST_TIMES = 10
+_REST_SECONDS_MAX = 300.0
+"""A source that fails slowly (its server hangs) rests ten times as long as it has held up the
+others, at most five minutes."""
+_FILES_SHARE = 0.9
+"""With so much of the spool in use, files wait: what they hold can be read later."""
 _OFTEN_SECONDS = 60
 """A source that is read less often does not hold windows open; what it brings comes as late."""
 
@@ -39,10 +46,10 @@ class Schedule:
         self.events = 0
         self.problem: str | None = None
 
-    def settle(self, interval_seconds: float) -> None:
-        """Set the next time; what was missed is not made up for."""
+    def settle(self, interval_seconds: float, rest_seconds: float = 0.0) -> None:
+        """Set the next time, after at least a rest; what was missed is not made up for."""
         step = self.source.interval_seconds or interval_seconds
-        self.due = max(self.due + step, time.monotonic())
+        self.due = max(self.due + step, time.monotonic() + rest_seconds)
 
 
 class Rounds:
@@ -103,7 +110,7 @@ class Rounds:
 
     def may_go_on(self) -> bool:
         """Whether a long step may take its next piece."""
-        return not self.intake.is_full()
+        return self.intake.used_share() < _FILES_SHARE
 
     def read_due(self, interval_seconds: float, *, everything: bool = False) -> None:
         """Read what is due, then close windows; what fails is told, and tried the next time."""
@@ -113,22 +120,26 @@ class Rounds:
         for planned in self._plan:
             if not woken and planned.due > time.monotonic():
                 continue
-            if self.attempt("spool", self._is_full) is not False:
-                return
-            if self._read(planned):
-                self._on_events()
-            planned.settle(interval_seconds)
+            waits = self.attempt("spool", partial(self._must_wait, planned.source)) is not False
+            rest = 0.0 if waits else self._read(planned)
+            planned.settle(interval_seconds, rest)
         self.count += 1
         if everything or time.monotonic() - self._closed_at >= _CLOSING_SECONDS:
             self._closed_at = time.monotonic()
             self.close_windows(self._read_up_to(interval_seconds))
 
-    def _read(self, planned: Schedule) -> int:
+    def _read(self, planned: Schedule) -> float:
+        """Read a source; return how long it must rest, which is not at all where it works."""
+        began = time.monotonic()
         planned.read_us = time.time_ns() // 1000
         came = self.attempt(planned.source.name, partial(planned.source.read, self))
         planned.problem = self.failed
         planned.events += came or 0
-        return came or 0
+        if came:
+            self._on_events()
+        took = time.monotonic() - began
+        slow = self.failed is not None and took > _SLOW_SECONDS
+        return min(took * _REST_TIMES, _REST_SECONDS_MAX) if slow else 0.0
 
     def _read_up_to(self, interval_seconds: float) -> int:
         """Return an instant up to which everything was read that is read often."""
@@ -177,16 +188,21 @@ class Rounds:
             planned.source.close()
         self._plan = []
 
-    def _is_full(self) -> bool:
-        if not self.intake.is_full():
+    def _must_wait(self, source: Source) -> bool:
+        """Whether a source must not be read now, for want of room in the spool."""
+        used = self.intake.used_share()
+        if used < _FILES_SHARE:
             self.voice.settle("spool size")
             return False
+        full = used >= 1
         message = (
             "the spool is full: reading stops until the server has taken some"
             " (files and counters keep what is not read)"
+            if full
+            else "the spool is nearly full: files wait until the server has taken some"
         )
         self.voice.complain("spool size", message)
-        return True
+        return full or bool(getattr(source, "can_wait", False))
 
 
 def _same(one: Source, other: Source) -> bool:

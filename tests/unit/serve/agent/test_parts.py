@@ -30,6 +30,8 @@ class Pages:
     """A source that gives numbered events."""
 
     interval_seconds: float | None = None
+    can_wait = False
+    takes = 0.0
 
     def __init__(self, name: str, told: object = 0, error: TallybookError | None = None) -> None:
         self.name = name
@@ -40,6 +42,7 @@ class Pages:
 
     def read(self, around: Surroundings) -> int:
         self.reads += 1
+        time.sleep(self.takes)
         if self.error is not None:
             raise self.error
         piece = f'{{"id":"{self.name}{self.reads}","source":"s","type":"x"}}'.encode()
@@ -102,6 +105,46 @@ def test_a_full_spool_is_not_read_into() -> None:
     for _ in range(3):
         made.read_due(0.001, everything=True)
     assert (source.reads, made.may_go_on()) == (1, False)
+
+
+def test_a_full_spool_is_looked_at_when_something_is_due_and_not_all_the_time() -> None:
+    made, _, _ = rounds(bytes_max=1)
+    made.adopt([Pages("a"), Pages("b")])
+    made.read_due(3600)
+    made.wake()
+    made.read_due(3600)
+    made.wait(time.monotonic())  # takes up the waking
+    began = time.monotonic()
+    made.wait(began + 0.25)
+    assert time.monotonic() - began >= 0.25
+
+
+def test_files_wait_before_what_cannot_be_read_later() -> None:
+    made, log, _ = rounds()
+    files, scraped = Pages("files"), Pages("scraped")
+    files.can_wait = True
+    made.adopt([files, scraped])
+    made.read_due(0.001)
+    made.intake.bytes_max = int(log.state().stored_bytes / 0.95)
+    made.read_due(0.001, everything=True)
+    assert (files.reads, scraped.reads, made.may_go_on()) == (1, 2, False)
+    made.intake.bytes_max = log.state().stored_bytes
+    made.read_due(0.001, everything=True)
+    assert (files.reads, scraped.reads) == (1, 2)
+    made.intake.bytes_max = 1 << 30
+    made.read_due(0.001, everything=True)
+    assert (files.reads, scraped.reads) == (2, 3)
+
+
+def test_a_source_that_fails_slowly_rests_and_does_not_hold_up_the_others() -> None:
+    made, _, _ = rounds()
+    hanging, good = Pages("hanging", error=Unavailable("timed out")), Pages("good")
+    hanging.takes = 1.05
+    made.adopt([hanging, good])
+    for _ in range(4):
+        made.read_due(0.001)
+        time.sleep(0.002)
+    assert (hanging.reads, good.reads) == (1, 4)
 
 
 def test_a_source_lives_through_a_reload_that_leaves_its_table_equal() -> None:
@@ -179,8 +222,8 @@ def test_a_file_that_is_being_replaced_is_waited_for(tmp_path: Path) -> None:
 
 def test_who_the_agent_is_changes_only_at_the_next_start() -> None:
     before = settings(url="http://a", interval_seconds=5)
-    after = settings(url="http://b", interval_seconds=6, edge="new")
-    assert fixed_changes(before, after) == ["url", "edge"]
+    after = settings(url="http://b", interval_seconds=6, edge="new", backfill_share=0.5)
+    assert fixed_changes(before, after) == ["url", "edge", "backfill_share"]
     found = adopted(before, after)
     assert (found.url, found.edge, found.interval_seconds) == ("http://a", None, 6)
 
@@ -243,6 +286,21 @@ def test_rules_that_cannot_be_had_leave_those_that_were(
     follow(tmp_path, told(RULES))
     assert follow(tmp_path, answer)[0].newest == RULES
     assert kept_rules(tmp_path) == RULES
+
+
+def test_a_bug_in_an_answer_does_not_end_the_following_of_rules(tmp_path: Path) -> None:
+    class Broken(Server):
+        def raw(self, *_: Any, **__: Any) -> Answer:
+            self.asked.append({})
+            raise RuntimeError("closed in the middle of an answer")
+
+    server = Broken()
+    follower = RuleFollower(lambda: server, "web-1", tmp_path, Voice())
+    follower.start()
+    assert follower.asked.wait(5)
+    assert follower.is_alive()
+    follower.end()
+    assert not follower.is_alive()
 
 
 def test_kept_rules_that_cannot_be_read_are_asked_for_again(tmp_path: Path) -> None:

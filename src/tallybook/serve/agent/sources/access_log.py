@@ -19,6 +19,7 @@ class AccessLogSource:
     """
 
     interval_seconds: float | None = None
+    can_wait = True
 
     def __init__(self, told: AccessLog, source: str) -> None:
         """Open nothing yet."""

@@ -28,6 +28,8 @@ class FolderSource:
     after a crash changes nothing. It is remembered as read with its last step.
     """
 
+    can_wait = True
+
     def __init__(self, told: IntervalFiles) -> None:
         """Look at nothing yet."""
         self.told = told

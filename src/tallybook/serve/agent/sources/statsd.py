@@ -41,6 +41,10 @@ class StatsdSource:
         """Hand over what came."""
         if self._listener is None:
             self._listener = LineListener(self._table.listen, self._tally.add)
+        if self._listener.problem is not None:
+            ended, self._listener = self._listener, None  # opened again at the next reading
+            ended.close()
+            ended.check()
         with self._listener.lock:
             self._number += 1
             found = self._tally.events(self._as, self._epoch, self._number, time.time_ns() // 1000)

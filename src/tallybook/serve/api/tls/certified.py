@@ -6,7 +6,7 @@ certificate of the edge, and of the tenant, that the request speaks for. A refus
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -14,6 +14,7 @@ from tallybook.adapters.x509.names import Presented
 from tallybook.collect.sending.parcel import EDGE
 from tallybook.kernel.errors import Forbidden, TallybookError, Unavailable
 from tallybook.serve.api.app import App, Receive, Scope, Send
+from tallybook.serve.api.doors.answer import Asked, bearer, parameters
 from tallybook.serve.api.fleet.watch import CERTIFIED
 from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.ingest import problem
@@ -99,11 +100,22 @@ class Certified:
         if not shown.edge or claimed != shown.edge:
             message = f"the certificate is for the edge '{shown.edge}', not for '{claimed}'"
             raise Forbidden(message, code="certificate-name")
-        kind, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-        grant = self._gate.grant(key.strip()) if kind.lower() == "bearer" else None
+        key = _key(scope, headers)
+        grant = self._gate.grant(key) if key else None
         if grant is not None and grant.tenant != shown.tenant:
             message = "the certificate was issued for an edge of somebody else"
             raise Forbidden(message, code="certificate-name")
+
+
+def _key(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
+    """Return the key of a request in whatever form a door takes it, '' for none."""
+    asked = Asked(
+        headers={name.decode("latin-1"): value for name, value in headers.items()},
+        query=parameters(scope.get("query_string", b"")),
+        body=b"",
+        bytes_max=0,
+    )
+    return (bearer(asked) or "").removeprefix("Bearer ")
 
 
 async def refuse(send: Send, error: TallybookError) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+from collections.abc import Callable
 
 import structlog
 
@@ -20,6 +21,8 @@ from tallybook.serve.supervisor.child import on_stop
 from tallybook.settings import Settings
 
 RENEW_LOOK_SECONDS = 60.0
+AFTER_BUG_SECONDS = 5.0
+LAST_SECONDS = 5.0
 RENEW_LEFT = 3
 """The listener's own certificate is renewed when less than a third of its time is left."""
 
@@ -31,14 +34,31 @@ def run_tls(settings: Settings) -> int:
         revoked = Revocations(lambda: revoked_serials(made.world))
         ended = threading.Event()
         watching = (files.watch, revoked.watch, lambda end: keep_renewed(made.world, end))
-        for watch in watching:
-            threading.Thread(target=watch, args=(ended,), name="tls-watch", daemon=True).start()
+        threads = [_watching(watch, ended) for watch in watching]
         wire = TlsWire(Certified(made.app, made.gate, revoked), files.context)
         try:
             asyncio.run(_serve(settings, wire))
         finally:
             ended.set()
+            for thread in threads:  # they use what is closed next
+                thread.join(LAST_SECONDS)
     return 0
+
+
+def _watching(watch: Callable[[threading.Event], None], ended: threading.Event) -> threading.Thread:
+    """Return a thread that watches until the end, and goes on after a bug."""
+
+    def run() -> None:
+        while not ended.is_set():
+            try:
+                watch(ended)
+            except Exception:  # noqa: BLE001 - without this watch the door would freeze as it is
+                structlog.get_logger("tls").exception("tls.bug")
+                ended.wait(AFTER_BUG_SECONDS)
+
+    thread = threading.Thread(target=run, name="tls-watch", daemon=True)
+    thread.start()
+    return thread
 
 
 def tls_files(settings: Settings) -> TlsFiles:
