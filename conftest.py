@@ -46,17 +46,44 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def databases_of_session() -> Iterator[Callable[[str], str]]:
-    """Return a function from a kind of server to the address of a database, started once."""
-    made: dict[str, str] = {}
+def servers_of_session() -> Iterator[Callable[[str], str]]:
+    """Return a function from a kind of database server to its address, started once."""
+    running: dict[str, str] = {}
     with ExitStack() as stack:
 
         def address(kind: str) -> str:
-            if kind not in made:
-                made[kind] = databases.new_database(stack.enter_context(databases.SERVERS[kind]()))
-            return databases.emptied(made[kind])
+            if kind not in running:
+                running[kind] = stack.enter_context(databases.SERVERS[kind]())
+            return running[kind]
 
         yield address
+
+
+@pytest.fixture(scope="session")
+def databases_of_session(servers_of_session: Callable[[str], str]) -> Callable[[str], str]:
+    """Return a function from a kind of server to a database of it, made once, without rows."""
+    made: dict[str, str] = {}
+
+    def address(kind: str) -> str:
+        if kind not in made:
+            made[kind] = databases.new_database(servers_of_session(kind))
+        return databases.emptied(made[kind])
+
+    return address
+
+
+@pytest.fixture
+def empty_database(
+    servers_of_session: Callable[[str], str], tmp_path: Path
+) -> Callable[[str], str]:
+    """Return a function from a kind of database to the address of one without tables."""
+
+    def make(kind: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path / 'control.db'}"
+        return databases.new_database(servers_of_session(kind))
+
+    return make
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from tallybook.adapters.sql.post.store import SqlPost
 from tallybook.adapters.sql.prepaid.entitlements import SqlEntitlements
 from tallybook.adapters.sql.prepaid.wallets import SqlWallets
 from tallybook.adapters.sql.quarantine import SqlQuarantine
+from tallybook.adapters.sql.routes import SqlRules
 from tallybook.adapters.sql.settlements import SqlSettlements
 from tallybook.adapters.webhook.channel import WebhookChannel
 from tallybook.admit.tenant import FIRST
@@ -44,6 +45,7 @@ from tallybook.settings import Settings
 from tallybook.settle.receivable.flow import Settling
 
 if TYPE_CHECKING:
+    from tallybook.adapters.sqlite.streams import StreamsFile
     from tallybook.adapters.delta.event_table import DeltaEventTable
     from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
 
@@ -136,6 +138,18 @@ class World:
     def quarantine(self) -> SqlQuarantine:
         """Decisions about quarantined events."""
         return SqlQuarantine(self.engine)
+
+    @cached_property
+    def rules(self) -> SqlRules:
+        """Rules of routing."""
+        return SqlRules(self.engine)
+
+    @cached_property
+    def streams_file(self) -> "StreamsFile":
+        """The outbound streams."""
+        from tallybook.adapters.sqlite.streams import StreamsFile
+
+        return self._once(lambda: StreamsFile(self.settings.streams_db))
 
     @cached_property
     def answers(self) -> SqlIdempotency:

@@ -209,6 +209,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.data_dir / "control.db"
 
     @property
+    def streams_db(self) -> Path:
+        """The file of the outbound streams."""
+        return self.data_dir / "streams.db"
+
+    @property
     def ca_dir(self) -> Path:
         """The folder of the authority that certifies edges."""
         return self.data_dir / "ca"

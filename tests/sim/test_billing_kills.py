@@ -7,6 +7,7 @@ for each statement, struck down there and taken up again. A few times a real SIG
 
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -60,9 +61,9 @@ def live(world: World) -> None:
         finalize(world.billing, draft.id)
 
 
-def begun(folder: Path) -> str:
-    """Return a database with a catalog."""
-    url = sqlite_url(folder / "control.db")
+def begun(place: Path | str) -> str:
+    """Return a database with a catalog: in a folder, or at an address."""
+    url = place if isinstance(place, str) else sqlite_url(place / "control.db")
     world, engine = world_on(url, CUSTOMERS)
     world.apply(catalog_text(CUSTOMERS).replace(GRACED, f"{GRACED}\ngrace_days = 3"))
     engine.dispose()
@@ -97,13 +98,45 @@ def test_a_crash_before_any_statement_changes_nothing(tmp_path: Path) -> None:
     expected = outcome(url)
     assert [number for number, _, _ in expected] == ["INV-000001", "INV-000002", "INV-000003"]
     assert points > 40
+    start = tmp_path / "start"
+    start.mkdir()
+    begun(start)
     for strike_at in range(1, points + 1):
-        folder = tmp_path / str(strike_at)
-        folder.mkdir()
-        url = begun(folder)
+        folder = shutil.copytree(start, tmp_path / str(strike_at))
+        url = sqlite_url(folder / "control.db")
         assert struck(url, strike_at) == strike_at
         struck(url, 0)
         assert outcome(url) == expected, f"after a crash before statement {strike_at}"
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_a_crash_before_any_statement_changes_nothing_on(
+    kind: str, databases_of_session: Callable[[str], str]
+) -> None:
+    url = begun(databases_of_session(kind))
+    points = struck(url, 0)
+    expected = outcome(url)
+    for strike_at in range(1, points + 1, 5):
+        url = begun(databases_of_session(kind))
+        assert struck(url, strike_at) == strike_at
+        struck(url, 0)
+        assert outcome(url) == expected, f"after a crash before statement {strike_at}"
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_a_process_killed_beside_a_database_leaves_nothing_half_done(
+    kind: str, databases_of_session: Callable[[str], str]
+) -> None:
+    for strike_at in (14, 33, 47):
+        url = begun(databases_of_session(kind))
+        process = multiprocessing.get_context("fork").Process(
+            target=struck, args=(url, strike_at, kill_self)
+        )
+        process.start()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+        struck(url, 0)
+        assert len(outcome(url)) == CUSTOMERS
 
 
 def test_two_crashes_in_a_row_change_nothing(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
+from tallybook.adapters.sql.schema import VERSION_TABLE
+
 SECONDS_MAX = 60
 KINDS = ("sqlite", "postgresql", "mariadb")
 
@@ -132,7 +134,7 @@ def emptied(url: str) -> str:
     """Delete every row of a database; return its address."""
     engine = create_engine(url)
     with engine.begin() as connection:
-        for table in inspect(connection).get_table_names():
+        for table in set(inspect(connection).get_table_names()) - {VERSION_TABLE}:
             connection.execute(
                 text(f"DELETE FROM {engine.dialect.identifier_preparer.quote(table)}")
             )

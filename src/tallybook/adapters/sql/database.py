@@ -2,18 +2,20 @@
 
 Money is integer minor units, exact decimals and JSON are text, instants are BIGINT microseconds
 UTC. Every unique key starts with the tenant. Each adapter module of this folder declares its own
-tables on `metadata`; `open_database` makes the missing ones.
+tables on `metadata`; `schema` makes them, and changes them from version to version.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, Text, create_engine, event, exc
+from sqlalchemy import Connection, Engine, MetaData, Text, create_engine, event, exc, make_url
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateTable
 
-from tallybook.kernel.errors import Conflict, Corrupt, Unavailable
+from tallybook.adapters.sql.schema import newest, steps
+from tallybook.kernel.errors import Conflict, Corrupt, Invalid, Unavailable
 
 metadata = MetaData()
 
@@ -33,20 +35,85 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def open_database(url: str) -> Engine:
-    """Open a control database and make missing tables.
+def address_of(path: Path, url: str, password_file: Path | None) -> str:
+    """Return the address of a control database, with its password.
+
+    Args:
+        path: the embedded database's file.
+        url: of one on a server; '' for the embedded one.
+        password_file: a file with the password of the user in `url`.
 
     Raises:
+        Invalid: `url` is no address.
+        Unavailable: the password cannot be read.
+    """
+    if not url:
+        return sqlite_url(path)
+    try:
+        found = make_url(url)
+    except exc.ArgumentError as error:
+        message = "control.url is no address such as postgresql+psycopg://user@host/database"
+        raise Invalid(message, code="bad-setting", field="control.url") from error
+    if password_file is not None:
+        try:
+            found = found.set(password=password_file.read_text().strip())
+        except OSError as error:
+            message = f"the control database's password {password_file}: {error.strerror or error}"
+            raise Unavailable(message) from error
+    return found.render_as_string(hide_password=False)
+
+
+def open_database(url: str) -> Engine:
+    """Open a control database; one that is new gets its tables.
+
+    Raises:
+        Conflict: its schema is of another version; see `schema.steps.ready`.
+        Invalid: the address is none, or its driver is not installed.
         Unavailable: it cannot be reached or written.
     """
-    engine = create_engine(url, future=True, pool_pre_ping=not url.startswith("sqlite"))
+    engine = engine_of(url)
+    with ExitStack() as if_refused:
+        if_refused.callback(engine.dispose)
+        with read(engine) as connection:
+            known = steps.version_of(connection)
+        if known != newest():
+            with write(engine) as connection:
+                steps.ready(connection)
+        if_refused.pop_all()
+    return engine
+
+
+def upgrade_database(url: str) -> list[str]:
+    """Bring a database's schema to this version; return the numbers of the steps taken.
+
+    No server may use it meanwhile.
+
+    Raises:
+        Conflict: a newer version made it, or nobody knows what it is.
+        Invalid, Unavailable: as `open_database`.
+    """
+    engine = engine_of(url)
+    try:
+        with translated(), write(engine) as connection:
+            return steps.upgrade(connection)
+    finally:
+        engine.dispose()
+
+
+def engine_of(url: str) -> Engine:
+    """Return an engine for an address, with what each kind of database needs; opens nothing.
+
+    Raises:
+        Invalid: the address is none, or its driver is not installed.
+    """
+    try:
+        engine = create_engine(url, future=True, pool_pre_ping=not url.startswith("sqlite"))
+    except (exc.ArgumentError, ImportError) as error:
+        message = f"no control database can be opened at this address: {error}"
+        raise Invalid(message, code="bad-setting", field="control.url") from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
-    for table in metadata.tables.values():
-        table.dialect_options["mysql"].update(default_charset="utf8mb4", collate="utf8mb4_bin")
-    with translated(), write(engine) as connection:
-        metadata.create_all(connection)
     return engine
 
 
@@ -54,6 +121,15 @@ def open_database(url: str) -> Engine:
 def _long_text(_type: Text, _compiler: object, **_more: object) -> str:
     """Return the type of a text without a bound: MySQL's TEXT ends at 64 KiB."""
     return "LONGTEXT"
+
+
+@compiles(CreateTable, "mysql", "mariadb")
+def _exact_text(create: CreateTable, compiler: Any, **more: Any) -> str:
+    """Return how a table is made: MySQL's default takes 'a' for 'A', and these are keys."""
+    options = create.element.dialect_options[compiler.dialect.name]
+    options.update(default_charset="utf8mb4", collate="utf8mb4_bin")
+    made: str = compiler.visit_create_table(create, **more)
+    return made
 
 
 def _sqlite_connect(connection: Any, _record: object) -> None:

@@ -58,7 +58,8 @@ def _stored(settings: Settings) -> Iterator[Finding]:
     yield from guarded("control database", lambda: stored.control(settings))
     yield from guarded("log", lambda: stored.log(settings))
     has_lake = (settings.lake_dir / "events" / "_delta_log").exists()
-    if not has_lake or not settings.control_db.exists():
+    has_control = bool(settings.control.url) or settings.control_db.exists()
+    if not has_lake or not has_control:
         return
     world = World(settings)
     yield from guarded("pipeline", lambda: stored.pipeline(world))

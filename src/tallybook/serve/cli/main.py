@@ -35,6 +35,7 @@ COMMANDS = {
     "ledger": ("settlement.ledger:ledger", "See entries and balances; audit the money."),
     "quarantine": ("quarantine:quarantine", "See and redrive events that could not be processed."),
     "reconcile": ("usage:reconcile", "Prove that every event, and all money, is accounted for."),
+    "upgrade": ("upgrade:upgrade", "Bring a shared control database to this version's schema."),
     "doctor": ("doctor:doctor", "Say what is wrong with a data folder and what to do."),
     "demo": ("demo:demo", "Measure this machine for half a minute and bill it."),
 }

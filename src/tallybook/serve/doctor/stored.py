@@ -4,8 +4,11 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from sqlalchemy import make_url
+
+from tallybook.adapters.sql.schema import newest
 from tallybook.adapters.sqlite.event_log import SqliteEventLog
-from tallybook.compose import TENANT, World
+from tallybook.compose import TENANT, World, open_control
 from tallybook.kernel.errors import Corrupt
 from tallybook.serve.doctor.finding import Finding, error, good, note, warning
 from tallybook.serve.doctor.folder import clock
@@ -17,7 +20,12 @@ ROWS_AT_ONCE = 256
 
 
 def control(settings: Settings) -> Iterator[Finding]:
-    """Check the control database, page by page."""
+    """Check the control database: an embedded one page by page, a shared one by asking it."""
+    if settings.control.url:
+        open_control(settings).dispose()
+        shown = make_url(settings.control.url).render_as_string(hide_password=True)
+        yield good("control database", f"{shown} answers, with schema {newest()}")
+        return
     path = settings.control_db
     if not path.exists():
         yield note("control database", "not made yet")

@@ -10,6 +10,7 @@ from typing import IO
 import msgspec
 
 from tallybook.serve.supervisor import folder, port
+from tallybook.serve.supervisor.schema import bring_up
 from tallybook.serve.supervisor.tree import Say, Tree
 from tallybook.settings import Settings
 
@@ -39,7 +40,7 @@ def opened(
         log: where children write; None is standard error.
 
     Raises:
-        Conflict: another server holds the folder.
+        Conflict: another server holds the folder; or the schema is of another version.
         Unavailable: folder or port cannot be used; nothing was started.
     """
     folder.prepare(settings.data_dir)
@@ -57,6 +58,7 @@ def opened(
         settings = msgspec.structs.replace(
             settings, server=server, tls=tls, data_dir=settings.data_dir.resolve()
         )
+        bring_up(settings, say)
         made = folder.first_key(settings.data_dir, key)
         tree = Tree(settings, lock_fd, port.url(server.host, number), say, log)
         stack.callback(_forget, settings.data_dir)

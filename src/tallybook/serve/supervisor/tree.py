@@ -91,6 +91,7 @@ class Tree:
             if answers(self.url) and (self.tls_url is None or listens(self.tls_url)):
                 self._spawn(Role("pump", 0))
                 self._spawn(Role("jobs", 0))
+                self._spawn(Role("router", 0))
                 self._spawn(Role("post", 0))
                 if self._settings.kafka.servers:
                     self._spawn(Role("kafka", 0))

@@ -12,8 +12,8 @@ import structlog
 from tallybook.adapters.delta.event_table import DeltaEventTable
 from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
 from tallybook.adapters.sql.catalog import SqlCatalog
-from tallybook.adapters.sql.database import open_database, sqlite_url
 from tallybook.catalog.meter import Meter
+from tallybook.compose import open_control
 from tallybook.kernel.errors import Corrupt, Refused, Unavailable
 from tallybook.serve.api.partition import take
 from tallybook.serve.worker.pipeline import (
@@ -45,7 +45,7 @@ class LakeKeeper:
         self.reader = LakeUsageReader(
             self.table, settings.lake_dir / "rollups", memory_limit=memory, threads=1
         )
-        self._catalog = SqlCatalog(open_database(sqlite_url(settings.control_db)))
+        self._catalog = SqlCatalog(open_control(settings))
         self._tidied = 0.0
 
     def round(self) -> None:

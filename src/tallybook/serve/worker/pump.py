@@ -11,8 +11,8 @@ import structlog
 from tallybook.adapters.delta.event_table import DeltaEventTable
 from tallybook.adapters.runs.index import RunIndex
 from tallybook.adapters.sql.catalog import SqlCatalog
-from tallybook.adapters.sql.database import open_database, sqlite_url
 from tallybook.adapters.sqlite.event_log import SqliteEventLog
+from tallybook.compose import open_control
 from tallybook.kernel.errors import Corrupt, TallybookError, Unavailable
 from tallybook.serve.worker.pipeline import events_dir, mark_text, partition_numbers, trim_mark
 from tallybook.settings import Settings
@@ -51,7 +51,7 @@ class Pump:
         self._table.make_durable()
         caught = catch_up(self._index, self._table)
         self._log.info("pump.started", head=self._table.head(), index_commits_read=caught)
-        self._catalog = SqlCatalog(open_database(sqlite_url(settings.control_db)))
+        self._catalog = SqlCatalog(open_control(settings))
         self._logs: dict[LogPosition, SqliteEventLog] = {}
         self._broken: dict[int, int] = {}
         self._columns: ColumnSet | None = None
