@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from sqlalchemy import Engine
 
+from tallybook.adapters.mapped.counts import MappedCounts, put_aside
 from tallybook.adapters.sealing.aesgcm import AesGcmSeal
 from tallybook.adapters.sql.access.tenants import SqlTenants
+from tallybook.adapters.sql.access.usage_plans import SqlKeyUse, SqlUsagePlans
 from tallybook.adapters.sql.access.users import SqlUsers
 from tallybook.adapters.sql.accounts import SqlAccounts
 from tallybook.adapters.sql.catalog import SqlCatalog
@@ -45,9 +47,9 @@ from tallybook.settings import Settings
 from tallybook.settle.receivable.flow import Settling
 
 if TYPE_CHECKING:
-    from tallybook.adapters.sqlite.streams import StreamsFile
     from tallybook.adapters.delta.event_table import DeltaEventTable
     from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
+    from tallybook.adapters.sqlite.streams import StreamsFile
 
 T = TypeVar("T")
 
@@ -128,6 +130,21 @@ class World:
     def users(self) -> SqlUsers:
         """People who sign in with a password."""
         return SqlUsers(self.engine)
+
+    @cached_property
+    def usage_plans(self) -> SqlUsagePlans:
+        """What keys are limited to."""
+        return SqlUsagePlans(self.engine)
+
+    @cached_property
+    def key_use(self) -> SqlKeyUse:
+        """How far the use of keys is reported."""
+        return SqlKeyUse(self.engine)
+
+    @cached_property
+    def counts(self) -> MappedCounts:
+        """What the processes of the server count together."""
+        return self._once(lambda: MappedCounts(self.settings.counts_path, put_aside))
 
     @cached_property
     def jobs(self) -> SqlJobs:

@@ -147,6 +147,22 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     password_file: Path | None = None
 
 
+class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is counted at the door, and how many requests run at once where more would be slower.
+
+    Attributes:
+        meter_use: count the use of every key, and report it as events each minute.
+        documents_at_once: requests for rendered documents, of all tenants; 0 is any number.
+        backtests_at_once: backtests of a catalog, of all tenants; 0 is any number.
+        queries_at_once: queries of meters, of all tenants; 0 is any number.
+    """
+
+    meter_use: bool = False
+    documents_at_once: int = 8
+    backtests_at_once: int = 2
+    queries_at_once: int = 32
+
+
 class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """CloudEvents read from Kafka topics, where `servers` names any.
 
@@ -200,6 +216,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retention: RetentionSettings = RetentionSettings()
     billing: BillingSettings = BillingSettings()
     kafka: KafkaSettings = KafkaSettings()
+    gate: GateSettings = GateSettings()
     control: ControlSettings = ControlSettings()
     webhooks: WebhookSettings = WebhookSettings()
 
@@ -212,6 +229,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def streams_db(self) -> Path:
         """The file of the outbound streams."""
         return self.data_dir / "streams.db"
+
+    @property
+    def counts_path(self) -> Path:
+        """The file in which the processes count together."""
+        return self.data_dir / "counts" / "limits.bin"
 
     @property
     def ca_dir(self) -> Path:
@@ -323,7 +345,8 @@ def _checked(settings: Settings) -> Settings:
         message = "kafka.topics must name a topic where kafka.servers is set"
         raise Invalid(message, code="bad-setting", field="kafka.topics")
     _check_webhooks(settings.webhooks)
-    for section in (settings.limits, settings.lake, settings.retention, settings.billing):
+    sections = (settings.limits, settings.lake, settings.retention, settings.billing, settings.gate)
+    for section in sections:
         for name in section.__struct_fields__:
             if getattr(section, name) < 0:
                 raise Invalid(f"{name} must not be negative", code="bad-setting", field=name)

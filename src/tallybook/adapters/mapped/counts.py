@@ -6,6 +6,7 @@ the disk; a power cut loses what was counted since.
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -224,6 +225,11 @@ class MappedCounts:
                 yield
             finally:
                 self._locks.drop(GROWING)
+
+
+def put_aside(path: Path, _error: Corrupt) -> None:
+    """Rename a file that is none of counts; nothing of it is deleted."""
+    path.rename(path.with_name(f"{path.name}.damaged-{time.time_ns() // 1000}"))
 
 
 def _opened(path: Path, aside: Callable[[Path, Corrupt], None]) -> SlotFile:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from tallybook.serve.api.access_log import AccessLog
+from tallybook.serve.api.admission.wrapper import Admission
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -35,6 +36,7 @@ class Front:
         rest: answers everything else, and the server's lifespan.
         log: None writes no access log.
         doors: application -> whether it answers a method and path.
+        admission: counts requests under the limits of their keys; None limits nobody.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class Front:
         rest: App,
         log: AccessLog | None,
         doors: Mapping[App, Callable[[str, str], bool]],
+        admission: Admission | None = None,
     ) -> None:
         """Keep the parts."""
+        self._admission = admission
         self._doors = doors
         self._ingest = ingest
         self._rest = rest
@@ -68,7 +72,11 @@ class Front:
             await send(message)
 
         try:
-            await app(scope, receive, noting)
+            if self._admission is None:
+                await app(scope, receive, noting)
+            else:
+                door = app is not self._rest
+                await self._admission(app, scope, receive, noting, door=door)
         finally:
             if self._log is not None and status:
                 self._note(scope, status, size)

@@ -19,11 +19,13 @@ from tallybook.adapters.sqlite.door_log import SqliteDoorLog
 from tallybook.admit.key import ROLES, ApiKey
 from tallybook.compose import TENANT, World
 from tallybook.serve.api.access_log import AccessLog
+from tallybook.serve.api.admission.made import admission
 from tallybook.serve.api.app import App, Front
 from tallybook.serve.api.bounds import Sendable
 from tallybook.serve.api.columns import ColumnWatch
 from tallybook.serve.api.common.idempotency import Idempotent
 from tallybook.serve.api.compat.doors import lago_door, stripe_door
+from tallybook.serve.api.compat.openmeter.dialect import Dialect
 from tallybook.serve.api.doors.app import DoorsApp, Parts
 from tallybook.serve.api.doors.commit import DoorCommit
 from tallybook.serve.api.fleet.watch import FleetWatch
@@ -98,6 +100,7 @@ def composed(settings: Settings) -> Iterator[Composed]:
     rest = Idempotent(routes, world, gate)
     fleet = FleetWatch(ingest, gate, world.edges.note)
     fleet.start()
+    routed = Dialect(rest, fleet)
     bytes_max = settings.limits.request_bytes_max
     stripe = stripe_door(world, gate, ingest, bytes_max)
     lago = lago_door(world, gate, ingest, bytes_max)
@@ -109,7 +112,8 @@ def composed(settings: Settings) -> Iterator[Composed]:
     }
     gc.freeze()
     try:
-        yield Composed(Front(fleet, rest, log, apps), world, gate)
+        with admission(world, gate) as admitted:
+            yield Composed(Front(fleet, routed, log, apps, admitted), world, gate)
     finally:
         fleet.close()
         doors.close()

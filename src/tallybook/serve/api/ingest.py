@@ -14,7 +14,15 @@ from urllib.parse import unquote
 
 import msgspec
 
-from tallybook.kernel.errors import Forbidden, Invalid, Refused, TallybookError, Unavailable
+from tallybook.kernel.errors import (
+    Forbidden,
+    Invalid,
+    Refused,
+    TallybookError,
+    Throttled,
+    Unavailable,
+)
+from tallybook.serve.api.admission.ticket import count_events
 from tallybook.serve.api.bodies import decompress, read_body
 from tallybook.serve.api.compat.lago.events import is_lago
 from tallybook.serve.api.compat.wire import Told
@@ -194,6 +202,7 @@ class IngestApp:
         rows, refused = accept(tenant, body, now_us, self._columns(), self._limits, only)
         if refused and not partial and any(not r.filed for r in refused):
             raise EventsRefused([r for r in refused if not r.filed], len(rows))
+        count_events(len(rows))
         if len(rows) == 0:
             token.set_result(None)
         else:
@@ -306,10 +315,16 @@ def _header_text(name: str, value: bytes) -> str:
         ) from error
 
 
-_STATUS = {"no-key": 401, "key-expired": 401, "unsupported-media-type": 415, "too-large": 413}
+_STATUS = {
+    "no-key": 401,
+    "key-expired": 401,
+    "unsupported-media-type": 415,
+    "too-large": 413,
+    "over-limit": 413,
+}
 
 
-_KINDS = ((Forbidden, 403), (Refused, 400), (Unavailable, 503))
+_KINDS = ((Forbidden, 403), (Refused, 400), (Throttled, 429), (Unavailable, 503))
 
 
 def problem(error: TallybookError) -> tuple[int, bytes]:

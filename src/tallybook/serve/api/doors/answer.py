@@ -94,7 +94,7 @@ def status_of(error: TallybookError) -> int:
             return 429
         case Unavailable():
             return 503
-        case Invalid() if error.code == "too-large":
+        case Invalid() if error.code in {"too-large", "over-limit"}:
             return 413
         case Invalid() if error.code == "unsupported-media-type":
             return 415

@@ -12,6 +12,7 @@ from tallybook.collect.doors.point import Decoded
 from tallybook.collect.doors.rules import DoorRules
 from tallybook.kernel.errors import TallybookError
 from tallybook.kernel.timestamps import SECOND_US
+from tallybook.serve.api.admission.ticket import count_events
 from tallybook.serve.api.bodies import read_body
 from tallybook.serve.api.doors.answer import Answer, Asked, bearer, parameters
 from tallybook.serve.api.doors.commit import DoorCommit, Request
@@ -119,6 +120,7 @@ class DoorsApp:
             )
         else:
             decoded, prepared = self._read(protocol, whole, tenant, now_us)
+        count_events(len(prepared.works) + len(prepared.envelopes))
         limits = self._parts.limits
         decision: Decision = await self._parts.commit.write(
             Request(prepared, self._parts.columns(), limits, now_us)

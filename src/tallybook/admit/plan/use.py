@@ -1,0 +1,208 @@
+"""The use of keys as a meter: counted for good, reported as events once.
+
+Each key, group of routes and class of status has a counter that only grows. What a counter gained
+since the last report becomes one event, whose id derives from the counter and the two figures
+between which it lies: a report that is repeated is the same event, and counts once (guarantee 2).
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tallybook.admit.plan.bind import place
+from tallybook.admit.plan.decide import Held, Place
+from tallybook.kernel.ids import derived_id
+from tallybook.kernel.timestamps import format_us
+
+EVENT_TYPE = "tallybook.api.request"
+SOURCE = "tallybook/keys"
+
+STATUSES = ("2xx", "3xx", "4xx", "5xx")
+"""Classes of status."""
+
+EVENTS, DOORS, QUERIES, DOCUMENTS, SENDING, REST = (
+    "events",
+    "doors",
+    "queries",
+    "documents",
+    "streams",
+    "api",
+)
+ROUTES = (EVENTS, DOORS, QUERIES, DOCUMENTS, SENDING, REST)
+"""Groups of routes: the event door, front doors of other protocols, queries of meters, rendered
+documents, streams, and everything else."""
+
+
+def route_of(method: str, path: str, *, door: bool = False) -> str:
+    """Return the group of routes that a request belongs to.
+
+    Args:
+        method: of HTTP.
+        path: without its query.
+        door: whether a front door answers it.
+    """
+    if door:
+        return DOORS
+    if path == "/api/v1/events" and method == "POST":
+        return EVENTS
+    if path.startswith("/api/v1/meters/") and path.endswith("/query"):
+        return QUERIES
+    if path.endswith((".pdf", ".xml")):
+        return DOCUMENTS
+    return SENDING if path.startswith("/api/v1/streams") else REST
+
+
+def status_of(status: int) -> str:
+    """Return the class of an HTTP status."""
+    return STATUSES[min(max(status // 100, 2), 5) - 2]
+
+
+class Counter(msgspec.Struct, frozen=True, order=True):
+    """Which use is counted together."""
+
+    tenant: str
+    key_id: str
+    route: str
+    status: str
+
+    def place(self) -> Place:
+        """Return where it is counted: requests and events."""
+        parts = (self.tenant, "use", self.key_id, self.route, self.status)
+        return place(parts)
+
+
+def counters(tenant: str, key_id: str) -> list[Counter]:
+    """Return every counter that a key may have."""
+    return [Counter(tenant, key_id, route, status) for route in ROUTES for status in STATUSES]
+
+
+class Reported(msgspec.Struct, frozen=True, kw_only=True):
+    """Up to where a counter was reported.
+
+    Attributes:
+        generation: of the counts; figures of another one mean nothing.
+        requests, events: as far as they are reported.
+        upto_us: use up to this instant is in them.
+        pending_requests, pending_events, pending_us: as far as they are being reported; the same
+            where nothing is.
+    """
+
+    tenant: str
+    key_id: str
+    route: str
+    status: str
+    generation: str
+    requests: int = 0
+    events: int = 0
+    upto_us: int = 0
+    pending_requests: int = 0
+    pending_events: int = 0
+    pending_us: int = 0
+
+    @property
+    def counter(self) -> Counter:
+        """Of which counter."""
+        return Counter(self.tenant, self.key_id, self.route, self.status)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a report may have been sent, and was not seen to be stored."""
+        return (self.pending_requests, self.pending_events) != (self.requests, self.events)
+
+
+def opened(
+    counter: Counter, before: Reported | None, held: Held, generation: str, now_us: int
+) -> Reported | None:
+    """Return the report to make of a counter, None where there is nothing new.
+
+    A report that is pending is made again as it is, whatever was counted since. Counts of another
+    generation, or that went back (the disk lost the last second before a power cut), are reported
+    from where they are: what was reported of them before is done.
+
+    Args:
+        counter: which.
+        before: up to where it was reported; None never.
+        held: its count now.
+        generation: of the counts.
+        now_us: the instant of the count.
+    """
+    if before is not None and before.pending:
+        return before
+    requests, events = held[0], held[1]
+    if before is None:
+        before = _fresh(counter, generation, now_us)
+    elif before.generation != generation:
+        before = msgspec.structs.replace(
+            _fresh(counter, generation, now_us), upto_us=before.upto_us
+        )
+    elif requests < before.requests or events < before.events:
+        lost = {"requests": requests, "events": events}
+        return msgspec.structs.replace(
+            before, **lost, pending_requests=requests, pending_events=events
+        )
+    if (requests, events) == (before.requests, before.events):
+        return None
+    return msgspec.structs.replace(
+        before, pending_requests=requests, pending_events=events, pending_us=now_us
+    )
+
+
+def _fresh(counter: Counter, generation: str, now_us: int) -> Reported:
+    return Reported(
+        tenant=counter.tenant,
+        key_id=counter.key_id,
+        route=counter.route,
+        status=counter.status,
+        generation=generation,
+        upto_us=now_us - 60_000_000,
+        pending_us=now_us,
+    )
+
+
+def closed(report: Reported) -> Reported:
+    """Return a report whose events are stored."""
+    return msgspec.structs.replace(
+        report,
+        requests=report.pending_requests,
+        events=report.pending_events,
+        upto_us=report.pending_us,
+    )
+
+
+def event(report: Reported, subject: str) -> bytes:
+    """Return the CloudEvent of a pending report, as JSON.
+
+    Its time is the beginning of its span, so that the use of the last minute of a month is of that
+    month.
+
+    Args:
+        report: pending.
+        subject: the key's customer, or its id.
+    """
+    span = (str(report.requests), str(report.events))
+    upto = (str(report.pending_requests), str(report.pending_events))
+    counter = (report.generation, report.key_id, report.route, report.status)
+    return msgspec.json.encode(
+        {
+            "specversion": "1.0",
+            "type": EVENT_TYPE,
+            "source": SOURCE,
+            "id": derived_id("use", report.tenant, *counter, *span, *upto),
+            "subject": subject,
+            "time": format_us(report.upto_us),
+            "data": {
+                "requests": report.pending_requests - report.requests,
+                "events": report.pending_events - report.events,
+                "key": report.key_id,
+                "route": report.route,
+                "class": report.status,
+                "from": format_us(report.upto_us),
+                "to": format_us(report.pending_us),
+            },
+        }
+    )
+
+
+def added(held: Sequence[Held], events: int) -> list[Held]:
+    """Return a counter with one more request."""
+    return [(requests + 1, before + events, *rest) for requests, before, *rest in held]  # type: ignore[misc]
