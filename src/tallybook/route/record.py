@@ -15,6 +15,7 @@ from tallybook.route.pattern.numbers import exact
 _encode = msgspec.json.encode
 _VALUES = msgspec.json.Decoder(float_hook=exact)
 _RAWS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_NO_DATA = "null"
 
 
 class Place(msgspec.Struct, frozen=True, order=True):
@@ -67,7 +68,7 @@ def envelope(record: Record) -> bytes:
         + subject
         + b',"time":"' + format_us(record.time_us).encode() + b'"'
         + ext
-        + b',"data":' + record.data.encode()
+        + (b"" if record.data == _NO_DATA else b',"data":' + record.data.encode())
         + b"}"
     )  # fmt: skip
 
@@ -88,7 +89,8 @@ def document(record: Record) -> dict[str, Any]:
     found["time"] = format_us(record.time_us)
     if record.subject is not None:
         found["subject"] = record.subject
-    found["data"] = _VALUES.decode(record.data)
+    if record.data != _NO_DATA:
+        found["data"] = _VALUES.decode(record.data)
     return found
 
 

@@ -31,7 +31,7 @@ class Tree:
             absent = any(isinstance(c, Exists) and not c.wanted for c in field)
             self.leaves.append((path[0], leaf_test(field), absent))
         self.below = [(name, Tree(members)) for name, members in inner.items()]
-        self.vacuous = all(absent for *_, absent in self.leaves) and all(
+        self.vacuous: bool = all(absent for *_, absent in self.leaves) and all(
             tree.vacuous for _, tree in self.below
         )
 

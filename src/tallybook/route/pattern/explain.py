@@ -78,7 +78,9 @@ def _leaves_at(value: Any, path: Path) -> list[Any]:
         return [each for each in found if not isinstance(each, dict)] if not path else found
     if not path:
         return list(leaves_of(value))
-    return _leaves_at(value[path[0]], path[1:]) if isinstance(value, dict) and path[0] in value else []
+    return (
+        _leaves_at(value[path[0]], path[1:]) if isinstance(value, dict) and path[0] in value else []
+    )
 
 
 def _json(leaf: Any) -> str:

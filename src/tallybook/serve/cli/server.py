@@ -122,6 +122,10 @@ def _run(kind: str, index: int, settings: Settings) -> int:
         from tallybook.serve.worker.child import run_post_child
 
         return run_post_child(settings)
+    if kind == "router":
+        from tallybook.serve.worker.child import run_router_child
+
+        return run_router_child(settings)
     if kind == "kafka":
         from tallybook.serve.worker.child import run_kafka_child
 

@@ -53,3 +53,14 @@ def run_kafka_child(settings: Settings) -> int:
     on_stop(stop.set)
     KafkaDoor(settings, stop).run()
     return 0
+
+
+def run_router_child(settings: Settings) -> int:
+    """Put records on outbound streams until asked to stop."""
+    from tallybook.serve.worker.router import run_router
+
+    os.nice(NICE)
+    stop = threading.Event()
+    on_stop(stop.set)
+    run_router(settings, stop)
+    return 0
