@@ -3,16 +3,16 @@
 Source: docs/guides/webhooks.md
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from tallybook.deliver.delivery import Answer, Delivery, Parcel, Tried, begun
-from tallybook.deliver.endpoint import ENDPOINTS_MAX, Endpoint, Secret
+from tallybook.deliver.endpoint import ENDPOINTS_MAX, Endpoint
 from tallybook.deliver.message import message_of
 from tallybook.deliver.ports import Asked, Channel, Post, PostReader, PostTransaction, Seal
 from tallybook.deliver.state import UNTOLD
-from tallybook.deliver.steps import Written, fanned, leased, recorded, replayed, test_fact
+from tallybook.deliver.steps import Written, fanned, leased, probe_fact, recorded, replayed
 from tallybook.kernel.errors import Conflict, Corrupt, Invalid, Missing
 
 REPLAYED_AT_ONCE = 500
@@ -120,26 +120,19 @@ def add(post: Post, tenant: str, endpoint: Endpoint) -> Endpoint:
 
 
 def change(
-    post: Post, tenant: str, name: str, changes: Mapping[str, object], now_us: int
+    post: Post, tenant: str, name: str, changed: Callable[[Endpoint], Endpoint], now_us: int
 ) -> Endpoint:
-    """Change fields of an endpoint; one that is disabled has its open deliveries cancelled.
+    """Change an endpoint; one that is disabled has its open deliveries cancelled.
 
     Raises:
         Missing: there is no such endpoint.
     """
     with post.writing() as transaction:
         before = endpoint_of(transaction.endpoints(tenant, [name]), name)
-        after = msgspec.structs.replace(before, **changes)
+        after = changed(before)
         ended = (name,) if after.state == "disabled" else ()
         transaction.put(tenant, Written(endpoints=(after,), cancelled=ended), now_us)
     return after
-
-
-def set_secrets(
-    post: Post, tenant: str, name: str, secrets: Sequence[Secret], now_us: int
-) -> Endpoint:
-    """Replace the secrets of an endpoint."""
-    return change(post, tenant, name, {"secrets": tuple(secrets)}, now_us)
 
 
 def remove(post: Post, tenant: str, name: str, now_us: int) -> None:
@@ -153,7 +146,7 @@ def remove(post: Post, tenant: str, name: str, now_us: int) -> None:
         transaction.put(tenant, Written(removed=(name,), cancelled=(name,)), now_us)
 
 
-def test(post: Post, tenant: str, name: str, now_us: int) -> Delivery:
+def probe(post: Post, tenant: str, name: str, now_us: int) -> Delivery:
     """Tell one endpoint that this is a test; returns the delivery, which is on its way.
 
     Raises:
@@ -162,7 +155,7 @@ def test(post: Post, tenant: str, name: str, now_us: int) -> Delivery:
     """
     with post.writing() as transaction:
         endpoint = _able(transaction, tenant, name)
-        fact = test_fact(endpoint, now_us)
+        fact = probe_fact(endpoint, now_us)
         delivery = begun(endpoint, fact, now_us)
         transaction.put(tenant, Written(aside=(fact,), begun=(delivery,)), now_us)
     return delivery

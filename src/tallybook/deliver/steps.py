@@ -63,7 +63,7 @@ class EndpointTold(msgspec.Struct, frozen=True, kw_only=True):
     failing_since: str | None
 
 
-class TestTold(msgspec.Struct, frozen=True, kw_only=True):
+class ProbeTold(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `webhook.test`: somebody asked for it."""
 
     endpoint: str
@@ -223,9 +223,9 @@ def disabled_fact(endpoint: Endpoint, at_us: int) -> Fact:
     )
 
 
-def test_fact(endpoint: Endpoint, now_us: int) -> Fact:
+def probe_fact(endpoint: Endpoint, now_us: int) -> Fact:
     """Return a fact that is told to one endpoint because somebody asked for it."""
-    body = TestTold(endpoint=endpoint.id, message="This is a test; nothing happened.")
+    body = ProbeTold(endpoint=endpoint.id, message="This is a test; nothing happened.")
     return Fact(
         id=derived_id("fact", TEST_KIND, endpoint.id, str(now_us)),
         kind=TEST_KIND,

@@ -25,8 +25,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEADER = b"idempotency-key"
-KEYS_PATH = "/api/v1/keys"
-"""Its answers carry a secret, which is never stored (DECISIONS 32)."""
+SECRET_PATHS = ("/api/v1/keys", "/api/v1/webhooks")
+"""Their answers carry a secret, which is never stored (DECISIONS 32)."""
 KEY_CHARS_MAX = 255
 
 
@@ -79,7 +79,8 @@ class Idempotent:
             if answer is None or answer.status >= 400:
                 await run_sync(self._world.answers.release, tenant, key)
         if answer.status < 400:
-            kept = _without_secret(answer) if scope["path"].startswith(KEYS_PATH) else answer
+            secret = scope["path"].startswith(SECRET_PATHS)
+            kept = _without_secret(answer) if secret else answer
             await run_sync(self._world.answers.finish, tenant, key, kept)
 
     async def _capture(self, scope: Scope, body: bytes, send: Send) -> Remembered:
@@ -107,10 +108,10 @@ class Idempotent:
 
 
 def _without_secret(answer: Remembered) -> Remembered:
-    """Return the answer that made a key, without the key's text."""
+    """Return the answer that made a key or an endpoint, without the secret in it."""
     said = msgspec.json.decode(answer.body, type=dict[str, msgspec.Raw])
-    said.pop("key", None)
-    return msgspec.structs.replace(answer, body=msgspec.json.encode(said))
+    kept = {name: text for name, text in said.items() if name not in {"key", "secret"}}
+    return msgspec.structs.replace(answer, body=msgspec.json.encode(kept))
 
 
 def _digest(scope: Scope, body: bytes, key_id: str) -> str:

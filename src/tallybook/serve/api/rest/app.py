@@ -33,6 +33,7 @@ from tallybook.serve.api.rest import (
     settlement,
     system,
     usage,
+    webhooks,
 )
 from tallybook.serve.api.rest.quarantine import Accepts
 
@@ -50,6 +51,7 @@ API_ROUTES: list[ControllerRouterHandler] = [
     invoices.show_reconciliation,
     *settlement.ROUTES,
     *fleet.ROUTES,
+    *webhooks.ROUTES,
     runs.BillingRuns,
     *access.ROUTES,
     system.show_status,
@@ -77,7 +79,12 @@ def rest_app(
     """
     checks = Checks(Parts(world.catalog, world.entitlements, lambda: world.usage, world.clock))
     return Litestar(
-        route_handlers=[Router(BASE, route_handlers=API_ROUTES), openmeter_router(), *MACHINE_ROUTES, *pages],
+        route_handlers=[
+            Router(BASE, route_handlers=API_ROUTES),
+            openmeter_router(),
+            *MACHINE_ROUTES,
+            *pages,
+        ],
         guards=[guard],
         dependencies={
             "world": Provide(lambda: world, sync_to_thread=False),
