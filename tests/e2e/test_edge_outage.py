@@ -2,11 +2,12 @@
 
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,40 @@ def test_nothing_is_lost_or_doubled_and_the_server_sees_no_gap(tmp_path: Path, k
         (edge,) = edges(server)
         assert edge["waiting"]["batches"] == 0
         assert edge["missing_batches"] == 0, edge["sequences"]
+
+
+def test_no_number_is_missing_after_the_workers_were_killed(tmp_path: Path) -> None:
+    """The note of a batch is as durable as the batch: /edges has no false alarm."""
+    log, written = tmp_path / "access.log", 0
+    log.touch()
+    server = Server(tmp_path / "data", {"TALLYBOOK__SERVER__API_WORKERS": "2"}, port=free_port())
+    with server, agent(server, log) as running:
+        for turn in range(60):
+            with log.open("a") as file:
+                file.writelines(LINE.format(n, n) for n in range(written, written + 20))
+            written += 20
+            if turn % 20 == 10:
+                for child in server.children():
+                    if child["kind"] == "api":
+                        os.kill(child["pid"], signal.SIGKILL)
+            time.sleep(0.1)
+        running.terminate()
+        _, said = running.communicate(timeout=60)
+        assert running.returncode == 0, said
+        server.caught_up()
+        assert meter(server) == written
+        wait_for_all(lambda: edges(server)[0]["waiting"]["batches"] == 0)
+        (edge,) = edges(server)
+        highest = edge["sequences"][0]["highest"]
+        assert highest > 20, edge
+        assert edge["missing_batches"] == 0, edge["sequences"]
+
+
+def wait_for_all(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.2)
 
 
 def meter(server: Server) -> int:

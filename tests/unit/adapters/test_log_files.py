@@ -11,8 +11,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallybook.adapters.files.lines import LineFile, first_line_print, still_there
 from tallybook.adapters.files import tail as tail_module
+from tallybook.adapters.files.lines import LineFile, first_line_print, still_there
 from tallybook.adapters.files.refused import RefusedFile
 from tallybook.adapters.files.tail import FileTail
 from tallybook.collect.fileid import fingerprint, line_digest

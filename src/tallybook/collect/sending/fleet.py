@@ -2,9 +2,9 @@
 
 A fold over notes. A batch's number is *received* once the server has answered 2xx. It is *missing*
 when the edge says that nothing below a higher number waits and it was not received: the edge's disk
-lost it, or what it acknowledged did not reach this server's fleet table (a crash between the two;
-the events' own identities decide what is counted, and `reconcile` proves it). It is *repeated* when
-a batch arrives whole a second time: its answer was lost. Repeats change nothing.
+lost it, or this server's was restored from before. The note is kept in the transaction of its batch
+and told from there, so a crash of the server loses none. It is *repeated* when a batch arrives
+whole a second time: its answer was lost. Repeats change nothing.
 """
 
 import msgspec
@@ -15,6 +15,8 @@ from tallybook.kernel.timestamps import SECOND_US
 
 INCARNATIONS_MAX = 4
 REPEATS_MAX = 32
+LOGS_MAX = 64
+"""Logs of this server's workers of which it is remembered how far they were told, newest last."""
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,12 +27,15 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         at_us: when it came, microseconds UTC on the server's clock.
         stored: whether the answer was 2xx.
         certified: whether a certificate of this server's authority vouched for the name.
+        log: that keeps this beside the batch, '' for none; place is where in it, counted up.
     """
 
     note: Note
     at_us: int
     stored: bool
     certified: bool = False
+    log: str = ""
+    place: int = 0
 
 
 class Incarnation(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +82,7 @@ class EdgeRecord(msgspec.Struct, frozen=True, kw_only=True):
             where it was never told.
         certified: whether its last request came under a certificate.
         incarnations: newest first.
+        told: log -> up to which place its notes are in this record, so that none counts twice.
     """
 
     name: str
@@ -88,6 +94,7 @@ class EdgeRecord(msgspec.Struct, frozen=True, kw_only=True):
     clock_offset_us: int | None = None
     certified: bool = False
     incarnations: tuple[Incarnation, ...] = ()
+    told: dict[str, int] = {}
 
     def lag_seconds(self) -> float:
         """Return how long the oldest batch had waited when the edge was last heard of.
@@ -101,8 +108,13 @@ class EdgeRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def noted(known: EdgeRecord | None, seen: Seen) -> EdgeRecord:
-    """Return what is known after one more request; older requests may come in later."""
+    """Return what is known after one more request; older requests may come in later.
+
+    The notes of one log come in its order, perhaps repeatedly; each is counted once.
+    """
     parcel = seen.note.parcel
+    if known is not None and seen.log and seen.place <= known.told.get(seen.log, 0):
+        return known
     record = known or EdgeRecord(
         name=parcel.edge, first_seen_us=seen.at_us, last_seen_us=seen.at_us
     )
@@ -120,6 +132,10 @@ def noted(known: EdgeRecord | None, seen: Seen) -> EdgeRecord:
         first_seen_us=min(record.first_seen_us, seen.at_us),
         stored_us=max(record.stored_us or 0, seen.at_us) if seen.stored else record.stored_us,
     )
+    if seen.log:
+        told = {log: place for log, place in record.told.items() if log != seen.log}
+        kept = list(told.items())[1 - LOGS_MAX :]
+        record = msgspec.structs.replace(record, told={**dict(kept), seen.log: seen.place})
     if parcel.incarnation is None:
         return record
     return msgspec.structs.replace(

@@ -28,6 +28,7 @@ from tallybook.serve.api.compat.doors import lago_door, stripe_door
 from tallybook.serve.api.compat.openmeter.dialect import Dialect
 from tallybook.serve.api.doors.app import DoorsApp, Parts
 from tallybook.serve.api.doors.commit import DoorCommit
+from tallybook.serve.api.fleet.notes import Notes
 from tallybook.serve.api.fleet.watch import FleetWatch
 from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.ingest import IngestApp
@@ -98,7 +99,8 @@ def composed(settings: Settings) -> Iterator[Composed]:
     log = AccessLog(settings.data_dir / "access.log") if settings.server.access_log else None
     routes: Any = rest_app(world, gate, ingest, console_routes())
     rest = Idempotent(routes, world, gate)
-    fleet = FleetWatch(ingest, gate, world.edges.note)
+    notes = Notes(settings.log_dir, partition.log.path, ingest.forget_notes)
+    fleet = FleetWatch(ingest, gate, world.edges.note, notes)
     fleet.start()
     routed = Dialect(rest, fleet)
     bytes_max = settings.limits.request_bytes_max
@@ -116,6 +118,7 @@ def composed(settings: Settings) -> Iterator[Composed]:
             yield Composed(Front(fleet, routed, log, apps, admitted), world, gate)
     finally:
         fleet.close()
+        notes.close()
         doors.close()
         ingest.close()
         partition.close()

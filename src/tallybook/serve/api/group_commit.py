@@ -6,15 +6,16 @@ then tells all of them; a request is answered only after that (guarantee 1).
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
 from tallybook.kernel.errors import TallybookError, Unavailable
 from tallybook.serve.worker.pipeline import read_trim_mark
 from tallybook.transport.codec import encode
-from tallybook.transport.ports import Batch, EventLog
+from tallybook.transport.ports import Batch, LogState
 from tallybook.transport.rows import Rows
 
 ROW_EVENTS_MAX = 20_000
@@ -36,6 +37,30 @@ LINGER_EVENTS_MAX = 2_000
 Notify = Callable[[list[object], TallybookError | None], None]
 
 
+class Log(Protocol):
+    """What is written to; see `adapters.sqlite.noted_log`."""
+
+    def append(self, batches: Sequence[Batch]) -> int:
+        """Append batches, durably."""
+        ...
+
+    def append_noted(self, batches: Sequence[Batch], notes: Sequence[bytes]) -> int:
+        """Append batches and notes, durably and together."""
+        ...
+
+    def forget_notes(self, upto: int) -> None:
+        """Drop notes."""
+        ...
+
+    def state(self) -> LogState:
+        """Return where it stands."""
+        ...
+
+    def trim(self, upto: int) -> None:
+        """Drop rows."""
+        ...
+
+
 class GroupCommit:
     """Appends rows of many requests with few fsyncs.
 
@@ -45,20 +70,26 @@ class GroupCommit:
         trim_mark: file that says up to which offset the log may be trimmed.
     """
 
-    def __init__(self, log: EventLog, notify: Notify, trim_mark: Path) -> None:
+    def __init__(self, log: Log, notify: Notify, trim_mark: Path) -> None:
         """Start the thread."""
         self._log = log
         self._notify = notify
         self._trim_mark = trim_mark
-        self._waiting: list[tuple[Rows | Batch, object]] = []
+        self._waiting: list[tuple[Rows | Batch, object, bytes | None]] = []
+        self._told = self._forgotten = 0
         self._events = self._bytes = 0
         self._closing = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
         self._thread.start()
 
-    def submit(self, rows: Rows, token: object) -> None:
+    def submit(self, rows: Rows, token: object, note: bytes | None = None) -> None:
         """Queue rows; `notify` gets the token once they are durable, or refused.
+
+        Args:
+            rows: of one request.
+            token: the request's.
+            note: to keep with them; None for none.
 
         Raises:
             Unavailable: too much is waiting already, or the process is stopping.
@@ -73,10 +104,14 @@ class GroupCommit:
                 raise Unavailable(
                     "the log is busy; send the same events again", retry_after_seconds=1
                 )
-            self._waiting.append((work, token))
+            self._waiting.append((work, token, note))
             self._events += len(rows)
             self._bytes += size
             self._wake.notify()
+
+    def forget_notes(self, upto: int) -> None:
+        """Drop the notes up to a place with the next trimming: they were told on."""
+        self._told = max(self._told, upto)
 
     def close(self) -> None:
         """Flush what waits and end the thread."""
@@ -104,18 +139,24 @@ class GroupCommit:
                 trimmed_at = time.monotonic()
                 self._trim()
             if self._closing and not self._waiting:
+                self._trim()
                 return
 
-    def _flush(self, taken: list[tuple[Rows | Batch, object]]) -> None:
+    def _flush(self, taken: list[tuple[Rows | Batch, object, bytes | None]]) -> None:
         failure: TallybookError | None = None
+        notes = [note for _, _, note in taken if note is not None]
         try:
-            self._log.append(batches(work for work, _ in taken))
+            rows = batches(work for work, _, _ in taken)
+            if notes:
+                self._log.append_noted(rows, notes)
+            else:
+                self._log.append(rows)
         except TallybookError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  (whoever waits must hear of it; then it is fatal)
             structlog.get_logger("log").exception("log.append_failed")
             failure = Unavailable(f"the events could not be stored: {error}")
-        self._notify([token for _, token in taken], failure)
+        self._notify([token for _, token, _ in taken], failure)
 
     def _trim(self) -> None:
         try:
@@ -123,6 +164,9 @@ class GroupCommit:
             upto = read_trim_mark(self._trim_mark, state.epoch)
             if upto >= state.first_offset:
                 self._log.trim(upto)
+            if (told := self._told) > self._forgotten:
+                self._log.forget_notes(told)
+                self._forgotten = told
         except TallybookError as error:
             structlog.get_logger("log").warning("log.trim_failed", error=str(error))
 

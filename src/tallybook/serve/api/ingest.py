@@ -39,6 +39,8 @@ Foreign = Callable[[Any, bytes], Awaitable[Told]]
 """Answers a body of Lago's shape for a grant."""
 
 ERRORS_SHOWN_MAX = 100
+NOTING = "tallybook.noting"
+"""Key of the ASGI scope: tenant -> a note to keep in the transaction of the request's events."""
 PLAIN, PROBLEM = b"application/json", b"application/problem+json"
 _VALUE = msgspec.json.Decoder(msgspec.Raw)
 
@@ -142,9 +144,10 @@ class IngestApp:
             return told.status, msgspec.json.encode(told.body), PLAIN
         body = events_array(headers, raw)
         partial = b"partial=true" in scope.get("query_string", b"").split(b"&")
+        noting: Callable[[str], bytes] | None = scope.get(NOTING)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         only = self._sendable(grant) if grant.bound else None
-        stored = self._submit(grant.tenant, body, done, partial=partial, only=only)
+        stored = self._submit(grant.tenant, body, done, partial=partial, only=only, noting=noting)
         await done
         return (200, msgspec.json.encode(stored), PLAIN) if partial else (204, b"", PLAIN)
 
@@ -189,6 +192,10 @@ class IngestApp:
         """Flush and stop."""
         self._commit.close()
 
+    def forget_notes(self, upto: int) -> None:
+        """Drop the log's notes up to a place: they were told on."""
+        self._commit.forget_notes(upto)
+
     def _submit(
         self,
         tenant: str,
@@ -197,6 +204,7 @@ class IngestApp:
         *,
         partial: bool,
         only: AbstractSet[str] | None = None,
+        noting: Callable[[str], bytes] | None = None,
     ) -> Stored:
         now_us = time.time_ns() // 1000
         rows, refused = accept(tenant, body, now_us, self._columns(), self._limits, only)
@@ -206,7 +214,8 @@ class IngestApp:
         if len(rows) == 0:
             token.set_result(None)
         else:
-            self._commit.submit(rows, token)
+            note = noting(tenant) if noting is not None else None
+            self._commit.submit(rows, token, note)
         return Stored(len(rows) - len(refused), [_shown(refusal) for refusal in refused])
 
     @staticmethod

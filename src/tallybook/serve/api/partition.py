@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from tallybook.adapters.sqlite.event_log import SqliteEventLog
+from tallybook.adapters.sqlite.noted_log import NotedLog
 from tallybook.kernel.errors import Corrupt, Unavailable
 
 PARTITIONS_MAX = 256
@@ -25,7 +25,7 @@ class Partition:
         log: this process is its only writer.
     """
 
-    def __init__(self, number: int, lock_fd: int, log: SqliteEventLog) -> None:
+    def __init__(self, number: int, lock_fd: int, log: NotedLog) -> None:
         """Keep the lock's descriptor open."""
         self.number = number
         self.log = log
@@ -68,12 +68,12 @@ def take(log_dir: Path, number: int) -> Partition | None:
         raise
 
 
-def _open(path: Path) -> SqliteEventLog:
+def _open(path: Path) -> NotedLog:
     try:
-        return SqliteEventLog(path)
+        return NotedLog(path)
     except Corrupt as error:
         put_aside(path, error)
-        return SqliteEventLog(path)
+        return NotedLog(path)
 
 
 def put_aside(path: Path, error: Corrupt) -> None:

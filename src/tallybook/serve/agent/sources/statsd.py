@@ -39,13 +39,8 @@ class StatsdSource:
 
     def read(self, around: Surroundings) -> int:
         """Hand over what came."""
-        if self._listener is None:
-            self._listener = LineListener(self._table.listen, self._tally.add)
-        if self._listener.problem is not None:
-            ended, self._listener = self._listener, None  # opened again at the next reading
-            ended.close()
-            ended.check()
-        with self._listener.lock:
+        listener = self._listening()
+        with listener.lock:
             self._number += 1
             found = self._tally.events(self._as, self._epoch, self._number, time.time_ns() // 1000)
             dropped = dict(self._tally.dropped)
@@ -58,6 +53,16 @@ class StatsdSource:
         kept = around.intake.take(self._pending, {})
         self._pending = []
         return kept
+
+    def _listening(self) -> LineListener:
+        """Return the open door; raises Unavailable where it fell shut, to be opened again."""
+        if self._listener is None:
+            self._listener = LineListener(self._table.listen, self._tally.add)
+        found = self._listener
+        if found.problem is not None:
+            self.close()
+        found.check()
+        return found
 
     def close(self) -> None:
         """Stop listening."""
