@@ -151,13 +151,15 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What is counted at the door, and how many requests run at once where more would be slower.
 
     Attributes:
-        meter_use: count the use of every key, and report it as events each minute.
+        meter_use: count the use of every key, and report it as events.
+        use_seconds: pause between two reports of the use of keys, at least 1.
         documents_at_once: requests for rendered documents, of all tenants; 0 is any number.
         backtests_at_once: backtests of a catalog, of all tenants; 0 is any number.
         queries_at_once: queries of meters, of all tenants; 0 is any number.
     """
 
     meter_use: bool = False
+    use_seconds: int = 60
     documents_at_once: int = 8
     backtests_at_once: int = 2
     queries_at_once: int = 32

@@ -12,6 +12,7 @@ import msgspec
 from tallybook.admit.plan.bind import place
 from tallybook.admit.plan.decide import Held, Place
 from tallybook.kernel.ids import derived_id
+from tallybook.kernel.period import Period
 from tallybook.kernel.timestamps import format_us
 
 EVENT_TYPE = "tallybook.api.request"
@@ -82,7 +83,7 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         generation: of the counts; figures of another one mean nothing.
         requests, events: as far as they are reported.
-        upto_us: use up to this instant is in them.
+        upto_us: they are of use up to this instant; where a report is pending, it begins here.
         pending_requests, pending_events, pending_us: as far as they are being reported; the same
             where nothing is.
     """
@@ -111,51 +112,52 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def opened(
-    counter: Counter, before: Reported | None, held: Held, generation: str, now_us: int
+    counter: Counter, before: Reported | None, held: Held, generation: str, span: Period
 ) -> Reported | None:
     """Return the report to make of a counter, None where there is nothing new.
 
     A report that is pending is made again as it is, whatever was counted since. Counts of another
-    generation, or that went back (the disk lost the last second before a power cut), are reported
-    from where they are: what was reported of them before is done.
+    generation, or that went back (a power cut took the last second), are reported from where they
+    are: what was reported of them before is done.
 
     Args:
         counter: which.
         before: up to where it was reported; None never.
         held: its count now.
         generation: of the counts.
-        now_us: the instant of the count.
+        span: from when the counters were read before to now.
     """
     if before is not None and before.pending:
         return before
     requests, events = held[0], held[1]
-    if before is None:
-        before = _fresh(counter, generation, now_us)
-    elif before.generation != generation:
-        before = msgspec.structs.replace(
-            _fresh(counter, generation, now_us), upto_us=before.upto_us
-        )
+    if before is None or before.generation != generation:
+        before = _fresh(counter, generation)
     elif requests < before.requests or events < before.events:
-        lost = {"requests": requests, "events": events}
         return msgspec.structs.replace(
-            before, **lost, pending_requests=requests, pending_events=events
+            before,
+            requests=requests,
+            events=events,
+            pending_requests=requests,
+            pending_events=events,
         )
     if (requests, events) == (before.requests, before.events):
         return None
     return msgspec.structs.replace(
-        before, pending_requests=requests, pending_events=events, pending_us=now_us
+        before,
+        upto_us=max(before.upto_us, span.start_us),
+        pending_requests=requests,
+        pending_events=events,
+        pending_us=span.end_us,
     )
 
 
-def _fresh(counter: Counter, generation: str, now_us: int) -> Reported:
+def _fresh(counter: Counter, generation: str) -> Reported:
     return Reported(
         tenant=counter.tenant,
         key_id=counter.key_id,
         route=counter.route,
         status=counter.status,
         generation=generation,
-        upto_us=now_us - 60_000_000,
-        pending_us=now_us,
     )
 
 
@@ -205,4 +207,4 @@ def event(report: Reported, subject: str) -> bytes:
 
 def added(held: Sequence[Held], events: int) -> list[Held]:
     """Return a counter with one more request."""
-    return [(requests + 1, before + events, *rest) for requests, before, *rest in held]  # type: ignore[misc]
+    return [(requests + 1, before + events, 0, 0) for requests, before, _, _ in held]

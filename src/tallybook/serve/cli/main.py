@@ -33,6 +33,7 @@ COMMANDS = {
     "entitlement": ("prepaid.entitlement:entitlement", "Check what may be used; grant more."),
     "wallet": ("prepaid.wallet:wallet", "Top up wallets, and see what became of it."),
     "ledger": ("settlement.ledger:ledger", "See entries and balances; audit the money."),
+    "usage-plan": ("usage_plan:usage_plan", "Limit API keys, and see how they stand."),
     "quarantine": ("quarantine:quarantine", "See and redrive events that could not be processed."),
     "reconcile": ("usage:reconcile", "Prove that every event, and all money, is accounted for."),
     "upgrade": ("upgrade:upgrade", "Bring a shared control database to this version's schema."),

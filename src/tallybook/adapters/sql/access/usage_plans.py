@@ -243,6 +243,12 @@ class SqlKeyUse:
             rows = connection.execute(question).mappings()
             return [msgspec.convert({str(k): v for k, v in row.items()}, Reported) for row in rows]
 
+    def keys(self) -> dict[tuple[str, str], str]:
+        """Return the customer of every key that ever was, by tenant and id; '' for nobody's."""
+        question = select(KEYS.c.tenant, KEYS.c.id, KEYS.c.customer)
+        with read(self._engine) as connection:
+            return {(row.tenant, row.id): row.customer for row in connection.execute(question)}
+
     def put(self, rows: Sequence[Reported]) -> None:
         """Store how far reporting is, together."""
         with write(self._engine) as connection:

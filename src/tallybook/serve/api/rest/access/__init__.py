@@ -2,6 +2,12 @@
 
 from litestar.types import ControllerRouterHandler
 
-from tallybook.serve.api.rest.access import keys, tenants
+from tallybook.serve.api.rest.access import audit, keys, tenants, usage_plans
 
-ROUTES: list[ControllerRouterHandler] = [keys.Keys, tenants.Tenants]
+ROUTES: list[ControllerRouterHandler] = [
+    keys.Keys,
+    tenants.Tenants,
+    audit.Audit,
+    usage_plans.UsagePlans,
+    usage_plans.KeysLimits,
+]
