@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tallybook.adapters.memory.accounts import MemoryAccounts
@@ -26,6 +27,7 @@ from tallybook.invoice.ports import Accounts, InvoiceStore, Spent
 from tallybook.kernel.errors import Conflict
 from tallybook.settle.ports import Happened, WalletStore
 from tallybook.settle.purse import GivenUp, StoredTopUp, Watch, give_up, topped_up
+from tallybook.settle.request import Request
 
 WALLET = Wallet(key="w", customer="c", currency="USD")
 UNITS = Wallet(key="u", customer="c", currency="USD", unit="CRD", rate=Decimal("0.000000000004"))
@@ -152,6 +154,28 @@ def test_a_watch_moves_no_account(stores: Stores) -> None:
             transaction.put(Happened(watches=(replace_low(watch, low),)))
     assert purse(stores).watch == replace_low(watch, 2)
     assert purse(stores).version == 0
+
+
+def test_a_request_moves_no_account_and_is_kept_as_it_became(stores: Stores) -> None:
+    asked = Request(
+        wallet="w",
+        customer="c",
+        key="recharge-1",
+        amount=Decimal("12.5"),
+        cost_minor=1250,
+        asked_us=7,
+        trusted=True,
+    )
+    done = msgspec.structs.replace(
+        asked, state="paid", settled_us=9, method="card", reference="ch_1"
+    )
+    other = msgspec.structs.replace(asked, key="recharge-2", state="failed", reason="no")
+    for some in ((asked,), (done, other)):
+        with stores.wallets.transaction("t") as transaction:
+            before = transaction.purse(WALLET).version
+            transaction.put(Happened(requests=some))
+    assert purse(stores).requests == (done, other)
+    assert purse(stores).version == before == 0
 
 
 def replace_low(watch: Watch, low: int) -> Watch:

@@ -13,12 +13,13 @@ from tallybook.catalog.flow import put
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import bill
 from tallybook.serve.worker.prepaid import WalletKeeper
-from tallybook.settle.prepaid.watch import RECHARGES_DAY_MAX
 from tallybook.settle.prepaid.watching import Watching, look_at
+from tallybook.settle.receivable.audit import audit
+from tallybook.settle.request import RECHARGES_DAY_MAX
 from tests.flow.test_wallet_routes import CATALOG, prepaid
 from tests.support.api import Api
 
-RULE = {"at": "10", "add": "50"}
+RULE = {"at": "10", "add": "50", "trust": True}
 WALLET = {
     "key": "w",
     "customer": "acme",
@@ -95,6 +96,114 @@ def test_after_a_restart_nothing_is_told_twice(api: Api) -> None:
     assert WalletKeeper().round(api.world) == 1
     assert WalletKeeper().round(api.world) == 0
     assert len(recharges(api)) == 1
+
+
+def untrusted(api: Api) -> None:
+    """Let the rule wait for its payments."""
+    api.call("PUT", "/wallets/w", WALLET | {"recharge": {"at": "10", "add": "50"}})
+
+
+def asked(api: Api) -> list[tuple[str, str, str]]:
+    """Return key, cost and state of what the rule asked for."""
+    found = api.get("/wallets/w/recharges")["items"]
+    return [(one["key"], one["cost"], one["state"]) for one in found]
+
+
+def balance(api: Api) -> str:
+    return str(api.get("/wallets/w")["balance"])
+
+
+def account(api: Api, name: str) -> int:
+    return {
+        one.account: one.balance_minor for one in api.world.settlements.balances("default")
+    }.get(name, 0)
+
+
+def audited(api: Api) -> tuple[str, ...]:
+    return audit(
+        api.world.settling("default"), api.world.settlements, api.world.wallets
+    ).differences
+
+
+def test_a_recharge_is_a_payment_on_its_way_until_it_is_paid(api: Api) -> None:
+    untrusted(api)
+    keeper = WalletKeeper()
+    use(api, 45)
+    assert keeper.round(api.world) == 1
+    assert asked(api) == [("recharge-1", "50.00", "requested")]
+    assert (balance(api), recharges(api), prepaid(api)) == ("100", [], 10000)
+    for _ in range(3):
+        api.clock.now += 3_600_000_000
+        assert keeper.round(api.world) == 0, "what is on its way is not asked for again"
+    (told,) = facts(api, "wallet.recharge_requested")
+    assert (told["cost"], told["currency"], told["trusted"]) == ("50.00", "USD", False)
+    path = "/wallets/w/recharges/recharge-1"
+    for _ in range(2):
+        done = api.post(f"{path}/paid", {"method": "card", "reference": "ch_1"}, status=200)
+        assert (done["state"], done["reference"]) == ("paid", "ch_1")
+    assert recharges(api) == [("recharge-1", "50")]
+    assert (balance(api), prepaid(api), account(api, "cash:card")) == ("150", 15000, 5000)
+    assert [one["id"] for one in facts(api, "wallet.recharge_paid")] == [told["id"]]
+    assert [one["reason"] for one in facts(api, "wallet.topped_up")] == ["hand", "recharge"]
+    assert api.call("POST", f"{path}/failed", {})[1]["code"] == "recharge-settled"
+    assert api.call("POST", "/wallets/w/recharges/nobody/paid", {})[0] == 404
+    assert audited(api) == ()
+
+
+def test_a_recharge_that_fails_lets_the_rule_rest(api: Api) -> None:
+    untrusted(api)
+    keeper = WalletKeeper()
+    use(api, 45)
+    keeper.round(api.world)
+    path = "/wallets/w/recharges/recharge-1"
+    api.clock.now += 1
+    for _ in range(2):
+        done = api.post(f"{path}/failed", {"reason": "card declined"}, status=200)
+        assert (done["state"], done["reason"]) == ("failed", "card declined")
+    assert api.call("POST", f"{path}/paid", {})[1]["code"] == "recharge-settled"
+    assert [one["reason"] for one in facts(api, "wallet.recharge_failed")] == ["card declined"]
+    use(api, 1)
+    assert keeper.round(api.world) == 0
+    api.clock.now += 1
+    api.post("/wallets/w/top-ups", {"amount": "1"})
+    assert keeper.round(api.world) == 1, "somebody topped up: the rule may ask again"
+    api.post("/wallets/w/recharges/recharge-2/failed", {}, status=200)
+    api.clock.now += 86_400_000_000
+    assert keeper.round(api.world) == 1, "a day later it may, too"
+    assert [state for _, _, state in asked(api)] == ["failed", "failed", "requested"]
+    assert (prepaid(api), audited(api)) == (10100, ())
+
+
+def test_a_trusted_recharge_is_pending_until_it_is_paid(api: Api) -> None:
+    keeper = WalletKeeper()
+    use(api, 45)
+    keeper.round(api.world)
+    assert (balance(api), account(api, "pending:acme"), audited(api)) == ("150", 5000, ())
+    api.post("/wallets/w/recharges/recharge-1/paid", {"method": "sepa"}, status=200)
+    assert (account(api, "pending:acme"), account(api, "cash:sepa")) == (0, 5000)
+    assert (balance(api), prepaid(api), audited(api)) == ("150", 15000, ())
+
+
+def test_what_was_spent_of_a_trusted_recharge_that_fails_is_lost(api: Api) -> None:
+    keeper = WalletKeeper()
+    use(api, 60)  # it costs 120
+    keeper.round(api.world)
+    bill(api.world.billing("default"), BillRequest(until_us=api.clock.now))
+    assert balance(api) == "30"
+    for _ in range(2):
+        api.post("/wallets/w/recharges/recharge-1/failed", {"reason": "no"}, status=200)
+    assert (balance(api), prepaid(api), account(api, "pending:acme")) == ("0", 0, 0)
+    assert account(api, "bad-debt:acme") == 2000
+    assert audited(api) == ()
+
+
+def test_a_trusted_recharge_taken_back_by_hand_before_it_fails_is_lost_whole(api: Api) -> None:
+    use(api, 45)
+    WalletKeeper().round(api.world)
+    api.post("/wallets/w/top-ups/recharge-1/void", {}, status=200)
+    api.post("/wallets/w/recharges/recharge-1/failed", {}, status=200)
+    assert (account(api, "pending:acme"), account(api, "bad-debt:acme")) == (0, 5000)
+    assert (balance(api), audited(api)) == ("100", ())
 
 
 def test_an_hour_later_everybody_is_looked_at_again(api: Api) -> None:

@@ -15,6 +15,7 @@ from tallybook.invoice.ports import BookTransaction
 from tallybook.meter.usage import Touched
 from tallybook.settle.entitlement import HandReset
 from tallybook.settle.purse import GivenUp, Purse, StoredTopUp, Watch
+from tallybook.settle.request import Request
 
 
 class Happened(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,11 +25,13 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True):
         top_ups: new ones, and those whose voiding is new, by wallet and key.
         given_up: new.
         watches: in place of what they were.
+        requests: in place of what they were.
     """
 
     top_ups: tuple[StoredTopUp, ...] = ()
     given_up: tuple[GivenUp, ...] = ()
     watches: tuple[Watch, ...] = ()
+    requests: tuple[Request, ...] = ()
 
     @property
     def moved(self) -> frozenset[str]:
@@ -52,7 +55,7 @@ class WalletTransaction(Protocol):
     def put(self, happened: Happened) -> None:
         """Write; where money moved, the version of the customer's account moves on.
 
-        A watch alone moves no version.
+        A watch or a request alone moves no version.
         """
         ...
 

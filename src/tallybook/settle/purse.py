@@ -19,6 +19,7 @@ from tallybook.kernel.errors import Conflict
 from tallybook.kernel.ids import derived_id
 from tallybook.kernel.money import to_minor
 from tallybook.settle.balance import NOTHING, total
+from tallybook.settle.request import Request
 from tallybook.settle.wallet import Draw, Movement, WalletState, statement, wallet_at
 
 Reason = Literal["hand", "recharge"]
@@ -101,7 +102,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
         cut: snapshot of the usage.
         version: of the customer's account.
         low: times that a threshold was crossed so far.
-        recharges: times that it was topped up by its rule so far.
+        recharges: times that its rule asked for a payment so far.
     """
 
     wallet: str
@@ -127,6 +128,7 @@ class Purse(msgspec.Struct, frozen=True, kw_only=True):
     draws: tuple[StoredDraw, ...] = ()
     given_up: tuple[GivenUp, ...] = ()
     watch: Watch | None = None
+    requests: tuple[Request, ...] = ()
 
     @property
     def newest_us(self) -> int | None:
@@ -213,10 +215,17 @@ def check_top_up(purse: Purse, stored: StoredTopUp) -> StoredTopUp:
     return stored
 
 
-def topped_up(stored: StoredTopUp, currency: str) -> tuple[Entry, ...]:
-    """Return the ledger entries of a top-up: paid from cash, or free from promotion."""
-    free = stored.top_up.free
-    source = account("promotion", stored.customer) if free else account("cash", stored.method)
+def topped_up(stored: StoredTopUp, currency: str, source: str = "") -> tuple[Entry, ...]:
+    """Return the ledger entries of a top-up: paid from cash, or free from promotion.
+
+    Args:
+        stored: the top-up.
+        currency: of its wallet.
+        source: account that it is paid from instead.
+    """
+    if not source:
+        free = stored.top_up.free
+        source = account("promotion", stored.customer) if free else account("cash", stored.method)
     step = Step(document=stored.id, at_us=stored.recorded_us, currency=currency)
     prepaid = account("prepaid", stored.wallet)
     return posted(step, [Move(debit=source, credit=prepaid, amount_minor=stored.cost_minor)])

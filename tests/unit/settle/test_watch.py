@@ -16,6 +16,7 @@ from tallybook.settle.ports import EntitlementFacts
 from tallybook.settle.prepaid.flow import made
 from tallybook.settle.prepaid.watch import look, unbilled
 from tallybook.settle.purse import Purse
+from tallybook.settle.request import Request, RequestState, may_ask, on_its_way
 from tests.flow.test_kept_balances import ALL, Keeper
 from tests.support.billing_world import TENANT
 from tests.support.sample_invoice import sample_invoice
@@ -56,16 +57,52 @@ def test_a_wallet_without_a_rule_is_not_topped_up() -> None:
     assert look(purse("a"), Decimal(100), 1, 9).recharge is None
 
 
+def asked(key: str, state: RequestState, at_us: int = 0, **said: Any) -> Request:
+    """Return a request of a cent."""
+    settled_us = None if state == "requested" else at_us
+    return Request(
+        wallet="a",
+        customer="c",
+        key=key,
+        amount=Decimal("0.01"),
+        cost_minor=1,
+        asked_us=at_us,
+        state=state,
+        settled_us=settled_us,
+        **said,
+    )
+
+
+def test_what_is_on_its_way_counts_unless_it_is_there_or_came_to_nothing() -> None:
+    states: list[RequestState] = ["requested", "requested", "paid", "failed"]
+    assert on_its_way(asked(str(n), state) for n, state in enumerate(states)) == Decimal("0.02")
+    assert on_its_way([asked("a", "requested", trusted=True)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("failed_us", "topped_up_us", "now_us", "may"),
+    [
+        (9, 0, 9, False),
+        (9, 9, 9, True),
+        (9, 8, 9, False),
+        (9, 0, DAY_US + 8, False),
+        (9, 0, DAY_US + 9, True),
+    ],
+)
+def test_a_failed_one_lets_the_rule_rest(
+    failed_us: int, topped_up_us: int, now_us: int, may: bool
+) -> None:
+    some = [asked("a", "failed", failed_us), asked("b", "failed", 1), asked("c", "paid", 2)]
+    assert may_ask(some, topped_up_us, now_us) == may
+
+
 @pytest.mark.parametrize(("before", "recharged"), [(23, True), (24, False)])
 def test_a_day_has_so_many_recharges(before: int, recharged: bool) -> None:
-    rule = Recharge(at=Decimal(5), add=Decimal(1))
+    rule = Recharge(at=Decimal(50), add=Decimal(1))
     kept = purse("a", recharge=rule)
-    made_before = tuple(
-        made(kept.wallet, TopUp(key=f"k{n}", amount=Decimal("0.01"), at_us=0), 0, reason="recharge")
-        for n in range(before)
-    )
+    asked_before = tuple(asked(f"k{n}", "paid") for n in range(before))
     by_hand = made(kept.wallet, TopUp(key="h", amount=Decimal("0.01"), at_us=0), 0)
-    kept = replace(kept, top_ups=(*made_before, by_hand))
+    kept = replace(kept, requests=asked_before, top_ups=(by_hand,))
     assert (look(kept, Decimal(0), 1, DAY_US - 1).recharge is not None) == recharged
     assert look(kept, Decimal(0), 1, DAY_US).recharge is not None, "a day later it may again"
 

@@ -9,6 +9,7 @@ from tallybook.catalog.entitlement import Wallet
 from tallybook.invoice.funds import WalletInHand
 from tallybook.invoice.ports import Spent
 from tallybook.settle.purse import GivenUp, Purse, StoredDraw, StoredTopUp, Watch, returns
+from tallybook.settle.request import Request
 
 
 class MemoryPurses(msgspec.Struct):
@@ -18,11 +19,16 @@ class MemoryPurses(msgspec.Struct):
     draws: dict[tuple[str, str, str], StoredDraw] = {}
     given_up: dict[tuple[str, int], GivenUp] = {}
     watches: dict[str, Watch] = {}
+    requests: dict[tuple[str, str], Request] = {}
 
     def copy(self) -> "MemoryPurses":
         """Return what can be changed and thrown away."""
         return MemoryPurses(
-            dict(self.top_ups), dict(self.draws), dict(self.given_up), dict(self.watches)
+            dict(self.top_ups),
+            dict(self.draws),
+            dict(self.given_up),
+            dict(self.watches),
+            dict(self.requests),
         )
 
     def purse(self, wallet: Wallet, version: int = 0) -> Purse:
@@ -35,6 +41,9 @@ class MemoryPurses(msgspec.Struct):
             draws=tuple(self.draws[key] for key in draws if key[0] == wallet.key),
             given_up=tuple(self.given_up[key] for key in gone if key[0] == wallet.key),
             watch=self.watches.get(wallet.key),
+            requests=tuple(
+                one for key, one in sorted(self.requests.items()) if key[0] == wallet.key
+            ),
         )
 
     def in_hand(self, wallets: Iterable[Wallet], at_us: int) -> tuple[WalletInHand, ...]:

@@ -52,6 +52,7 @@ class MemoryWalletTransaction:
             purses.top_ups[one.wallet, one.top_up.key] = one
         for gone in happened.given_up:
             purses.given_up[gone.wallet, gone.number] = gone
+        purses.requests |= {(one.wallet, one.key): one for one in happened.requests}
         purses.watches |= {watch.wallet: watch for watch in happened.watches}
         versions = self._books.versions
         self._books.touch({customer: versions.get(customer, 0) for customer in happened.moved})

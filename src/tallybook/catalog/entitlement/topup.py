@@ -62,8 +62,7 @@ def check_top_up_spec(spec: TopUpSpec, zone_name: str, now_us: int, fresh: str) 
     if key.startswith(RECHARGE):
         raise refused("key", f"must not begin with '{RECHARGE}': such are made by the rule")
     check_priority(spec.priority)
-    _short("method", spec.method, TEXT_CHARS_MAX)
-    _short("reference", spec.reference, REFERENCE_CHARS_MAX)
+    check_payment(spec.method, spec.reference)
     at_us = now_us if spec.at is None else parse_moment(spec.at, zone(zone_name), "at")
     return TopUp(
         key=key,
@@ -73,6 +72,12 @@ def check_top_up_spec(spec: TopUpSpec, zone_name: str, now_us: int, fresh: str) 
         priority=spec.priority,
         free=spec.free,
     )
+
+
+def check_payment(method: str, reference: str) -> None:
+    """Check how something was paid; raises Invalid."""
+    _short("method", method, TEXT_CHARS_MAX)
+    _short("reference", reference, REFERENCE_CHARS_MAX)
 
 
 def _short(field: str, text: str, chars_max: int) -> None:

@@ -30,6 +30,7 @@ class Recharge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         to: tops up to this balance, above `at`.
         least: smallest top-up; None for any.
         most: largest top-up; None for any.
+        trust: it may be drawn from at once, before it is paid.
     """
 
     at: Decimal
@@ -37,6 +38,7 @@ class Recharge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     to: Decimal | None = None
     least: Decimal | None = None
     most: Decimal | None = None
+    trust: bool = False
 
 
 class Wallet(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,7 +167,7 @@ def check_recharge(rule: Recharge) -> Recharge:
     least, most = optional("recharge.least", rule.least), optional("recharge.most", rule.most)
     if least is not None and most is not None and least > most:
         raise refused("recharge.least", "must not be above recharge.most")
-    return Recharge(at=at, add=add, to=to, least=least, most=most)
+    return Recharge(at=at, add=add, to=to, least=least, most=most, trust=rule.trust)
 
 
 def covers_minor(wallet: Wallet, balance: Decimal) -> int:

@@ -20,6 +20,7 @@ Account = Literal[
     "breakage",
     "share",
     "refund",
+    "pending",
 ]
 """What an account is for; docs/algorithms/ledger.md says which side means what."""
 

@@ -104,7 +104,8 @@ class WalletKeeper:
             return 0
         for one in looks:
             if one.recharge is not None:
-                log.info("wallet.recharged", wallet=one.watch.wallet, top_up=one.recharge.id)
+                asked = one.recharge
+                log.info("wallet.recharge_requested", wallet=asked.wallet, recharge=asked.key)
         return sum(one.recharge is not None or bool(one.low) for one in looks)
 
 

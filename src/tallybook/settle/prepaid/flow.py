@@ -59,10 +59,12 @@ def top_up(store: WalletStore, tenant: str, wallet: Wallet, stored: StoredTopUp)
     return stored
 
 
-def add(transaction: WalletTransaction, wallet: Wallet, stored: StoredTopUp) -> None:
-    """Write a checked top-up with its ledger entries and its fact."""
+def add(
+    transaction: WalletTransaction, wallet: Wallet, stored: StoredTopUp, source: str = ""
+) -> None:
+    """Write a checked top-up with its ledger entries and its fact; `source`: see `topped_up`."""
     transaction.put(Happened(top_ups=(stored,)))
-    transaction.books.post(topped_up(stored, wallet.currency))
+    transaction.books.post(topped_up(stored, wallet.currency, source))
     transaction.books.tell([topped_up_fact(wallet, stored)])
 
 
@@ -100,6 +102,35 @@ def void_top_up(
             gone = give_up(purse, now_us)
         _post(transaction, wallet, gone)
     return voided
+
+
+def take_back(
+    transaction: WalletTransaction, wallet: Wallet, key: str, now_us: int, to: str
+) -> int:
+    """Take back what is left of a top-up, to an account; return what that was, minor units.
+
+    A top-up that is not there, or was taken back before, gives nothing back.
+    """
+    purse = transaction.purse(wallet)
+    found = [one for one in purse.top_ups if one.top_up.key == key]
+    if not found or found[0].top_up.voided_us is not None:
+        return 0
+    _post(transaction, wallet, give_up(purse, now_us))
+    gone = _voided(transaction, wallet, found[0], purse.not_before(now_us))
+    if gone is None:
+        return 0
+    gone = msgspec.structs.replace(gone, account=to)
+    _post(transaction, wallet, gone)
+    return gone.amount_minor
+
+
+def _voided(
+    transaction: WalletTransaction, wallet: Wallet, stored: StoredTopUp, at_us: int
+) -> GivenUp | None:
+    """Write that a top-up is taken back; return what the ledger owes for it no longer."""
+    ended = msgspec.structs.replace(stored.top_up, voided_us=at_us)
+    transaction.put(Happened(top_ups=(msgspec.structs.replace(stored, top_up=ended),)))
+    return give_up(transaction.purse(wallet), at_us)
 
 
 def lapse(store: WalletStore, tenant: str, wallets: Iterable[Wallet], now_us: int) -> list[GivenUp]:

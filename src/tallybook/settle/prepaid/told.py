@@ -13,6 +13,7 @@ from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.decimals import plain
 from tallybook.kernel.money import money_text
 from tallybook.settle.purse import StoredTopUp
+from tallybook.settle.request import Request
 
 
 class ToppedUp(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,46 @@ class Low(msgspec.Struct, frozen=True, kw_only=True):
     ongoing_balance: str
     unit: str
     currency: str
+
+
+class Recharge(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of `wallet.recharge_requested`, `wallet.recharge_paid` and `wallet.recharge_failed`.
+
+    Whoever charges the customer's card takes `cost` in `currency`, once for each `id`.
+    """
+
+    id: str
+    wallet: str
+    customer: str
+    recharge: str
+    amount: str
+    unit: str
+    cost: str
+    currency: str
+    trusted: bool
+    method: str
+    reference: str
+    reason: str
+
+
+def request_fact(wallet: Wallet, request: Request, at_us: int) -> Fact:
+    """Return the fact that a recharge was asked for, was paid, or failed."""
+    body = Recharge(
+        id=request.id,
+        wallet=wallet.key,
+        customer=wallet.customer,
+        recharge=request.key,
+        amount=plain(request.amount),
+        unit=wallet.unit or wallet.currency,
+        cost=money_text(request.cost_minor, wallet.currency),
+        currency=wallet.currency,
+        trusted=request.trusted,
+        method=request.method,
+        reference=request.reference,
+        reason=request.reason,
+    )
+    kind = f"wallet.recharge_{request.state}"
+    return fact(kind, request.id, wallet.customer, at_us, body, request.key)
 
 
 def topped_up_fact(wallet: Wallet, stored: StoredTopUp) -> Fact:

@@ -8,35 +8,32 @@ from decimal import Decimal
 
 import msgspec
 
-from tallybook.catalog.entitlement import RECHARGE, TopUp, Wallet
+from tallybook.catalog.entitlement import RECHARGE, Wallet
 from tallybook.invoice.document import Invoice
 from tallybook.invoice.funds import WalletUsed
 from tallybook.kernel.decimals import EXACT, divide
 from tallybook.kernel.money import from_minor
-from tallybook.kernel.timestamps import DAY_US
 from tallybook.settle.balance import NOTHING
-from tallybook.settle.prepaid.flow import made
-from tallybook.settle.purse import Purse, StoredTopUp, Watch
+from tallybook.settle.purse import Purse, Watch
+from tallybook.settle.request import Request, may_ask, on_its_way
 from tallybook.settle.threshold import crossed, recharge_due
-
-RECHARGES_DAY_MAX = 24
-"""So often a wallet is topped up by its rule within a day; then somebody must look at it."""
+from tallybook.settle.wallet import put_in
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """What looking at a wallet came to.
 
     Attributes:
-        watch: how it stands, a recharge included.
+        watch: how it stands, a trusted recharge included.
         ongoing: before a recharge.
         low: thresholds that were crossed, rising.
-        recharge: what its rule tops up; None for nothing.
+        recharge: the payment that its rule asks for; None for none.
     """
 
     watch: Watch
     ongoing: Decimal
     low: tuple[Decimal, ...] = ()
-    recharge: StoredTopUp | None = None
+    recharge: Request | None = None
 
 
 def watched(wallet: Wallet) -> bool:
@@ -85,7 +82,7 @@ def _last(ordered: Sequence[Purse]) -> Wallet:
 
 
 def look(purse: Purse, unbilled_units: Decimal, cut: int, now_us: int) -> Look:
-    """Return how a wallet stands, what is to be told, and what its rule tops up.
+    """Return how a wallet stands, what is to be told, and what its rule asks for.
 
     Args:
         purse: the wallet.
@@ -100,14 +97,15 @@ def look(purse: Purse, unbilled_units: Decimal, cut: int, now_us: int) -> Look:
     known = state.balance if before is None else before.ongoing
     low = tuple(crossed("down", wallet.thresholds, known, ongoing))
     recharge = _recharge(purse, standing, unbilled_units, now_us)
-    stands = ongoing if recharge is None else EXACT.add(ongoing, recharge.top_up.amount)
+    trusted = recharge is not None and recharge.trusted
+    stands = EXACT.add(ongoing, recharge.amount) if recharge and trusted else ongoing
     watch = Watch(
         wallet=wallet.key,
         customer=wallet.customer,
         at_us=now_us,
         ongoing=stands,
         cut=cut,
-        version=purse.version + (recharge is not None),
+        version=purse.version + trusted,
         low=(0 if before is None else before.low) + len(low),
         recharges=_recharges(purse) + (recharge is not None),
     )
@@ -120,17 +118,22 @@ def _recharges(purse: Purse) -> int:
 
 def _recharge(
     purse: Purse, balance: Decimal, unbilled_units: Decimal, now_us: int
-) -> StoredTopUp | None:
-    """Return the top-up of the rule; its key follows from how many there were."""
-    rule = purse.wallet.recharge
-    if rule is None:
+) -> Request | None:
+    """Return the payment that the rule asks for; its key follows from how many there were."""
+    rule, requests = purse.wallet.recharge, purse.requests
+    topped_up_us = max((one.recorded_us for one in purse.top_ups), default=0)
+    if rule is None or not may_ask(requests, topped_up_us, now_us):
         return None
-    recent = [one for one in purse.top_ups if one.recorded_us > now_us - DAY_US]
-    if sum(one.reason == "recharge" for one in recent) >= RECHARGES_DAY_MAX:
+    wanted = recharge_due(rule, balance, unbilled_units, on_its_way(requests))
+    if not wanted:
         return None
-    amount = recharge_due(rule, balance, unbilled_units, NOTHING)
-    if not amount:
-        return None
-    begins = purse.not_before(now_us)
-    top_up = TopUp(key=f"{RECHARGE}{_recharges(purse) + 1}", amount=amount, at_us=begins)
-    return made(purse.wallet, top_up, now_us, reason="recharge", method="recharge")
+    amount, cost_minor = put_in(purse.wallet, wanted)
+    return Request(
+        wallet=purse.wallet.key,
+        customer=purse.wallet.customer,
+        key=f"{RECHARGE}{_recharges(purse) + 1}",
+        amount=amount,
+        cost_minor=cost_minor,
+        asked_us=now_us,
+        trusted=rule.trust,
+    )

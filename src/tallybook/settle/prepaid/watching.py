@@ -14,7 +14,7 @@ from tallybook.invoice.flow import preview
 from tallybook.invoice.ports import Billing
 from tallybook.settle.balance import NOTHING
 from tallybook.settle.ports import Happened, WalletStore, WalletTransaction
-from tallybook.settle.prepaid.flow import add
+from tallybook.settle.prepaid.recharging import ask_for
 from tallybook.settle.prepaid.told import low_fact
 from tallybook.settle.prepaid.watch import Look, look, unbilled, watched
 from tallybook.settle.purse import Purse
@@ -37,7 +37,7 @@ def wallets_of(catalog: Catalog, customer: str) -> list[Wallet]:
 
 
 def look_at(ports: Watching, customer: str) -> tuple[Look, ...] | None:
-    """Look at a customer's wallets: tell what is low, top up what its rule says.
+    """Look at a customer's wallets: tell what is low, ask for the payments that rules say.
 
     Args:
         ports: of the tenant.
@@ -74,8 +74,7 @@ def look_at(ports: Watching, customer: str) -> tuple[Look, ...] | None:
 def _write(transaction: WalletTransaction, purse: Purse, seen: Look) -> int:
     """Write what came of looking; return the version of the account after it."""
     wallet, number = purse.wallet, seen.watch.low - len(seen.low)
-    if seen.recharge is not None:
-        add(transaction, wallet, seen.recharge)
+    moved = seen.recharge is not None and ask_for(transaction, purse, seen.recharge)
     at_us = seen.watch.at_us
     transaction.books.tell(
         [
@@ -83,7 +82,7 @@ def _write(transaction: WalletTransaction, purse: Purse, seen: Look) -> int:
             for place, threshold in enumerate(reversed(seen.low), 1)
         ]
     )
-    return purse.version + (seen.recharge is not None)
+    return purse.version + moved
 
 
 def _as_seen(transaction: WalletTransaction, looks: Sequence[Look], version: int) -> None:

@@ -4,7 +4,7 @@
    receivable; what is open is what the receivable still has (for a written off one, bad debt).
 2. What was paid and credited of an invoice is what is no longer open of it.
 3. Customers' credit is their credit account, what waits to be paid out their refund account.
-4. What wallets hold is the prepaid liability.
+4. What wallets hold is the prepaid liability, what trusted recharges have yet to bring is pending.
 5. Numbers of a series have no gap, and the trial balance is zero in every currency.
 
 Source: docs/algorithms/ledger.md
@@ -22,6 +22,7 @@ from tallybook.kernel.money import money_text
 from tallybook.settle.ports import WalletStore
 from tallybook.settle.receivable.flow import Settling
 from tallybook.settle.receivable.ports import Balance, Ledger
+from tallybook.settle.request import owed
 
 DIFFERENCES_MAX = 100
 _AT_ONCE = 5000
@@ -192,8 +193,12 @@ def _prepaid(
     known = settling.billing.catalog.load(tenant).wallets
     held: Amounts = Counter()
     for key, purse in wallets.purses(tenant, list(known.values())).items():
-        held[f"prepaid:{key}", purse.wallet.currency] += purse.liability_minor()
-    yield from _accounts(held, balances, ("prepaid",), "wallets hold")
+        currency = purse.wallet.currency
+        held[f"prepaid:{key}", currency] += purse.liability_minor()
+        for one in purse.requests:
+            if one.trusted and one.state == "requested":
+                held[owed(one), currency] -= one.cost_minor
+    yield from _accounts(held, balances, ("prepaid", "pending"), "wallets hold")
 
 
 def _accounts(

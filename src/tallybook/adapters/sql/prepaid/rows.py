@@ -30,6 +30,7 @@ from tallybook.invoice.funds import WalletInHand
 from tallybook.invoice.ports import Spent
 from tallybook.kernel.decimals import plain
 from tallybook.settle.purse import GivenUp, Purse, StoredDraw, StoredTopUp, Watch, returns
+from tallybook.settle.request import Request
 
 TOP_UP = Table(
     "wallet_top_up",
@@ -99,6 +100,26 @@ WATCH = Table(
 )
 """How wallets stood when they were last looked at; see `settle.purse.Watch`."""
 
+REQUEST = Table(
+    "wallet_recharge",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("wallet", String(128), primary_key=True),
+    Column("key", String(128), primary_key=True),
+    Column("customer", String(128), nullable=False),
+    Column("amount", String(64), nullable=False),
+    Column("cost_minor", BigInteger, nullable=False),
+    Column("asked_us", BigInteger, nullable=False),
+    Column("trusted", Boolean, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("settled_us", BigInteger),
+    Column("method", String(64), nullable=False),
+    Column("reference", String(255), nullable=False),
+    Column("reason", String(255), nullable=False),
+    Index("wallet_recharge_customer", "tenant", "customer"),
+)
+"""Payments that rules of wallets asked for; see `settle.request.Request`. amount: units."""
+
 _CUSTOMERS_MAX = 200
 """Customers named in a query; for more the whole tenant is read."""
 _NAMED_MAX = 8
@@ -124,6 +145,7 @@ def purses(
     draws = _by_wallet(map(_draw, _rows(connection, DRAW, tenant, customers)))
     gone = _by_wallet(map(_given_up, _rows(connection, GIVEN_UP, tenant, customers)))
     watches = {row["wallet"]: _watch(row) for row in _rows(connection, WATCH, tenant, customers)}
+    asked = _by_wallet(map(_request, _rows(connection, REQUEST, tenant, customers)))
     return {
         wallet.key: Purse(
             wallet=wallet,
@@ -132,6 +154,7 @@ def purses(
             draws=tuple(draws.get(wallet.key, ())),
             given_up=tuple(gone.get(wallet.key, ())),
             watch=watches.get(wallet.key),
+            requests=tuple(asked.get(wallet.key, ())),
         )
         for wallet in wallets
     }
@@ -236,6 +259,19 @@ def insert_given_up(connection: Connection, tenant: str, found: Iterable[GivenUp
         connection.execute(GIVEN_UP.insert(), rows)
 
 
+def put_requests(connection: Connection, tenant: str, found: Iterable[Request]) -> None:
+    """Store requests in place of what they were."""
+    for one in found:
+        place = (
+            (REQUEST.c.tenant == tenant)
+            & (REQUEST.c.wallet == one.wallet)
+            & (REQUEST.c.key == one.key)
+        )
+        row = {"tenant": tenant} | msgspec.structs.asdict(one) | {"amount": plain(one.amount)}
+        connection.execute(REQUEST.delete().where(place))
+        connection.execute(REQUEST.insert(), row)
+
+
 def put_watch(connection: Connection, tenant: str, watch: Watch) -> None:
     """Store a watch in place of what it was."""
     place = (WATCH.c.tenant == tenant) & (WATCH.c.wallet == watch.wallet)
@@ -259,7 +295,7 @@ def _rows(
     return [row for row in rows if row["customer"] in customers]
 
 
-Kept = TypeVar("Kept", StoredTopUp, StoredDraw, GivenUp)
+Kept = TypeVar("Kept", StoredTopUp, StoredDraw, GivenUp, Request)
 
 
 def _by_wallet(found: Iterable[Kept]) -> dict[str, list[Kept]]:
@@ -294,6 +330,10 @@ def _draw(row: RowMapping) -> StoredDraw:
 
 def _given_up(row: RowMapping) -> GivenUp:
     return _converted(row, GivenUp)
+
+
+def _request(row: RowMapping) -> Request:
+    return _converted(row, Request)
 
 
 def _watch(row: RowMapping) -> Watch:

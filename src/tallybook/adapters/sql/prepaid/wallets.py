@@ -86,6 +86,7 @@ class SqlWalletTransaction:
             if one.top_up.voided_us is not None:
                 rows.void_top_up(self._connection, self._tenant, one)
         rows.insert_given_up(self._connection, self._tenant, happened.given_up)
+        rows.put_requests(self._connection, self._tenant, happened.requests)
         for watch in happened.watches:
             rows.put_watch(self._connection, self._tenant, watch)
         expected = {customer: self._versions[customer] for customer in happened.moved}

@@ -98,6 +98,47 @@ def void_top_up(target: Target, wallet_key: str, name: str, *, refund: bool) -> 
 @wallet.command()
 @click.argument("wallet_key", metavar="WALLET")
 @server_options
+def recharges(target: Target, wallet_key: str) -> None:
+    """Show the payments that a wallet's rule asked for."""
+    with target.client() as client:
+        found = list(client.pages(place("wallets", wallet_key, "recharges"), {"limit": 1000}))
+    columns = ("key", "state", "amount", "cost", "currency", "requested", "settled")
+    rows = [[one[name] or "" for name in columns] for one in found]
+    shown = table(columns, rows, numbers=("amount", "cost"))
+    target.show(found, lambda: shown if rows else "None was asked for.")
+
+
+@wallet.command()
+@click.argument("wallet_key", metavar="WALLET")
+@click.argument("name")
+@click.option("--method", default="card", show_default=True, help="How it was paid.")
+@click.option("--reference", default="", help="Of the payment.")
+@server_options
+def paid(target: Target, wallet_key: str, name: str, method: str, reference: str) -> None:
+    """Say that recharge NAME was paid."""
+    body = {"method": method, "reference": reference}
+    with target.client() as client:
+        path = place("wallets", wallet_key, "recharges", quote(name, safe=""), "paid")
+        made = client.post(path, body)
+    target.show(made, lambda: f"'{made['key']}' is paid: {made['cost']} {made['currency']}.")
+
+
+@wallet.command()
+@click.argument("wallet_key", metavar="WALLET")
+@click.argument("name")
+@click.option("--reason", default="", help="Why it was not paid.")
+@server_options
+def failed(target: Target, wallet_key: str, name: str, reason: str) -> None:
+    """Say that recharge NAME was not paid; the rule rests for a day, or until a top-up."""
+    with target.client() as client:
+        path = place("wallets", wallet_key, "recharges", quote(name, safe=""), "failed")
+        made = client.post(path, {"reason": reason})
+    target.show(made, lambda: f"'{made['key']}' has failed.")
+
+
+@wallet.command()
+@click.argument("wallet_key", metavar="WALLET")
+@server_options
 def transactions(target: Target, wallet_key: str) -> None:
     """Show everything that changed a wallet's balance."""
     with target.client() as client:

@@ -29,6 +29,7 @@ MEANINGS = {
     "cash": "what came in, by method",
     "bad-debt": "what was given up",
     "promotion": "what was given away",
+    "pending": "what trusted recharges have yet to bring",
     "breakage": "prepaid that lapsed",
     "share": "what belongs to others",
 }

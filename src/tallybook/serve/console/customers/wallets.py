@@ -16,13 +16,16 @@ from tallybook.catalog.entitlement import (
     check_top_up_spec,
     covers_minor,
 )
+from tallybook.catalog.entitlement.topup import check_payment
 from tallybook.compose import World
 from tallybook.kernel.decimals import plain
 from tallybook.kernel.errors import Conflict, Refused
 from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import DAY_US
 from tallybook.serve.api.common.paging import keyed_page
-from tallybook.serve.api.rest.contracts.wallets import balance_view, top_up_view, wallet_of
+from tallybook.serve.api.rest.contracts.lookups import wallet_of
+from tallybook.serve.api.rest.contracts.recharges import recharge_view
+from tallybook.serve.api.rest.contracts.wallets import balance_view, top_up_view
 from tallybook.serve.console.access import BILLING_PAGE, PAGE, session_of
 from tallybook.serve.console.auth import Form
 from tallybook.serve.console.charts import Point, stairs
@@ -39,6 +42,7 @@ from tallybook.serve.console.forms import (
 from tallybook.serve.console.render import html, money, number
 from tallybook.serve.console.session import Session, check_form
 from tallybook.settle.prepaid.flow import made, top_up
+from tallybook.settle.prepaid.recharging import Outcome, failed, paid
 from tallybook.settle.purse import Purse, StoredTopUp
 from tallybook.settle.wallet import Movement
 
@@ -185,6 +189,7 @@ def _wallet(
         view=balance_view(catalog, purse, state, None),
         top_ups=[top_up_view(wallet, one, state) for one in purse.top_ups[::-1][:PAGE_ROWS]],
         top_ups_count=len(purse.top_ups),
+        recharges=[recharge_view(wallet, one) for one in purse.requests[::-1][:PAGE_ROWS]],
         lines=newest[skip : skip + STATEMENT_ROWS],
         documents=_documents(world, tenant, newest[skip : skip + STATEMENT_ROWS]),
         skip=skip,
@@ -193,6 +198,61 @@ def _wallet(
         form=values(data, **start) | {"once": data.get("once") or world.ids.new("form")},
         wrong=wrong,
         may_bill=session.grant.allows("billing"),
+    )
+
+
+class _Told(msgspec.Struct, frozen=True, kw_only=True):
+    """How a recharge went, as a form says it."""
+
+    paid: bool
+    outcome: Outcome
+
+
+def _told(name: str, data: Mapping[str, str]) -> _Told:
+    """Return what a form says of a recharge; raises Invalid."""
+    gone = data.get("outcome") == "paid"
+    method, reference = text_of(data, "method") or "card", text_of(data, "reference")
+    check_payment(method, reference)
+    if gone:
+        return _Told(paid=True, outcome=Outcome(key=name, method=method, reference=reference))
+    return _Told(paid=False, outcome=Outcome(key=name, reason=reference))
+
+
+@post("/wallets/{key:str}/recharges/{name:str}", opt=BILLING_PAGE, sync_to_thread=True)
+def settle_recharge(
+    request: "Request[Any, Any, Any]", world: World, key: str, name: str, data: Form
+) -> Response[Any]:
+    """Ask whether a recharge was paid, or failed, or write down that it did."""
+    session = session_of(request)
+    check_form(session, data.get("token", ""))
+    tenant, now_us = session.grant.tenant, world.clock.now_us()
+    wallet = wallet_of(world.catalog.load(tenant), key)
+    try:
+        told = _told(name, data)
+        if not confirmed(data):
+            return ask(session, "wallets", _settling(wallet, told, data))
+        settle = paid if told.paid else failed
+        settle(world.wallets, tenant, wallet, told.outcome, now_us)
+    except Refused as error:
+        return _wallet(session, world, key, 0, {}, error.message)
+    return to(f"/wallets/{key}")
+
+
+def _settling(wallet: Wallet, told: _Told, data: Mapping[str, str]) -> Confirmation:
+    name, one = told.outcome.key, told.outcome
+    return Confirmation(
+        title=f"{name} was paid?" if told.paid else f"{name} has failed?",
+        text="What it asked for is in the wallet, and posted as cash that was received."
+        if told.paid
+        else "The rule rests for a day, or until the wallet is topped up. What a trusted recharge"
+        " put into the wallet is taken back.",
+        action=f"/wallets/{wallet.key}/recharges/{name}",
+        button="It was paid" if told.paid else "It has failed",
+        back=f"/wallets/{wallet.key}",
+        fields=carried(data),
+        details=(("Method", one.method), ("Reference", one.reference or "–"))
+        if told.paid
+        else (("Reason", one.reason or "–"),),
     )
 
 
@@ -213,4 +273,9 @@ def _documents(world: World, tenant: str, lines: list[Movement]) -> dict[str, st
     return found
 
 
-ROUTES: list[ControllerRouterHandler] = [wallets_page, wallet_page, add_top_up]
+ROUTES: list[ControllerRouterHandler] = [
+    wallets_page,
+    wallet_page,
+    add_top_up,
+    settle_recharge,
+]

@@ -21,7 +21,6 @@ from tallybook.compose import World
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import preview
 from tallybook.kernel.decimals import EXACT, plain
-from tallybook.kernel.errors import Missing
 from tallybook.kernel.money import money_text
 from tallybook.kernel.period import parse_moment, zone
 from tallybook.kernel.timestamps import format_us
@@ -37,6 +36,8 @@ from tallybook.serve.api.common.paging import (
 )
 from tallybook.serve.api.gate import Grant
 from tallybook.serve.api.rest.contracts.entries import Archived, archive, change, create, shown
+from tallybook.serve.api.rest.contracts.lookups import wallet_of
+from tallybook.serve.api.rest.contracts.recharges import Recharges
 from tallybook.settle.balance import NOTHING
 from tallybook.settle.prepaid.flow import made, top_up, void_top_up
 from tallybook.settle.prepaid.watch import unbilled
@@ -114,13 +115,6 @@ class TakeBackSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How a top-up is taken back: with `refund` what is left goes back to how it was paid."""
 
     refund: bool = False
-
-
-def wallet_of(catalog: Catalog, key: str) -> Wallet:
-    """Return a wallet; raises Missing."""
-    if key not in catalog.wallets:
-        raise Missing(f"there is no wallet '{key}'", field="key")
-    return catalog.wallets[key]
 
 
 def wallet_view(catalog: Catalog, key: str) -> WalletView:
@@ -318,4 +312,4 @@ class Wallets(Controller):
         return Page(views, some.next_cursor)
 
 
-ROUTES = (Wallets,)
+ROUTES = (Wallets, Recharges)
