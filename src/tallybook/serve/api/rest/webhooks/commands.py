@@ -34,7 +34,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     url: str
     description: str = ""
-    kinds: list[str] = [ALL]
+    kinds: list[str] = msgspec.field(default_factory=lambda: [ALL])
     customers: list[str] = []
 
 
