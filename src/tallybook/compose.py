@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 
 from tallybook.adapters.mapped.counts import MappedCounts, put_aside
 from tallybook.adapters.sealing.aesgcm import AesGcmSeal
+from tallybook.adapters.sql.access.audit import SqlAudit
 from tallybook.adapters.sql.access.tenants import SqlTenants
 from tallybook.adapters.sql.access.usage_plans import SqlKeyUse, SqlUsagePlans
 from tallybook.adapters.sql.access.users import SqlUsers
@@ -125,6 +126,11 @@ class World:
     def tenants(self) -> SqlTenants:
         """Tenants besides the first."""
         return SqlTenants(self.engine)
+
+    @cached_property
+    def audit(self) -> SqlAudit:
+        """Who changed what."""
+        return self._once(lambda: SqlAudit(self.engine, self.secret))
 
     @cached_property
     def users(self) -> SqlUsers:

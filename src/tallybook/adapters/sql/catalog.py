@@ -15,6 +15,7 @@ body     text    no   JSON, sorted keys
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 from sqlalchemy import (
@@ -33,6 +34,7 @@ from sqlalchemy import (
     select,
 )
 
+from tallybook.adapters.sql.access.recording import note
 from tallybook.adapters.sql.database import metadata, read, write
 from tallybook.adapters.sql.outbox import add_facts
 from tallybook.catalog.catalog import (
@@ -137,6 +139,7 @@ class SqlCatalog:
             stored = known if known and fresh else _load(connection, tenant, version)
             check_stored(stored, entries)
             _store(connection, tenant, stored, entries)
+            _note(stored, entries)
             add_facts(connection, tenant, facts)
             moved = version + 1
             connection.execute(_VERSION.update().values(version=moved))
@@ -234,6 +237,29 @@ def _store(connection: Connection, tenant: str, stored: Catalog, entries: Iterab
         connection.execute(_TABLES[kind].insert(), rows)
     for kind, rows in updates.items():
         connection.execute(_update(_TABLES[kind]), rows)
+
+
+def _note(stored: Catalog, entries: Iterable[Entry]) -> None:
+    """Say what is changed to whoever asked for it."""
+    for entry in entries:
+        kind, key = entry_kind(entry), entry_key(entry)
+        known = stored.keys(kind).get(key)
+        before = known[-1] if isinstance(known, tuple) else known
+        if isinstance(entry, Archive):
+            action = "archive"
+        else:
+            action = "create" if before is None else "change"
+        was = (kind, key) in stored.archived
+        note(action, kind, key, partial(_told, before, entry, was_archived=was))
+
+
+def _told(before: object, entry: Entry, *, was_archived: bool) -> tuple[object, object]:
+    """Return a thing before and after, each with whether it is out of use."""
+    archived = isinstance(entry, Archive)
+    after = before if archived else entry
+    was = None if before is None else msgspec.to_builtins(before) | {"archived": was_archived}
+    now = None if after is None else msgspec.to_builtins(after) | {"archived": archived}
+    return was, now
 
 
 def _row(tenant: str, place: tuple[Kind, str, int], entry: Entry) -> dict[str, object]:

@@ -10,6 +10,7 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
+from tallybook.serve.api.common.audited import INSIDE
 from tallybook.serve.api.gate import Gate, Grant
 
 OPEN = {"scope": None}
@@ -26,6 +27,10 @@ def guard(connection: "ASGIConnection[Any, Any, Any, Any]", handler: BaseRouteHa
     """Check the key of a request before its handler runs; raises Forbidden."""
     scope = handler.opt.get("scope", "admin")
     if scope is None:
+        return
+    inside: Grant | None = connection.scope.get(INSIDE)  # type: ignore[assignment]
+    if inside is not None:
+        connection.state.grant = inside
         return
     gate: Gate = connection.app.state.gate
     authorization = connection.headers.get("authorization")

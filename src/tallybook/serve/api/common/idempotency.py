@@ -5,6 +5,7 @@ changed nothing and may be sent again, corrected.
 """
 
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -25,8 +26,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEADER = b"idempotency-key"
-SECRET_PATHS = ("/api/v1/keys", "/api/v1/webhooks")
-"""Their answers carry a secret, which is never stored (DECISIONS 32)."""
+SECRET_PATHS = ("/api/v1/keys", "/api/v1/tenants", "/api/v1/webhooks")
+"""Their answers may carry a secret, which is never stored (DECISIONS 32)."""
+_SECRET = re.compile(r"(?:tb|whsec)_[A-Za-z0-9_+/=-]{8,}\Z")
 KEY_CHARS_MAX = 255
 
 
@@ -108,10 +110,23 @@ class Idempotent:
 
 
 def _without_secret(answer: Remembered) -> Remembered:
-    """Return the answer that made a key or an endpoint, without the secret in it."""
-    said = msgspec.json.decode(answer.body, type=dict[str, msgspec.Raw])
-    kept = {name: text for name, text in said.items() if name not in {"key", "secret"}}
-    return msgspec.structs.replace(answer, body=msgspec.json.encode(kept))
+    """Return the answer that made a key, or another secret, without its text."""
+    try:
+        said = msgspec.json.decode(answer.body)
+    except msgspec.DecodeError:
+        return answer
+    return msgspec.structs.replace(answer, body=msgspec.json.encode(_open(said)))
+
+
+def _open(said: object) -> object:
+    """Return what was said, without members that are a secret, at any depth."""
+    if isinstance(said, dict):
+        return {
+            name: _open(value)
+            for name, value in said.items()
+            if not (isinstance(value, str) and _SECRET.match(value))
+        }
+    return [_open(value) for value in said] if isinstance(said, list) else said
 
 
 def _digest(scope: Scope, body: bytes, key_id: str) -> str:

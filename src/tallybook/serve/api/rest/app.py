@@ -16,6 +16,7 @@ from tallybook.compose import World
 from tallybook.kernel.errors import TallybookError
 from tallybook.serve.api.checks import Checks, Parts
 from tallybook.serve.api.common.access import grant_of, guard
+from tallybook.serve.api.common.audited import audited, begin
 from tallybook.serve.api.common.problem import answer_bug, answer_http, answer_tallybook
 from tallybook.serve.api.compat.openmeter.meters import query_meter_by_body
 from tallybook.serve.api.compat.openmeter.routes import openmeter_router
@@ -77,6 +78,7 @@ def rest_app(
         ingest: stores redriven events.
         pages: routes of the console.
     """
+    world.audit  # noqa: B018 - from here on every transaction tells who asked for it
     checks = Checks(Parts(world.catalog, world.entitlements, lambda: world.usage, world.clock))
     return Litestar(
         route_handlers=[
@@ -86,6 +88,8 @@ def rest_app(
             *pages,
         ],
         guards=[guard],
+        middleware=[audited],
+        before_request=begin,
         dependencies={
             "world": Provide(lambda: world, sync_to_thread=False),
             "checks": Provide(lambda: checks, sync_to_thread=False),

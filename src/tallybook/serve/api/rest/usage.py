@@ -17,7 +17,7 @@ from litestar.params import Parameter
 from tallybook.catalog.meter import Meter
 from tallybook.compose import World
 from tallybook.kernel.decimals import plain
-from tallybook.kernel.errors import Invalid
+from tallybook.kernel.errors import Forbidden, Invalid
 from tallybook.kernel.timestamps import SECOND_US, format_us, parse_rfc3339
 from tallybook.meter.usage import Ownership, Usage, UsageQuery
 from tallybook.meter.window import WindowSize, bounds
@@ -224,6 +224,12 @@ def dimension_values(world: World, query: UsageQuery, name: str) -> list[str | N
     return sorted(found, key=lambda text: text or "")
 
 
+def check_asked(customer: str, ask: Ask) -> None:
+    """Refuse a bound key a question about customers other than its own; raises Forbidden."""
+    if set(ask.customers) - {customer} or (ask.by_customer and not customer):
+        raise Forbidden("this API key may not ask about other customers", code="forbidden")
+
+
 def bound_answer(
     world: World, tenant: str, meter: Meter, ask: Ask, spans: Sequence[Span]
 ) -> tuple[Ask, list[Usage]]:
@@ -349,6 +355,7 @@ def query_meter(
     catalog = world.catalog.load(grant.tenant)
     meter, ask = catalog.meter(key), parse_ask(list(request.query_params.multi_items()))
     if grant.bound:
+        check_asked(grant.customer, ask)
         ask, rows = bound_answer(world, grant.tenant, meter, ask, spans_of(catalog, grant))
     else:
         ask, rows = answer(world, grant.tenant, meter, ask)

@@ -1,0 +1,1 @@
+"""Commands about who may come in: keys, tenants, people, and the log of what was changed."""
