@@ -34,6 +34,7 @@ from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.ingest import IngestApp
 from tallybook.serve.api.partition import put_aside, take_lowest
 from tallybook.serve.api.rest.app import rest_app
+from tallybook.serve.api.rest.streams.waiting import Waits
 from tallybook.serve.console.pages import console_routes
 from tallybook.serve.supervisor.child import on_stop
 from tallybook.serve.worker.pipeline import DOORS_PARTITION, doors_log, read_trim_mark, trim_mark
@@ -56,13 +57,14 @@ class Composed(msgspec.Struct, frozen=True):
     app: Front
     world: World
     gate: Gate
+    waits: Waits
 
 
 def run_api(settings: Settings, index: int) -> int:
     """Serve until asked to stop; then finish what was begun."""
     del index
     with composed(settings) as made:
-        asyncio.run(_serve(settings, made.app))
+        asyncio.run(_serve(settings, made.app, made.waits))
     return 0
 
 
@@ -115,7 +117,7 @@ def composed(settings: Settings) -> Iterator[Composed]:
     gc.freeze()
     try:
         with admission(world, gate) as admitted:
-            yield Composed(Front(fleet, routed, log, apps, admitted), world, gate)
+            yield Composed(Front(fleet, routed, log, apps, admitted), world, gate, routes.state.waits)
     finally:
         fleet.close()
         notes.close()
@@ -164,7 +166,7 @@ def ensure_first_key(world: World, path: Path) -> None:
     world.keys.add(key, only_if_first=True)
 
 
-async def _serve(settings: Settings, app: Callable[..., object]) -> None:
+async def _serve(settings: Settings, app: Callable[..., object], waits: Waits) -> None:
     server = Server(
         app,
         address=settings.server.host,
@@ -178,6 +180,7 @@ async def _serve(settings: Settings, app: Callable[..., object]) -> None:
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
+        waits.end()
         loop.call_soon_threadsafe(server.stop)
 
     on_stop(stop)

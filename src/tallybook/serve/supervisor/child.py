@@ -18,7 +18,7 @@ import msgspec
 from tallybook.kernel.errors import Unavailable
 from tallybook.settings import Settings, decode, encode
 
-Kind = Literal["api", "tls", "pump", "jobs", "post", "kafka"]
+Kind = Literal["api", "tls", "pump", "jobs", "router", "post", "kafka"]
 
 ORPHANED = 75
 """Exit code of a child whose supervisor is gone."""

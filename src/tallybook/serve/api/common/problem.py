@@ -44,6 +44,7 @@ CODE_STATUS = {
     "key-expired": 401,
     "no-key": 401,
     "not-acceptable": 406,
+    "records-expired": 410,
     "over-limit": 413,
     "too-large": 413,
     "unsupported-media-type": 415,

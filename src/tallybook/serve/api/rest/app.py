@@ -32,11 +32,13 @@ from tallybook.serve.api.rest import (
     quarantine,
     runs,
     settlement,
+    streams,
     system,
     usage,
     webhooks,
 )
 from tallybook.serve.api.rest.quarantine import Accepts
+from tallybook.serve.api.rest.streams.waiting import Waits
 
 BASE = "/api/v1"
 
@@ -53,6 +55,7 @@ API_ROUTES: list[ControllerRouterHandler] = [
     *settlement.ROUTES,
     *fleet.ROUTES,
     *webhooks.ROUTES,
+    *streams.ROUTES,
     runs.BillingRuns,
     *access.ROUTES,
     system.show_status,
@@ -101,7 +104,7 @@ def rest_app(
             Exception: answer_bug,
         },
         openapi_config=_description(),
-        state=State({"world": world, "gate": gate, "ingest": ingest}),
+        state=State({"world": world, "gate": gate, "ingest": ingest, "waits": Waits()}),
         request_max_body_size=world.settings.server.body_bytes_max,
         logging_config=None,
         signature_types=[World, Checks],
