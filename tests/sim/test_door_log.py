@@ -19,7 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallybook.adapters.sqlite import door_log
-from tallybook.adapters.sqlite.door_log import SqliteDoorLog, read_tally
+from tallybook.adapters.sqlite.door_log import (
+    SeriesCount,
+    SqliteDoorLog,
+    read_series,
+    read_tally,
+)
 from tallybook.adapters.sqlite.event_log import SqliteEventLog
 from tallybook.collect.doors.decide import prepare
 from tallybook.collect.doors.point import Decoded, Point
@@ -310,3 +315,114 @@ def test_no_worker_ever_takes_the_doors_partition():
     from tallybook.serve.worker.pipeline import DOORS_PARTITION
 
     assert DOORS_PARTITION >= PARTITIONS_MAX
+
+
+def crowded(path: Path, most: int) -> SqliteDoorLog:
+    return SqliteDoorLog(path, lambda: NOW, lambda _path, _error: None, series_max=most)
+
+
+DAYS = 86_400
+
+
+def test_where_series_crowd_the_longest_unseen_are_forgotten_and_come_back_as_baselines(tmp_path):
+    path = tmp_path / "p256.db"
+    log = crowded(path, 20)
+    for series in range(19):  # each seen a day later than the one before
+        log.write([request([point(series, 100, (series - 18) * DAYS)])])
+    assert log.forget_unseen(NOW - 7 * DAYS * S) == 1  # down to nine tenths, no further
+    assert read_series(path) == SeriesCount(known=18, forgotten=1)
+    assert log.forget_unseen(NOW - 7 * DAYS * S) == 0
+    log.write([request([point(0, 150, 1), point(1, 150, 1)])])
+    assert totals(path) == {"i1": 50}  # what the first grew by meanwhile nobody knows
+    log.write([request([point(0, 175, 2)])])
+    assert totals(path) == {"i0": 25, "i1": 50}
+    log.close()
+
+
+def test_series_of_this_week_are_never_forgotten_and_new_ones_are_refused(tmp_path):
+    path = tmp_path / "p256.db"
+    log = crowded(path, 5)
+    log.write([request([point(series, 10, -series * DAYS) for series in range(5)])])
+    assert log.forget_unseen(NOW - 7 * DAYS * S) == 0
+    (answer,) = log.write([request([point(9, 10, 1), point(0, 30, 1)])])
+    assert (answer.refused, answer.lost) == (1, 1)  # its sender is told
+    assert totals(path) == {"i0": 20}
+    assert {row.reason: row.count for row in read_tally(path, "default")}["series-limit"] == 1
+    log.close()
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_forgotten_series_counts_nothing_twice(tmp_path, start):
+    """Whatever is sent again later, and whether or not it tells its start."""
+    path = tmp_path / "p256.db"
+    log = crowded(path, 1)
+    life = [request([point(0, 10 * n, n, start)]) for n in range(1, 6)]
+    for each in life:
+        log.write([each])
+    counted = in_lake(path)
+    later = NOW + 8 * DAYS * S
+    assert log.forget_unseen(later - 7 * DAYS * S) == 1
+    for each in (life[4], life[2], life[0]):
+        log.write([each])
+    again = prepare(
+        "default", "otlp", NO_RULES, Decoded(points=(point(0, 70, 8 * DAYS, start),)), later
+    )
+    log.write([Request(again, COLUMNS, AcceptLimits(), later)])
+    assert in_lake(path) == counted + 20  # what it grew by since the newest that came again
+    log.close()
+
+
+def in_lake(path: Path) -> int:
+    """Return the sum as the lake has it: of two events with one identity the first counts."""
+    log = SqliteEventLog(path, readonly=True)
+    found: dict[str, int] = {}
+    for row in log.read(0, 1000):
+        for event in decode(row.payload or b"").to_pylist():
+            found.setdefault(event["id"], int(msgspec.json.decode(event["data"])["value"]))
+    log.close()
+    return sum(found.values())
+
+
+def test_an_older_copy_of_the_log_begins_anew_and_counts_nothing_that_the_lake_knows(tmp_path):
+    """A restored file whose standings are older than the lake would count growth again."""
+    path, backup = tmp_path / "p256.db", tmp_path / "backup.db"
+    log = opened(path)
+    log.write([LIFE[0]])
+    log.close()
+    backup.write_bytes(path.read_bytes())
+    log = opened(path)
+    log.write([LIFE[1]])
+    log.close()
+    lake, seen = stored(path), SqliteEventLog(path, readonly=True)
+    state = seen.state()
+    seen.close()
+    assert len(lake) == 2 * SERIES  # and the pump has brought it all to the lake
+    for part in ("", "-wal", "-shm"):
+        path.with_name(path.name + part).unlink(missing_ok=True)
+    path.write_bytes(backup.read_bytes())
+
+    log = SqliteDoorLog(path, lambda: NOW + 60 * S, lambda _path, _error: None)
+    assert log.trim(lambda epoch: state.last_offset if epoch == state.epoch else 0)
+    assert not log.trim(lambda epoch: state.last_offset if epoch == state.epoch else 0)
+    log.write([LIFE[2]])
+    log.close()
+    found = lake | stored(path)
+    assert sum(value for _, value in found.values()) <= sum(TRUTH.values())
+    assert read_series(path).known == SERIES
+
+
+def test_a_restore_gives_the_log_another_epoch_and_no_standings(tmp_path):
+    path = tmp_path / "p256.db"
+    now = [NOW]
+    log = SqliteDoorLog(path, lambda: now[0], lambda _path, _error: None)
+    log.write([LIFE[0]])
+    now[0] += 60 * S
+    before = SqliteEventLog(path, readonly=True)
+    log.begin_anew()
+    after = SqliteEventLog(path, readonly=True)
+    assert (before.epoch != after.epoch, read_series(path).known) == (True, 0)
+    before.close()
+    after.close()
+    log.write([LIFE[1]])
+    assert totals(path) == {f"i{s}": 10 * (s + 1) for s in range(SERIES)}  # the first life's alone
+    log.close()

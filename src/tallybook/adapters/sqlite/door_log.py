@@ -19,9 +19,10 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+from uuid import uuid4
 
 import msgspec
 
@@ -31,6 +32,8 @@ from tallybook.transport.ports import Batch
 
 SERIES_MAX = 1_000_000
 """Most series of all tenants together that have a standing."""
+CROWDED_SHARE, ROOMY_SHARE = 0.95, 0.9
+"""Above the first, series that are long unseen are forgotten until the second is reached."""
 _LOOKUP_MAX = 500
 _TABLES = (
     (
@@ -128,6 +131,7 @@ class SqliteDoorLog:
         path: the partition's file; `….lock` beside it keeps repair and writers apart.
         now_us: tells the time.
         aside: renames a damaged file, so that a new one can take its place.
+        series_max: most series that have a standing.
 
     Raises, from every method:
         Unavailable: the disk refuses, or the file is damaged and not yet replaced; nothing of
@@ -135,9 +139,14 @@ class SqliteDoorLog:
     """
 
     def __init__(
-        self, path: Path, now_us: Callable[[], int], aside: Callable[[Path, Corrupt], None]
+        self,
+        path: Path,
+        now_us: Callable[[], int],
+        aside: Callable[[Path, Corrupt], None],
+        series_max: int = SERIES_MAX,
     ) -> None:
         """Open nothing yet."""
+        self._series_max = series_max
         self._path = path
         self._now_us = now_us
         self._aside = aside
@@ -153,17 +162,48 @@ class SqliteDoorLog:
         Raises:
             Unavailable, Corrupt: nothing of any request was written.
         """
-        return self._used(lambda log: log.write(asking, self._now_us()))
+        return self._used(lambda log: log.write(asking, self._now_us(), self._series_max))
 
-    def trim(self, upto: Callable[[str], int]) -> None:
-        """Drop rows up to the offset that is asked for with the log's epoch."""
+    def trim(self, upto: Callable[[str], int]) -> bool:
+        """Drop rows up to the offset that is asked for with the log's epoch.
 
-        def trimmed(log: _Tables) -> None:
-            offset = upto(log.epoch)
-            if offset >= log.state().first_offset:
+        Returns:
+            Whether the log had to be begun anew: it is older than what the lake has of it, as a
+            file of a backup is, and its standings would count again what the lake knows.
+        """
+
+        def trimmed(log: _Tables) -> bool:
+            offset, state = upto(log.epoch), log.state()
+            if offset > state.last_offset:
+                log.begin_anew(self._now_us())
+                return True
+            if offset >= state.first_offset:
                 log.trim(offset)
+            return False
 
-        self._used(trimmed)
+        return self._used(trimmed)
+
+    def begin_anew(self) -> None:
+        """Give the log another epoch, and forget where every series stands: it was restored."""
+        self._used(lambda log: log.begin_anew(self._now_us()))
+
+    def forget_unseen(self, before_us: int) -> int:
+        """Forget series not seen since an instant, the longest unseen first, where they crowd.
+
+        A series that comes back begins with a baseline again. `before_us` must be a day ago at
+        least: then nothing is counted twice (`collect.doors.standing`).
+
+        Returns:
+            How many were forgotten.
+        """
+
+        def forgotten(log: _Tables) -> int:
+            known = log.series()
+            if known < self._series_max * CROWDED_SHARE:
+                return 0
+            return log.forget_unseen(before_us, known - int(self._series_max * ROOMY_SHARE))
+
+        return self._used(forgotten)
 
     def cursors(self) -> dict[str, str]:
         """Return every named position."""
@@ -251,15 +291,41 @@ class _Tables(SqliteEventLog):
         except Corrupt:
             return False
 
-    def write(self, asking: Sequence[Asking], now_us: int) -> list[object]:
+    def begin_anew(self, now_us: int) -> None:
+        """Take another epoch, without standings."""
+        epoch = uuid4().hex
+        with self._translated(), self._transaction():
+            self._db.execute("DELETE FROM series")
+            self._put("meta", {"epoch": epoch, "born_us": str(now_us), "series": "0"})
+        self.epoch, self.born_us = epoch, now_us
+
+    def series(self) -> int:
+        """Return how many series have a standing."""
+        with self._translated():
+            return int(self._meta("series", "0"))
+
+    def forget_unseen(self, before_us: int, most: int) -> int:
+        """Forget at most so many series that were not seen since an instant."""
+        with self._translated(), self._transaction():
+            gone = self._db.execute(
+                "DELETE FROM series WHERE key IN"
+                " (SELECT key FROM series WHERE seen_us < ? ORDER BY seen_us LIMIT ?)",
+                (before_us, most),
+            ).rowcount
+            counts = {"series": int(self._meta("series", "0")) - gone}
+            counts["forgotten"] = int(self._meta("forgotten", "0")) + gone
+            self._put("meta", {name: str(count) for name, count in counts.items()})
+        return gone
+
+    def write(self, asking: Sequence[Asking], now_us: int, series_max: int) -> list[object]:
         """Decide and write all requests in one transaction."""
         with self._translated(), self._transaction():
-            return [self._one(request, now_us) for request in asking]
+            return [self._one(request, now_us, series_max) for request in asking]
 
-    def _one(self, request: Asking, now_us: int) -> object:
+    def _one(self, request: Asking, now_us: int, series_max: int) -> object:
         self._db.execute("SAVEPOINT one")
         try:
-            addition = request.decide(self._view(request.keys))
+            addition = request.decide(self._view(request.keys, series_max))
             self._add(request, addition, now_us)
         except (sqlite3.Error, OSError):
             raise  # the disk's word is for all
@@ -270,7 +336,7 @@ class _Tables(SqliteEventLog):
         self._db.execute("RELEASE one")
         return addition.answer
 
-    def _view(self, keys: frozenset[bytes]) -> View:
+    def _view(self, keys: frozenset[bytes], series_max: int) -> View:
         wanted, found = sorted(keys), dict[bytes, bytes]()
         for at in range(0, len(wanted), _LOOKUP_MAX):
             some = wanted[at : at + _LOOKUP_MAX]
@@ -281,7 +347,7 @@ class _Tables(SqliteEventLog):
             standings=found,
             cursors=dict(self._db.execute("SELECT name, value FROM cursor").fetchall()),
             born_us=self.born_us,
-            room=SERIES_MAX - int(self._meta("series", "0")),
+            room=series_max - int(self._meta("series", "0")),
         )
 
     def _add(self, request: Asking, addition: Addition, now_us: int) -> None:
@@ -309,23 +375,49 @@ class _Tables(SqliteEventLog):
         self._put("cursor", addition.cursors)
 
 
-def read_tally(path: Path, tenant: str) -> list[TallyRow]:
-    """Return what happened at a tenant's doors, [] where nothing ever did."""
+class SeriesCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many series of all tenants have a standing, may have one, and were forgotten."""
+
+    known: int = 0
+    most: int = SERIES_MAX
+    forgotten: int = 0
+
+
+def read_series(path: Path) -> SeriesCount:
+    """Return how many series the front doors know."""
+    rows = _looked(path, "SELECT name, value FROM meta WHERE name IN ('series', 'forgotten')")
+    found = {name: int(value) for name, value in rows}
+    return SeriesCount(known=found.get("series", 0), forgotten=found.get("forgotten", 0))
+
+
+def read_reasons(path: Path) -> dict[tuple[str, str], int]:
+    """Return (door, reason) -> how often, of all tenants together."""
+    query = "SELECT door, reason, sum(count) FROM tally GROUP BY door, reason ORDER BY door, reason"
+    return {(door, reason): count for door, reason, count in _looked(path, query)}
+
+
+def _looked(path: Path, query: str, *given: str) -> list[tuple[Any, ...]]:
+    """Return rows of the partition's file, [] where there is nothing yet."""
     if not path.exists():
         return []
     try:
         uri = f"{path.resolve().as_uri()}?mode=ro"
-        with sqlite3.connect(uri, uri=True, timeout=30) as db:
-            rows = db.execute(
-                "SELECT door, reason, count, last_us, example FROM tally WHERE tenant = ?"
-                " ORDER BY door, reason",
-                (tenant,),
-            ).fetchall()
-        db.close()
-    except sqlite3.OperationalError as error:
+        with closing(sqlite3.connect(uri, uri=True, timeout=30)) as db:
+            return db.execute(query, given).fetchall()
+    except sqlite3.DatabaseError as error:
         if "no such table" in str(error):
             return []
         raise Unavailable(f"{path}: {error}") from error
+
+
+def read_tally(path: Path, tenant: str) -> list[TallyRow]:
+    """Return what happened at a tenant's doors, [] where nothing ever did."""
+    rows = _looked(
+        path,
+        "SELECT door, reason, count, last_us, example FROM tally WHERE tenant = ?"
+        " ORDER BY door, reason",
+        tenant,
+    )
     return [
         TallyRow(door=door, reason=reason, count=count, last_us=last, example=example)
         for door, reason, count, last, example in rows

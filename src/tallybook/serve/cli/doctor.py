@@ -53,7 +53,7 @@ def examined(settings: Settings) -> Iterator[Finding]:
 
 def _stored(settings: Settings) -> Iterator[Finding]:
     from tallybook.compose import World
-    from tallybook.serve.doctor import stored
+    from tallybook.serve.doctor import fleet, stored
 
     yield from guarded("control database", lambda: stored.control(settings))
     yield from guarded("log", lambda: stored.log(settings))
@@ -65,6 +65,9 @@ def _stored(settings: Settings) -> Iterator[Finding]:
     yield from guarded("pipeline", lambda: stored.pipeline(world))
     yield from guarded("lake", lambda: stored.lake(world))
     yield from guarded("quarantine", lambda: stored.quarantine(world))
+    yield from guarded("edges", lambda: fleet.edges(world))
+    yield from guarded("certificates", lambda: fleet.certificates(world))
+    yield from guarded("front doors", lambda: fleet.series(world))
 
 
 def _show(findings: list[Finding], wrong: int) -> None:

@@ -75,6 +75,16 @@ class SqlCertificates:
             rows = connection.execute(asked.order_by(*order)).mappings().all()
         return [_certificate(row) for row in rows]
 
+    def in_use(self) -> list[Certificate]:
+        """Return the newest certificate of every edge and listener of all tenants, unless revoked.
+
+        One that has expired is among them: nobody has renewed it.
+        """
+        found: dict[tuple[str, str, str], Certificate] = {}
+        for one in self.listed():
+            found.setdefault((one.tenant, one.kind, one.name), one)
+        return [one for one in found.values() if one.revoked_us is None]
+
     def newest(self, tenant: str) -> dict[str, Certificate]:
         """Return the newest certificate of every edge of a tenant, by the edge's name."""
         found: dict[str, Certificate] = {}

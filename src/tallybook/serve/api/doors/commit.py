@@ -17,6 +17,7 @@ from tallybook.adapters.sqlite.door_log import Addition, SqliteDoorLog, View
 from tallybook.collect.doors.decide import Decision, Prepared, decide
 from tallybook.collect.spool import encode_event
 from tallybook.kernel.errors import TallybookError, Unavailable
+from tallybook.kernel.timestamps import DAY_US
 from tallybook.transport.accept import AcceptLimits, accept
 from tallybook.transport.codec import encode
 from tallybook.transport.columns import ColumnSet
@@ -26,6 +27,9 @@ WAITING_POINTS_MAX = 400_000
 """With more points waiting, new requests are told to come back: memory stays bounded."""
 ROW_EVENTS_MAX = 5_000
 TRIM_SECONDS = 2.0
+TEND_SECONDS = 60.0
+UNSEEN_US = 7 * DAY_US
+"""Where series crowd, those unseen for so long are forgotten."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -106,6 +110,7 @@ class DoorCommit:
         self._waiting: list[tuple[Request, asyncio.Future[Decision]]] = []
         self._points = 0
         self._closing = False
+        self._tended = time.monotonic()
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -137,6 +142,7 @@ class DoorCommit:
             self._thread.join()
 
     def _run(self) -> None:
+        self._trim()  # before the first is decided: the log may be a restored one
         trimmed = time.monotonic()
         while True:
             with self._wake:
@@ -166,10 +172,16 @@ class DoorCommit:
             tell(future, _told(request, answer))
 
     def _trim(self) -> None:
+        log = structlog.get_logger("doors")
         try:
-            self._log.trim(self._upto)
+            if self._log.trim(self._upto):
+                log.error("doors.restored", said="the lake knew more: every series begins anew")
+            if time.monotonic() - self._tended >= TEND_SECONDS:
+                self._tended = time.monotonic()
+                if gone := self._log.forget_unseen(time.time_ns() // 1000 - UNSEEN_US):
+                    log.warning("doors.series_forgotten", series=gone)
         except TallybookError as error:
-            structlog.get_logger("doors").warning("doors.trim_failed", error=str(error))
+            log.warning("doors.trim_failed", error=str(error))
 
 
 def _told(request: Request, answer: Any) -> Any:

@@ -2,12 +2,14 @@
 
 import shutil
 from collections.abc import Iterable
+from functools import partial
 
 import psutil
 from prometheus_client import CollectorRegistry, Gauge, Info, generate_latest
 
 from tallybook import __version__
 from tallybook.compose import World
+from tallybook.serve.api.rest.fleet import figures as fleet
 from tallybook.serve.supervisor.folder import Child, read_info
 from tallybook.serve.worker.pipeline import Lag, lag
 
@@ -18,6 +20,8 @@ def exposition(world: World) -> bytes:
     Info("tallybook", "The server's version.", registry=registry).info({"version": __version__})
     _log(registry, lag(world.settings, world.table))
     _lake(registry, world)
+    for figures in (fleet.edges, fleet.certificates, fleet.doors):
+        figures(partial(_gauge, registry), world)
     info = read_info(world.settings.data_dir)
     _processes(registry, info.children if info else [])
     return generate_latest(registry)

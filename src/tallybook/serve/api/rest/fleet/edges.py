@@ -4,6 +4,7 @@ import msgspec
 from litestar import Controller, delete, get
 
 from tallybook.adapters.sql.edge.certificates import Certificate
+from tallybook.collect.sending.condition import condition, missing, silent_seconds
 from tallybook.collect.sending.fleet import EdgeRecord, Incarnation
 from tallybook.collect.sending.ranges import Ranges
 from tallybook.compose import World
@@ -12,8 +13,6 @@ from tallybook.serve.api.common.access import ADMIN, READ
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
 from tallybook.serve.api.gate import Grant
 
-SILENT_SECONDS = 300
-BEHIND_SECONDS = 120
 RANGES_SHOWN_MAX = 50
 
 
@@ -87,17 +86,16 @@ class EdgeView(msgspec.Struct, frozen=True, kw_only=True):
 
 def edge_view(record: EdgeRecord, certificate: Certificate | None, now_us: int) -> EdgeView:
     """Return an edge as the API shows it."""
-    silent = max(0, now_us - record.last_seen_us) // SECOND_US
     offset = record.clock_offset_us
     waiting = record.waiting
     return EdgeView(
         name=record.name,
-        state=_state(record, silent),
+        state=condition(record, now_us),
         version=record.agent,
         first_seen_time=format_us(record.first_seen_us),
         last_seen_time=format_us(record.last_seen_us),
         stored_time=_time(record.stored_us),
-        silent_seconds=silent,
+        silent_seconds=silent_seconds(record, now_us),
         lag_seconds=round(record.lag_seconds(), 3),
         clock_offset_seconds=None if offset is None else round(offset / SECOND_US, 3),
         waiting=WaitingView(
@@ -106,7 +104,7 @@ def edge_view(record: EdgeRecord, certificate: Certificate | None, now_us: int) 
             bytes=waiting.bytes,
             oldest_time=_time(waiting.oldest_us),
         ),
-        missing_batches=sum(one.missing_count() for one in record.incarnations),
+        missing_batches=missing(record),
         repeated_batches=sum(one.repeats for one in record.incarnations),
         sequences=[_sequence(one) for one in record.incarnations],
         certified=record.certified,
@@ -122,12 +120,6 @@ def certificate_view(certificate: Certificate) -> CertificateView:
         revoked_time=_time(certificate.revoked_us),
         reason=certificate.reason,
     )
-
-
-def _state(record: EdgeRecord, silent_seconds: int) -> str:
-    if silent_seconds > SILENT_SECONDS:
-        return "silent"
-    return "behind" if record.lag_seconds() > BEHIND_SECONDS else "live"
 
 
 def _sequence(one: Incarnation) -> SequenceView:
