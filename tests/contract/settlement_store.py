@@ -4,13 +4,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tallybook.invoice.ledger.holdings import WITHDRAWN, Holdings
 from tallybook.kernel.book.entry import Entry
 from tallybook.kernel.errors import Conflict, Missing
 from tallybook.settle.receivable.flow import put_extras, take_back_note, withdraw_extra
-from tallybook.settle.receivable.ports import Balance
+from tallybook.settle.receivable.ports import Balance, KindBalance
 from tallybook.settle.receivable.standing import Moves, Standing
 from tests.support.billing_world import TENANT
 from tests.support.settled_world import MONTHLY, SettledWorld
@@ -91,6 +92,37 @@ def test_balances_are_debits_less_credits(world: SettledWorld) -> None:
     assert [one.account for one in world.ledger.balances("t", "cash:%")] == ["cash:%"]
     assert len(world.ledger.balances("t", "cash:")) == 2
     assert world.ledger.balances("t", "_") == []
+    assert [one.account for one in world.ledger.balances("t", limit=2, skip=1)] == [
+        "cash:a",
+        "credit:c",
+    ]
+    assert [one.account for one in world.ledger.balances("t", "cash:", limit=1)] == ["cash:%"]
+    assert world.ledger.kinds("t") == [
+        KindBalance("cash", "JPY", 10**17, 2),
+        KindBalance("credit", "JPY", -(10**17), 1),
+    ]
+    assert world.ledger.kinds("other") == []
+
+
+def test_balances_are_kept_with_every_posting_and_not_with_one_that_is_refused(
+    world: SettledWorld,
+) -> None:
+    more = msgspec.structs.replace(entry("2", "cash:a", "refund:c"), currency="USD")
+    back = entry("3", "credit:c", "cash:a")
+    for version, some in enumerate([(entry("1"),), (more, back)]):
+        with world.ledger.transaction("t") as transaction:
+            transaction.settle(Moves(customer="c", version=version, entries=some))
+    wanted = [
+        Balance("cash:a", "JPY", 0),
+        Balance("cash:a", "USD", more.amount_minor),
+        Balance("credit:c", "JPY", 0),
+        Balance("refund:c", "USD", -more.amount_minor),
+    ]
+    assert world.ledger.balances("t") == wanted
+    assert [one.accounts for one in world.ledger.kinds("t")] == [0, 1, 0, 1]
+    with pytest.raises(Conflict), world.ledger.transaction("t") as transaction:
+        transaction.settle(Moves(customer="c", version=2, entries=(entry("4"), entry("1"))))
+    assert world.ledger.balances("t") == wanted
 
 
 def test_entries_are_found_by_document_and_account(world: SettledWorld) -> None:
@@ -130,6 +162,10 @@ def test_payments_and_notes_are_pages(world: SettledWorld) -> None:
     assert world.ledger.payments(TENANT, limit=9, after=made[1].id, customer="acme") == made[2:]
     assert world.ledger.payments(TENANT, limit=9, customer="other") == []
     assert world.ledger.payment(TENANT, made[0].id) == made[0]
+    (paid,) = {one.invoice for payment in made for one in payment.allocations}
+    assert world.ledger.payments(TENANT, limit=9, invoice=paid) == made
+    assert world.ledger.payments(TENANT, limit=1, invoice=paid, after=made[0].id) == made[1:2]
+    assert world.ledger.payments(TENANT, limit=9, invoice="inv_other") == []
     notes = [world.credit(ONE, {"1": amount}) for amount in (10, 20, 30)]
     numbers = [head.number for head in world.ledger.credit_notes(TENANT, limit=9)]
     assert numbers == ["CN-000001", "CN-000002", "CN-000003"]

@@ -15,7 +15,7 @@ from tallybook.deliver.steps import EndpointTold, ProbeTold
 from tallybook.deliver.watch import EdgeTold, EntitlementTold, OverdueTold, QuarantineTold
 from tallybook.invoice.amend import Told as ChangeTold
 from tallybook.invoice.ledger.facts import InvoiceTold
-from tallybook.settle.prepaid.told import Low, ToppedUp
+from tallybook.settle.prepaid.told import Low, Recharge, ToppedUp
 from tallybook.settle.receivable.crediting import NoteTold
 from tallybook.settle.receivable.flow import ChargeTold
 from tallybook.settle.receivable.paying import InvoicePaid, PaymentTold
@@ -49,6 +49,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("payment.refunded", "Money was paid back to a customer.", (PaymentTold,)),
     Kind("payment.reversed", "A payment or refund was taken back.", (PaymentTold,)),
     Kind("wallet.topped_up", "Something was put into a wallet.", (ToppedUp,)),
+    Kind("wallet.recharge_requested", "A wallet's rule asks for a payment.", (Recharge,)),
+    Kind("wallet.recharge_paid", "A payment that a wallet's rule asked for came.", (Recharge,)),
+    Kind("wallet.recharge_failed", "A payment that a wallet's rule asked for failed.", (Recharge,)),
     Kind("wallet.low", "A wallet's ongoing balance fell to a threshold.", (Low,)),
     Kind("subscription.created", "A customer got a plan.", (SubscriptionTold,)),
     Kind("subscription.changed", "Plan, quantity, price or dates changed.", (ChangeTold,)),

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from tallybook.adapters.memory.invoices import MemoryInvoices, MemoryTransaction
 from tallybook.invoice.document import number_place
 from tallybook.invoice.ledger.holdings import Credit, Holdings, PendingExtra
-from tallybook.kernel.book.entry import Entry
+from tallybook.kernel.book.entry import Entry, totals
 from tallybook.kernel.errors import Conflict, Missing
 from tallybook.settle.receivable.credit_note import NoteHead, StoredNote
 from tallybook.settle.receivable.payment import Payment
-from tallybook.settle.receivable.ports import Balance
+from tallybook.settle.receivable.ports import Balance, KindBalance
 from tallybook.settle.receivable.standing import Moves, Standing
 
 
@@ -81,14 +81,22 @@ class MemorySettlements:
         return found
 
     def payments(
-        self, tenant: str, *, limit: int, after: str | None = None, customer: str | None = None
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        customer: str | None = None,
+        invoice: str | None = None,
     ) -> list[Payment]:
         """Return payments by id."""
         kept = self._invoices.kept(tenant).payments
         found = [
             kept[name]
             for name in sorted(kept)
-            if (after is None or name > after) and customer in {None, kept[name].customer}
+            if (after is None or name > after)
+            and customer in {None, kept[name].customer}
+            and invoice in {None, *(one.invoice for one in kept[name].allocations)}
         ]
         return found[:limit]
 
@@ -139,17 +147,27 @@ class MemorySettlements:
         ]
         return found[:limit]
 
-    def balances(self, tenant: str, account: str = "") -> list[Balance]:
+    def balances(
+        self, tenant: str, account: str = "", *, limit: int | None = None, skip: int = 0
+    ) -> list[Balance]:
         """Return accounts' balances, by name."""
-        sums: Counter[tuple[str, str]] = Counter()
-        for entry in self._invoices.kept(tenant).entries.values():
-            sums[entry.debit, entry.currency] += entry.amount_minor
-            sums[entry.credit, entry.currency] -= entry.amount_minor
-        return [
+        sums = totals(self._invoices.kept(tenant).entries.values())
+        found = [
             Balance(name, currency, sums[name, currency])
             for name, currency in sorted(sums)
             if name.startswith(account)
         ]
+        return found if limit is None else found[skip : skip + limit]
+
+    def kinds(self, tenant: str) -> list[KindBalance]:
+        """Return what kinds of accounts add up to."""
+        total: Counter[tuple[str, str]] = Counter()
+        used: Counter[tuple[str, str]] = Counter()
+        for one in self.balances(tenant):
+            place = one.account.partition(":")[0], one.currency
+            total[place] += one.balance_minor
+            used[place] += bool(one.balance_minor)
+        return [KindBalance(*place, total[place], used[place]) for place in sorted(total)]
 
     def _notes(self, tenant: str) -> list[StoredNote]:
         notes = self._invoices.kept(tenant).notes.values()

@@ -12,10 +12,10 @@ from tallybook.adapters.sql import accounts
 from tallybook.adapters.sql.database import metadata
 from tallybook.adapters.sql.outbox import add_facts
 from tallybook.adapters.sql.prepaid import rows as prepaid
-from tallybook.adapters.sql.rows import insert_rows
+from tallybook.adapters.sql.rows import insert_rows, sum_rows
 from tallybook.invoice.ledger.holdings import after_invoice
 from tallybook.invoice.ports import Spent
-from tallybook.kernel.book.entry import Entry
+from tallybook.kernel.book.entry import Entry, totals
 from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Conflict
 
@@ -44,6 +44,20 @@ An id begins with its document's, so the key finds the entries of a document.
 """
 
 
+BALANCE = Table(
+    "ledger_balance",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("account", String(255), primary_key=True),
+    Column("currency", String(3), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("balance_minor", BigInteger, nullable=False),
+    Index("ledger_balance_kind", "tenant", "kind", "account"),
+)
+"""What the entries add up to by account, debits less credits: kept in the transaction that posts
+them, and compared with them by the audit. kind: of the account, before its colon."""
+
+
 class SqlBooks:
     """`BookTransaction` on one connection's open transaction."""
 
@@ -53,9 +67,20 @@ class SqlBooks:
         self._tenant = tenant
 
     def post(self, entries: Sequence[Entry]) -> None:
-        """Insert entries."""
+        """Insert entries, and move the balances of their accounts."""
         rows = [{"tenant": self._tenant} | msgspec.structs.asdict(entry) for entry in entries]
         insert_rows(self._connection, LEDGER, rows)
+        moved = [
+            {
+                "tenant": self._tenant,
+                "account": account,
+                "currency": currency,
+                "kind": account.partition(":")[0],
+                "balance_minor": minor,
+            }
+            for (account, currency), minor in sorted(totals(entries).items())
+        ]
+        sum_rows(self._connection, BALANCE, moved, "balance_minor")
 
     def tell(self, facts: Sequence[Fact]) -> None:
         """Insert the facts that are not there yet."""

@@ -40,6 +40,19 @@ def add_rows(connection: Connection, table: Table, rows: Sequence[Values]) -> No
     _write(connection, table, rows, _adding)
 
 
+def sum_rows(connection: Connection, table: Table, rows: Sequence[Values], total: str) -> None:
+    """Add the amount of each row to that of the row with its key; insert what is not there yet.
+
+    Args:
+        connection: with an open write transaction.
+        table: with the column `total`.
+        rows: each has a value of every column; no two have one key. In the order of their keys, so
+            that two writers wait for each other and never deadlock.
+        total: the column that is summed; the others stay what they were.
+    """
+    _write(connection, table, rows, _SUMMING[total])
+
+
 def _write(
     connection: Connection, table: Table, rows: Sequence[Values], made: Made | None = None
 ) -> None:
@@ -86,6 +99,25 @@ def _adding(table: Table, dialect: str) -> Insert:
         return into.on_duplicate_key_update({keys[0]: table.c[keys[0]]})
     made = _standard(table, dialect)
     return made.on_conflict_do_nothing(index_elements=keys)
+
+
+def _summing(total: str) -> Made:
+    """Return how an insert is made that adds to the row with its key."""
+
+    def made(table: Table, dialect: str) -> Insert:
+        keys = [column.name for column in table.primary_key.columns]
+        if dialect in {"mysql", "mariadb"}:
+            into = mysql.insert(table)
+            return into.on_duplicate_key_update({total: table.c[total] + into.inserted[total]})
+        into_ = _standard(table, dialect)
+        summed = {total: table.c[total] + into_.excluded[total]}
+        return into_.on_conflict_do_update(index_elements=keys, set_=summed)
+
+    return made
+
+
+_SUMMING = {total: _summing(total) for total in ("balance_minor",)}
+"""One of each, so that its statement is written once."""
 
 
 def _standard(table: Table, dialect: str) -> "sqlite.Insert | postgresql.Insert":

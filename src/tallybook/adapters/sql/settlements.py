@@ -6,7 +6,6 @@ inserted once; only its state changes. Every change moves the version of the cus
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import msgspec
 from sqlalchemy import (
@@ -20,15 +19,15 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    case,
     func,
     or_,
     select,
     tuple_,
-    union_all,
 )
 
 from tallybook.adapters.sql import accounts
-from tallybook.adapters.sql.books import LEDGER, SqlBooks, touch
+from tallybook.adapters.sql.books import BALANCE, LEDGER, SqlBooks, touch
 from tallybook.adapters.sql.database import metadata, read, write
 from tallybook.adapters.sql.invoices import (
     INVOICE,
@@ -36,13 +35,14 @@ from tallybook.adapters.sql.invoices import (
     heads_of,
 )
 from tallybook.adapters.sql.prepaid import rows as prepaid
+from tallybook.adapters.sql.rows import add_rows
 from tallybook.invoice.document import number_place
 from tallybook.invoice.ledger.holdings import Credit, PendingExtra
 from tallybook.kernel.book.entry import Entry
 from tallybook.kernel.errors import Missing
 from tallybook.settle.receivable.credit_note import NoteHead, StoredNote
 from tallybook.settle.receivable.payment import Payment
-from tallybook.settle.receivable.ports import Balance
+from tallybook.settle.receivable.ports import Balance, KindBalance
 from tallybook.settle.receivable.standing import Moves, Standing
 
 _PAYMENT = Table(
@@ -56,6 +56,15 @@ _PAYMENT = Table(
     Index("payment_customer", "tenant", "customer", "id"),
 )
 """Payments, refunds and uses of credit; body: see `settle.receivable.payment.Payment`."""
+
+_PAYS = Table(
+    "payment_allocation",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("invoice", String(64), primary_key=True),
+    Column("payment", String(64), primary_key=True),
+)
+"""Which payments paid which invoices, by their ids."""
 
 _NOTE = Table(
     "credit_note",
@@ -164,10 +173,19 @@ class SqlSettlements:
         return msgspec.json.decode(body, type=Payment)
 
     def payments(
-        self, tenant: str, *, limit: int, after: str | None = None, customer: str | None = None
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        customer: str | None = None,
+        invoice: str | None = None,
     ) -> list[Payment]:
         """Return payments by id."""
         query = select(_PAYMENT.c.body).where(_PAYMENT.c.tenant == tenant)
+        if invoice is not None:
+            pays = (_PAYS.c.tenant == tenant) & (_PAYS.c.invoice == invoice)
+            query = query.join(_PAYS, pays & (_PAYS.c.payment == _PAYMENT.c.id))
         if after is not None:
             query = query.where(_PAYMENT.c.id > after)
         if customer is not None:
@@ -231,22 +249,40 @@ class SqlSettlements:
             rows = connection.execute(query.order_by(LEDGER.c.id).limit(limit)).mappings()
             return [_entry(row) for row in rows]
 
-    def balances(self, tenant: str, account: str = "") -> list[Balance]:
+    def balances(
+        self, tenant: str, account: str = "", *, limit: int | None = None, skip: int = 0
+    ) -> list[Balance]:
         """Return accounts' balances, by name."""
-        sides = union_all(_side(LEDGER.c.debit, 1, tenant), _side(LEDGER.c.credit, -1, tenant))
-        both = sides.subquery()
-        total = func.sum(both.c.minor).label("total")
-        query = select(both.c.name, both.c.currency, total)
+        query = select(BALANCE.c.account, BALANCE.c.currency, BALANCE.c.balance_minor).where(
+            BALANCE.c.tenant == tenant
+        )
         if account:
+            kind, colon, _ = account.partition(":")
+            query = query.where(BALANCE.c.kind == kind) if colon else query
             # A prefix, spelled so that no character of it means anything.
-            query = query.where(func.substr(both.c.name, 1, len(account)) == account)
-        query = query.group_by(both.c.name, both.c.currency)
+            query = query.where(func.substr(BALANCE.c.account, 1, len(account)) == account)
+        query = query.order_by(BALANCE.c.account, BALANCE.c.currency)
+        if limit is not None:
+            query = query.limit(limit).offset(skip)
         with read(self._engine) as connection:
             rows = connection.execute(query).all()
-        return sorted(
-            (Balance(row.name, row.currency, int(row.total)) for row in rows),
-            key=lambda balance: (balance.account, balance.currency),
+        found = [Balance(row.account, row.currency, int(row.balance_minor)) for row in rows]
+        return sorted(found, key=lambda one: (one.account, one.currency))
+
+    def kinds(self, tenant: str) -> list[KindBalance]:
+        """Return what kinds of accounts add up to."""
+        total = func.sum(BALANCE.c.balance_minor).label("total")
+        used = func.sum(case((BALANCE.c.balance_minor != 0, 1), else_=0)).label("used")
+        query = (
+            select(BALANCE.c.kind, BALANCE.c.currency, total, used)
+            .where(BALANCE.c.tenant == tenant)
+            .group_by(BALANCE.c.kind, BALANCE.c.currency)
+            .order_by(BALANCE.c.kind, BALANCE.c.currency)
         )
+        with read(self._engine) as connection:
+            rows = connection.execute(query).all()
+        found = [KindBalance(r.kind, r.currency, int(r.total), int(r.used)) for r in rows]
+        return sorted(found, key=lambda one: (one.kind, one.currency))
 
 
 class SqlSettlementTransaction:
@@ -285,6 +321,7 @@ class SqlSettlementTransaction:
             connection.execute(INVOICE.update().where(place).values(values))
         accounts.put(connection, tenant, moves.held)
         accounts.replace(connection, _PAYMENT, [self._payment(one) for one in moves.payments])
+        add_rows(connection, _PAYS, [row for one in moves.payments for row in self._pays(one)])
         accounts.replace(connection, _NOTE, [self._note(one) for one in moves.notes])
         for gone in moves.returned:
             prepaid.give_back(connection, tenant, moves.customer, gone.invoice, gone.at_us)
@@ -297,6 +334,10 @@ class SqlSettlementTransaction:
             "received_us": payment.received_us,
             "body": msgspec.json.encode(payment, order="sorted").decode(),
         }
+
+    def _pays(self, payment: Payment) -> Iterator[dict[str, object]]:
+        for one in payment.allocations:
+            yield {"tenant": self._tenant, "invoice": one.invoice, "payment": payment.id}
 
     def _note(self, stored: StoredNote) -> dict[str, object]:
         series, ordinal = number_place(stored.head.number)
@@ -320,11 +361,3 @@ def _head(row: RowMapping) -> NoteHead:
 
 def _entry(row: RowMapping) -> Entry:
     return msgspec.convert({name: row[name] for name in Entry.__struct_fields__}, Entry)
-
-
-def _side(column: Column[str], sign: int, tenant: str) -> Any:
-    """Return one side of every entry, summed by account."""
-    name = column.label("name")
-    minor = func.sum(LEDGER.c.amount_minor * sign).label("minor")
-    query = select(name, LEDGER.c.currency, minor).where(LEDGER.c.tenant == tenant)
-    return query.group_by(column, LEDGER.c.currency)

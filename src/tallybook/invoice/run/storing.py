@@ -73,11 +73,14 @@ def _numbered(transaction: InvoiceTransaction, documents: Iterable[Document]) ->
 
 
 def _book(transaction: InvoiceTransaction, documents: Sequence[Document]) -> None:
-    """Write what invoices mean to the ledger, the outbox and the customers' accounts."""
+    """Write what invoices mean to the customers' accounts, the ledger and the outbox.
+
+    Accounts first, as whoever pays or tops up does, so that two writers wait and never deadlock.
+    """
     books = transaction.books
+    books.spend([document.spent for document in documents if document.spent is not None])
     books.post([entry for document in documents for entry in document.entries])
     books.tell([fact for document in documents for fact in document.facts])
-    books.spend([document.spent for document in documents if document.spent is not None])
 
 
 def counted(run: BillingRun, results: Sequence[Result]) -> BillingRun:

@@ -3,6 +3,7 @@
 Source: DECISIONS 29; docs/algorithms/ledger.md
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
@@ -53,6 +54,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     line: str = ""
     service_start_us: int | None = None
     service_end_us: int | None = None
+
+
+def totals(entries: Iterable[Entry]) -> Counter[tuple[str, str]]:
+    """Return what entries add up to by account and currency: debits less credits."""
+    found: Counter[tuple[str, str]] = Counter()
+    for entry in entries:
+        found[entry.debit, entry.currency] += entry.amount_minor
+        found[entry.credit, entry.currency] -= entry.amount_minor
+    return found
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):

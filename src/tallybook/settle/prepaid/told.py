@@ -13,7 +13,7 @@ from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.decimals import plain
 from tallybook.kernel.money import money_text
 from tallybook.settle.purse import StoredTopUp
-from tallybook.settle.request import Request
+from tallybook.settle.request import Request, RequestState
 
 
 class ToppedUp(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +63,13 @@ class Recharge(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+_REQUESTS: dict[RequestState, str] = {
+    "requested": "wallet.recharge_requested",
+    "paid": "wallet.recharge_paid",
+    "failed": "wallet.recharge_failed",
+}
+
+
 def request_fact(wallet: Wallet, request: Request, at_us: int) -> Fact:
     """Return the fact that a recharge was asked for, was paid, or failed."""
     body = Recharge(
@@ -79,7 +86,7 @@ def request_fact(wallet: Wallet, request: Request, at_us: int) -> Fact:
         reference=request.reference,
         reason=request.reason,
     )
-    kind = f"wallet.recharge_{request.state}"
+    kind = _REQUESTS[request.state]
     return fact(kind, request.id, wallet.customer, at_us, body, request.key)
 
 

@@ -6,6 +6,7 @@
 3. Customers' credit is their credit account, what waits to be paid out their refund account.
 4. What wallets hold is the prepaid liability, what trusted recharges have yet to bring is pending.
 5. Numbers of a series have no gap, and the trial balance is zero in every currency.
+6. The balances that are kept of accounts are what their entries add up to.
 
 Source: docs/algorithms/ledger.md
 """
@@ -54,11 +55,13 @@ class Posted(msgspec.Struct):
         earned: on receivables from lines and taxes, by invoice, of its own first step.
         owed: on receivables, by invoice.
         lost: on bad debt, by invoice.
+        accounts: by account and currency.
     """
 
     earned: Counter[str] = msgspec.field(default_factory=Counter)
     owed: Counter[str] = msgspec.field(default_factory=Counter)
     lost: Counter[str] = msgspec.field(default_factory=Counter)
+    accounts: Amounts = msgspec.field(default_factory=Counter)
     entries: int = 0
 
     def add(self, entry: Entry) -> None:
@@ -66,6 +69,7 @@ class Posted(msgspec.Struct):
         self.entries += 1
         for name, other, sign in ((entry.debit, entry.credit, 1), (entry.credit, entry.debit, -1)):
             kind, amount = name.partition(":")[0], sign * entry.amount_minor
+            self.accounts[name, entry.currency] += amount
             if kind == "receivable":
                 self.owed[entry.invoice] += amount
                 first = entry.document == entry.invoice and entry.id.startswith(
@@ -102,6 +106,7 @@ def audit(settling: Settling, ledger: Ledger, wallets: WalletStore) -> Audit:
         *_credits(settling, balances),
         *_prepaid(settling, balances, wallets),
         *_trial(balances),
+        *_kept(posted.accounts, balances),
     ]
     return Audit(
         ok=not found,
@@ -214,6 +219,17 @@ def _accounts(
         if there != here:
             texts = money_text(there, currency), money_text(here, currency)
             yield f"account {account}: the ledger owes {texts[0]} {currency}, {who} {texts[1]}"
+
+
+def _kept(posted: Amounts, balances: Iterable[Balance]) -> Iterator[str]:
+    """Name every account whose kept balance is not what its entries add up to."""
+    kept: Amounts = Counter()
+    kept.update({(one.account, one.currency): one.balance_minor for one in balances})
+    for account, currency in sorted(kept.keys() | posted.keys()):
+        there, here = kept[account, currency], posted[account, currency]
+        if there != here:
+            texts = money_text(there, currency), money_text(here, currency)
+            yield f"account {account}: {texts[0]} {currency} is kept, its entries are {texts[1]}"
 
 
 def _trial(balances: Iterable[Balance]) -> Iterator[str]:

@@ -55,6 +55,19 @@ class Balance(msgspec.Struct, frozen=True):
     balance_minor: int
 
 
+class KindBalance(msgspec.Struct, frozen=True):
+    """What the accounts of a kind add up to in a currency: debits less credits.
+
+    Attributes:
+        accounts: how many have a balance.
+    """
+
+    kind: str
+    currency: str
+    balance_minor: int
+    accounts: int
+
+
 class Settlements(Protocol):
     """Keeps payments and credit notes, beside the invoices and what customers hold.
 
@@ -102,9 +115,18 @@ class Payments(Protocol):
         ...
 
     def payments(
-        self, tenant: str, *, limit: int, after: str | None = None, customer: str | None = None
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        customer: str | None = None,
+        invoice: str | None = None,
     ) -> list[Payment]:
-        """Return payments, refunds and uses of credit by id, those after the id `after`."""
+        """Return payments, refunds and uses of credit by id, those after the id `after`.
+
+        Of a customer; or those that paid the invoice with this id, taken back or not.
+        """
         ...
 
     def credit_note(self, tenant: str, name: str) -> StoredNote:
@@ -139,6 +161,16 @@ class Ledger(Protocol):
         """Return entries by id, those after the id `after`; of a document, or on an account."""
         ...
 
-    def balances(self, tenant: str, account: str = "") -> list[Balance]:
-        """Return every account's balance, or those of accounts whose name begins so, by name."""
+    def balances(
+        self, tenant: str, account: str = "", *, limit: int | None = None, skip: int = 0
+    ) -> list[Balance]:
+        """Return every account's balance, or those of accounts whose name begins so, by name.
+
+        They are kept in the transactions that post entries: the ledger is not added up. With
+        `limit` so many of them, after the first `skip`.
+        """
+        ...
+
+    def kinds(self, tenant: str) -> list[KindBalance]:
+        """Return what the accounts of each kind add up to, by kind and currency."""
         ...

@@ -211,7 +211,10 @@ def test_books_that_do_not_balance_are_named(
 ) -> None:
     balances = [*world.ledger.balances(TENANT), Balance("cash:card", "USD", -7)]
     monkeypatch.setattr(world.ledger, "balances", lambda *_: balances)
-    assert audited(world).differences == ("the trial balance is -0.07 USD, not zero",)
+    assert audited(world).differences == (
+        "the trial balance is -0.07 USD, not zero",
+        "account cash:card: -0.07 USD is kept, its entries are 0.00",
+    )
 
 
 def test_a_manifest_of_a_note_says_what_it_depends_on(world: SettledWorld) -> None:

@@ -32,7 +32,7 @@ PAGE_ROWS = 50
 EVENTS_SHOWN = 100
 LINES_SHOWN = 200
 NOTES_SHOWN = 100
-PAYMENTS_READ = 1000
+PAYMENTS_SHOWN = 1000
 """How many payments of the customer are looked through for those of an invoice."""
 STATES = ("all", "finalized", "overdue", "paid", "void", "uncollectible")
 
@@ -151,7 +151,7 @@ def actions_of(head: InvoiceHead, invoice: Invoice) -> tuple[str, ...]:
 
 def became(world: World, tenant: str, head: InvoiceHead) -> Became:
     """Return payments and credit notes of an invoice."""
-    found = world.settlements.payments(tenant, limit=PAYMENTS_READ, customer=head.customer)
+    found = world.settlements.payments(tenant, limit=PAYMENTS_SHOWN, invoice=head.id)
     notes = world.settlements.credit_notes(tenant, limit=NOTES_SHOWN, invoice=head.id)
     return Became(
         payments=[

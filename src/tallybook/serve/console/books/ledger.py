@@ -15,7 +15,7 @@ from tallybook.serve.api.common.paging import page, place_of
 from tallybook.serve.api.rest.settlement.ledger import entry_view
 from tallybook.serve.console.access import PAGE, session_of
 from tallybook.serve.console.render import html
-from tallybook.settle.receivable.ports import Balance
+from tallybook.settle.receivable.ports import Balance, KindBalance
 
 PAGE_ROWS = 100
 ACCOUNT_ROWS = 100
@@ -68,8 +68,11 @@ def ledger_page(
     """Show the trial balance: by kind of account, or the accounts of one kind."""
     session = session_of(request)
     tenant = session.grant.tenant
-    found = world.settlements.balances(tenant)
-    accounts = [one for one in found if one.account.startswith(f"{kind}:")] if kind else []
+    found = world.settlements.kinds(tenant)
+    accounts: list[Balance] = []
+    if kind:
+        most = ACCOUNT_ROWS + 1
+        accounts = world.settlements.balances(tenant, f"{kind}:", limit=most, skip=skip)
     return html(
         "books/ledger.html",
         session=session,
@@ -79,31 +82,23 @@ def ledger_page(
         kind=kind,
         meaning=MEANINGS.get(kind, ""),
         accounts=[
-            _row(one.account, one.currency, one.balance_minor)
-            for one in accounts[skip : skip + ACCOUNT_ROWS]
+            _row(one.account, one.currency, one.balance_minor) for one in accounts[:ACCOUNT_ROWS]
         ],
         skip=skip,
-        following=skip + ACCOUNT_ROWS if skip + ACCOUNT_ROWS < len(accounts) else None,
+        following=skip + ACCOUNT_ROWS if len(accounts) > ACCOUNT_ROWS else None,
     )
 
 
-def kinds(found: Iterable[Balance]) -> list[Row]:
+def kinds(found: Iterable[KindBalance]) -> list[Row]:
     """Return one row for each kind of account and currency."""
-    total: Counter[tuple[str, str]] = Counter()
-    count: Counter[tuple[str, str]] = Counter()
-    for one in found:
-        place = one.account.partition(":")[0], one.currency
-        total[place] += one.balance_minor
-        count[place] += bool(one.balance_minor)
     order = {name: at for at, name in enumerate(MEANINGS)}
-    places = sorted(total, key=lambda place: (order.get(place[0], len(order)), place))
     return [
         msgspec.structs.replace(
-            _row(name, currency, total[name, currency]),
-            meaning=MEANINGS.get(name, ""),
-            accounts=count[name, currency],
+            _row(one.kind, one.currency, one.balance_minor),
+            meaning=MEANINGS.get(one.kind, ""),
+            accounts=one.accounts,
         )
-        for name, currency in places
+        for one in sorted(found, key=lambda one: (order.get(one.kind, len(order)), one.currency))
     ]
 
 
@@ -117,16 +112,13 @@ def _row(name: str, currency: str, minor: int) -> Row:
     )
 
 
-def sums(found: Iterable[Balance]) -> list[Sum]:
+def sums(found: Iterable[KindBalance]) -> list[Sum]:
     """Return the sums of both sides by currency, over kinds of accounts."""
     debit: Counter[str] = Counter()
     credit: Counter[str] = Counter()
-    by_kind: Counter[tuple[str, str]] = Counter()
     for one in found:
-        by_kind[one.account.partition(":")[0], one.currency] += one.balance_minor
-    for (_, currency), minor in by_kind.items():
-        debit[currency] += max(minor, 0)
-        credit[currency] += max(-minor, 0)
+        debit[one.currency] += max(one.balance_minor, 0)
+        credit[one.currency] += max(-one.balance_minor, 0)
     return [
         Sum(
             currency=code,

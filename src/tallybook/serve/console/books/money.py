@@ -26,7 +26,7 @@ from tallybook.kernel.money import money_text, to_minor
 from tallybook.kernel.period import Period, zone
 from tallybook.kernel.timestamps import DAY_US
 from tallybook.rate.fee import rate_fee
-from tallybook.settle.receivable.ports import Balance
+from tallybook.settle.receivable.ports import KindBalance
 
 HEADS_MAX = 5000
 """Overdue invoices, and drafts, that are added up; beyond them the page says 'at least'."""
@@ -78,12 +78,12 @@ def glance(world: World, tenant: str) -> Glance:
     late = world.invoices.invoices(tenant, limit=HEADS_MAX, shown=shown_as("overdue", now_us))
     drafts = world.invoices.drafts.drafts(tenant, limit=HEADS_MAX)
     catalog = world.catalog.load(tenant)
-    balances = world.settlements.balances(tenant)
+    balances = world.settlements.kinds(tenant)
     sums = {
-        "receivable": _balance(balances, "receivable:", 1),
-        "credit": _balance(balances, "credit:", -1),
-        "prepaid": _balance(balances, "prepaid:", -1),
-        "refund": _balance(balances, "refund:", -1),
+        "receivable": _balance(balances, "receivable", 1),
+        "credit": _balance(balances, "credit", -1),
+        "prepaid": _balance(balances, "prepaid", -1),
+        "refund": _balance(balances, "refund", -1),
         "overdue": _open(late),
         "drafts": _drafted(drafts),
         "recurring": Counter(_recurring(tenant, _Held(catalog), now_us // DAY_US)),
@@ -105,10 +105,10 @@ def glance(world: World, tenant: str) -> Glance:
     )
 
 
-def _balance(found: Iterable[Balance], kind: str, sign: int) -> Counter[str]:
+def _balance(found: Iterable[KindBalance], kind: str, sign: int) -> Counter[str]:
     total: Counter[str] = Counter()
     for one in found:
-        if one.account.startswith(kind):
+        if one.kind == kind:
             total[one.currency] += sign * one.balance_minor
     return total
 
