@@ -29,7 +29,7 @@ from tallybook.deliver.flow import (
     take,
 )
 from tallybook.deliver.health import disabled, enabled
-from tallybook.deliver.ports import Asked
+from tallybook.deliver.ports import Asked, Ready
 from tallybook.deliver.steps import Written
 from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Conflict, Invalid, Missing
@@ -205,7 +205,7 @@ def test_what_is_taken_is_nobody_elses_until_the_lease_ends(stores: Stores) -> N
     assert mine.delivery.lease == "me"
     assert stores.post.ready(LEASED - 1) == []
     assert take(stores.post, ("t", "e1"), LEASED - 1, 9, LEASED, "you") == []
-    assert stores.post.ready(LEASED) == [("t", "e1")]
+    assert stores.post.ready(LEASED) == [Ready("t", "e1", answers=None)]
     (theirs,) = take(stores.post, ("t", "e1"), LEASED, 9, LEASED + 9, "you")
     assert theirs.delivery.lease == "you"
 
@@ -243,6 +243,8 @@ def test_an_attempt_is_on_record_with_what_it_made_of_the_delivery(stores: Store
     )  # fmt: skip
     (after,) = stores.post.endpoints("t")
     assert (after.succeeded_us, after.delivered_total) == (NOW + 7, 1)
+    probe(stores.post, "t", "e1", NOW)
+    assert stores.post.ready(NOW) == [Ready("t", "e1", answers=True)]
 
 
 def test_a_failed_attempt_is_due_again_and_every_attempt_is_kept(stores: Stores) -> None:
@@ -255,6 +257,7 @@ def test_a_failed_attempt_is_due_again_and_every_attempt_is_kept(stores: Stores)
     (delivery,) = deliveries(stores)
     assert delivery.state == "retrying"
     assert delivery.due_us is not None
+    assert stores.post.ready(delivery.due_us) == [Ready("t", "e1", answers=False)]
     (again,) = take(stores.post, ("t", "e1"), delivery.due_us, 9, LEASED * 2, "me")
     put_on_record(stores.post, [tried(again, bad)], NOW, 5)
     _, _, attempts = stores.post.delivery("t", delivery.id)

@@ -53,6 +53,26 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
 
 
+class Ready(msgspec.Struct, frozen=True):
+    """An endpoint of which something is due; answers: None where it was never told anything."""
+
+    tenant: str
+    endpoint: str
+    answers: bool | None = None
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Tenant and endpoint."""
+        return (self.tenant, self.endpoint)
+
+
+def ready_of(tenant: str, endpoint: str, state: str, succeeded_us: int | None) -> Ready:
+    """Return an endpoint of which something is due, with whether it answers."""
+    if state != "active":
+        return Ready(tenant, endpoint, answers=False)
+    return Ready(tenant, endpoint, answers=None if succeeded_us is None else True)
+
+
 class PostReader(Protocol):
     """Reads endpoints and deliveries."""
 
@@ -117,8 +137,8 @@ class Post(Protocol):
         """Open a transaction; written as a whole when the block ends, else not at all."""
         ...
 
-    def ready(self, now_us: int) -> list[tuple[str, str]]:
-        """Return tenant and endpoint of whom something is due."""
+    def ready(self, now_us: int) -> list[Ready]:
+        """Return the endpoints of which something is due."""
         ...
 
     def release(self, holder: str, now_us: int) -> int:

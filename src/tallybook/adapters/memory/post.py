@@ -8,7 +8,7 @@ import msgspec
 
 from tallybook.deliver.delivery import Attempt, Delivery
 from tallybook.deliver.endpoint import Endpoint
-from tallybook.deliver.ports import Asked, Figures
+from tallybook.deliver.ports import Asked, Figures, Ready, ready_of
 from tallybook.deliver.steps import Written, cancelled
 from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Missing
@@ -56,15 +56,16 @@ class MemoryPost:
             yield MemoryPostTransaction(draft)
             self._state = draft
 
-    def ready(self, now_us: int) -> list[tuple[str, str]]:
-        """Return tenant and endpoint of whom something is due."""
+    def ready(self, now_us: int) -> list[Ready]:
+        """Return the endpoints of which something is due."""
         state = self._state
         due = {
             (tenant, one.endpoint)
             for (tenant, _), one in state.deliveries.items()
             if one.due_us is not None and one.due_us <= now_us
         }
-        return sorted(due & state.endpoints.keys())
+        found = ((key, state.endpoints[key]) for key in sorted(due & state.endpoints.keys()))
+        return [ready_of(*key, one.state, one.succeeded_us) for key, one in found]
 
     def release(self, holder: str, now_us: int) -> int:
         """End the leases whose name begins with the holder's."""

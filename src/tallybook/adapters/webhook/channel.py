@@ -103,7 +103,7 @@ class WebhookChannel:
             connection.stream(
                 "POST",
                 url,
-                headers=[(name, text) for name, text in headers.items()],
+                headers=list(headers.items()),
                 content=body,
                 extensions={"timeout": seconds},
             ) as response,

@@ -37,7 +37,7 @@ from tallybook.adapters.sql.post.tables import (
 from tallybook.adapters.sql.rows import add_rows, insert_rows, replace_rows
 from tallybook.deliver.delivery import Attempt, Delivery
 from tallybook.deliver.endpoint import Endpoint
-from tallybook.deliver.ports import Asked, Figures
+from tallybook.deliver.ports import Asked, Figures, Ready, ready_of
 from tallybook.deliver.state import OPEN
 from tallybook.deliver.steps import Written
 from tallybook.kernel.book.fact import Fact
@@ -59,16 +59,17 @@ class SqlPost:
         with write(self._engine) as connection:
             yield SqlPostTransaction(connection)
 
-    def ready(self, now_us: int) -> list[tuple[str, str]]:
-        """Return tenant and endpoint of whom something is due."""
+    def ready(self, now_us: int) -> list[Ready]:
+        """Return the endpoints of which something is due."""
+        columns = (ENDPOINT.c.tenant, ENDPOINT.c.id, ENDPOINT.c.state, ENDPOINT.c.succeeded_us)
         due = exists().where(
             DELIVERY.c.tenant == ENDPOINT.c.tenant,
             DELIVERY.c.endpoint == ENDPOINT.c.id,
             DELIVERY.c.due_us <= now_us,
         )
         with read(self._engine) as connection:
-            rows = connection.execute(select(ENDPOINT.c.tenant, ENDPOINT.c.id).where(due))
-            return [(row.tenant, row.id) for row in rows]
+            rows = connection.execute(select(*columns).where(due))
+            return [ready_of(*row) for row in rows]
 
     def release(self, holder: str, now_us: int) -> int:
         """End the leases whose name begins with the holder's."""

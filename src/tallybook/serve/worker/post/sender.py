@@ -1,7 +1,7 @@
 """Attempts at once: a bounded number; who does not answer holds only half of them.
 
-An endpoint that has just been told something is tried by several senders; any other one, new or
-failing, by one at a time, and all of these together by half of the senders. So an endpoint that
+An endpoint that answers is tried by several senders at once; one that is new or fails by one. All
+that fail share half of the senders, with those that are new three quarters. So an endpoint that
 hangs never delays those that answer.
 
 One thread reads and writes the database; the others only send. A delivery is leased while it is
@@ -20,7 +20,7 @@ import structlog
 
 from tallybook.deliver.delivery import Answer, Parcel, Tried
 from tallybook.deliver.flow import attempt, fan_out, put_on_record, take
-from tallybook.deliver.ports import Channel, Post, Seal
+from tallybook.deliver.ports import Channel, Post, Ready, Seal
 from tallybook.kernel.ports import Clock
 from tallybook.kernel.timestamps import SECOND_US
 
@@ -28,6 +28,8 @@ LEASE_US = 60 * SECOND_US
 """Longer than an attempt may take, the record of it included."""
 FACTS_AT_ONCE = 500
 RECORDS_AT_ONCE = 500
+_RANKS = (True, None, False)
+"""Whether an endpoint answers, in the order in which they are served."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +77,7 @@ class Sender:
         self._tried: queue.SimpleQueue[Tried] = queue.SimpleQueue()
         self._unwritten: list[Tried] = []
         self._busy: dict[tuple[str, str], int] = {}
-        self._proven: set[tuple[str, str]] = set()
+        self._answers: dict[tuple[str, str], bool | None] = {}
 
     @property
     def under_way(self) -> int:
@@ -127,6 +129,7 @@ class Sender:
         """Begin what is due, of one endpoint after the other, as far as there is room."""
         now_us = self._clock.now_us()
         begun = 0
+        self._answers = {place: self._answers[place] for place in self._busy}
         for place in self._in_turn(self._post.ready(now_us)):
             room = self._room(place)
             if room <= 0:
@@ -137,21 +140,28 @@ class Sender:
             begun += len(parcels)
         return begun
 
-    def _in_turn(self, places: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    def _in_turn(self, ready: list[Ready]) -> list[tuple[str, str]]:
         """Return endpoints in the order in which they are served: those that answer first."""
-        random.shuffle(places)
-        return sorted(
-            places, key=lambda place: (place not in self._proven, self._busy.get(place, 0))
-        )
+        random.shuffle(ready)
+        self._answers |= {one.place: one.answers for one in ready}
+        ready.sort(key=lambda one: (_RANKS.index(one.answers), self._busy.get(one.place, 0)))
+        return [one.place for one in ready]
 
     def _room(self, place: tuple[str, str]) -> int:
         """Return how many attempts of an endpoint may begin."""
-        left = self._bounds.senders - self.under_way
-        mine = self._busy.get(place, 0)
-        if place in self._proven:
+        left, mine = self._bounds.senders - self.under_way, self._busy.get(place, 0)
+        answers = self._answers[place]
+        if answers:
             return min(left, self._bounds.endpoint_senders - mine)
-        slow = sum(count for one, count in self._busy.items() if one not in self._proven)
-        return min(left, max(1, self._bounds.senders // 2) - slow, 1 - mine)
+        failing = self._busy_of({False})
+        if answers is None:
+            share = max(1, self._bounds.senders * 3 // 4) - failing - self._busy_of({None})
+        else:
+            share = max(1, self._bounds.senders // 2) - failing
+        return min(left, share, 1 - mine)
+
+    def _busy_of(self, kinds: set[bool | None]) -> int:
+        return sum(count for one, count in self._busy.items() if self._answers[one] in kinds)
 
     def _start(self, place: tuple[str, str], parcel: Parcel) -> None:
         self._busy[place] = self._busy.get(place, 0) + 1
@@ -183,10 +193,7 @@ class Sender:
         self._busy[place] -= 1
         if not self._busy[place]:
             del self._busy[place]
-        if one.answer.outcome == "delivered":
-            self._proven.add(place)
-        else:
-            self._proven.discard(place)
+        if one.answer.outcome != "delivered":
             _tell(one)
 
 
