@@ -246,6 +246,14 @@ def test_an_acknowledgement_takes_ids_all_up_to_one_or_the_whole_lease(ports: Po
     assert (stand.lag, stand.pending, stand.acknowledged) == (3, 3, 6)
 
 
+def test_a_member_may_give_back_what_it_did_not_get(ports: Ports) -> None:
+    put(ports, range(4))
+    group(ports)
+    lease(ports, "a")
+    ports.shares.acknowledge(AT, Answer(lease="a", up_to=1, release=True), 0)
+    assert lease(ports, "b") == [2, 3, 4]
+
+
 def test_a_member_that_dies_loses_its_records_to_others(ports: Ports) -> None:
     put(ports, range(3))
     group(ports, lease_seconds=10)

@@ -11,7 +11,7 @@ import msgspec
 from tallybook.kernel.errors import Conflict, Missing
 from tallybook.kernel.ports import Clock
 from tallybook.route.ports import CommittedRecords, Replays, RuleStore, Slice, StreamWriter
-from tallybook.route.record import DONE, Place, Record, envelope
+from tallybook.route.record import DONE, Place, Record, begun_anew, envelope
 from tallybook.route.replay import Replay
 from tallybook.route.rule import RULES_MAX, UNMATCHED, Declared, Rule, declared, next_version
 from tallybook.route.stream import LIVE, Delivery, Moved
@@ -93,7 +93,7 @@ def route_once(routing: Routing) -> int:
     """
     head = routing.records.head()
     rules = routing.rules.all_versions()
-    done = routing.streams.cursor(LIVE) or Place()
+    done = begun_anew(routing.streams.cursor(LIVE) or Place(0, DONE))
     put = 0
     for span in spans(rules, done.commit_seq if done.row >= DONE else done.commit_seq - 1, head):
         _tell_broken(routing, span)
@@ -144,7 +144,7 @@ def _replay(routing: Routing, replay: Replay) -> int:
         routing.replays.end(replay.tenant, replay.id, routing.clock.now_us(), reason)
         return 0
     put = 0
-    start = max(replay.place, Place(replay.from_seq - 1, DONE))
+    start = max(begun_anew(replay.place), Place(replay.from_seq - 1, DONE))
     for part in routing.records.read(start, replay.upto_seq, [replay.tenant]):
         chosen = [r for r in part.records if r.received_us >= (replay.from_us or 0)]
         found = [d for d in deliveries(table, chosen) if d.rule]

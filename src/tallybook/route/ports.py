@@ -58,8 +58,7 @@ class CommittedRecords(Protocol):
             upto_seq: the last commit.
             tenants: whose records; others only move the place.
 
-        Guarantees: the order of the records of a commit is a function of the commit alone, so a
-            place means the same whenever it is read, also after a compaction.
+        A commit that was begun and not finished is begun anew: its order may have changed since.
         """
         ...
 
@@ -223,12 +222,17 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """A member's answer to a lease: about these offsets, all up to one, or the whole lease."""
+    """A member's answer to a lease: about these offsets, all up to one, or the whole lease.
+
+    Attributes:
+        release: give the rest of the lease back, so that others may have it at once.
+    """
 
     lease: str
     offsets: tuple[int, ...] | None = None
     up_to: int | None = None
     reason: str = ""
+    release: bool = False
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """The accepted events of the lake in the order they are routed.
 
-The order within a commit is that of the log (partition, offset), then event time, then identity:
-stored columns only, so that it is the same before and after a compaction.
+The order within a commit is that of the log: partition, offset, and the sender's own order within
+a request. A compaction forgets the latter; from then on event time and identity take its place.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,11 +18,12 @@ from tallybook.route.ports import Slice
 from tallybook.route.record import DONE, Place, Record
 from tallybook.store.compact import sharing_commits
 from tallybook.store.dedupe import I64
+from tallybook.store.ports import LakeFile
 
 SLICE_ROWS = 20_000
 """Records of one step: bounds how long consumers wait for the router's transaction."""
-READ_TRIES = 3
-_KEYS = ["commit_seq", "partition", "log_offset", "time_us", "id_hi", "id_lo"]
+_LOG = ["commit_seq", "partition", "log_offset"]
+_KEYS = [*_LOG, "time_us", "id_hi", "id_lo"]
 _TEXTS = ["tenant", "id", "source", "type", "subject", "ext", "data"]
 _MORE = ["received_us"]
 
@@ -47,17 +48,18 @@ class LakeRecords:
         first = after.commit_seq + 1 if after.row >= DONE else after.commit_seq
         files = [f for f in self._table.files() if f.seq_max >= first and f.seq_min <= upto_seq]
         for group in sharing_commits(files):
-            paths = [f.path for f in group]
-            yield from _slices(*self._rows(paths, first, upto_seq, tenants), after)
+            yield from _slices(*self._rows(group, first, upto_seq, tenants), after)
         yield Slice((), Place(upto_seq, DONE))
 
     def _rows(
-        self, paths: Sequence[str], first: int, last: int, tenants: Sequence[str]
+        self, files: Sequence[LakeFile], first: int, last: int, tenants: Sequence[str]
     ) -> "tuple[I64, pa.Table]":
         """Return the places of the wanted rows, shape (n, 2), and the rows, in order."""
+        paths = [f.path for f in files]
+        by = _LOG if all(f.seq_min == f.seq_max for f in files) else _KEYS
         try:
             keys = _concat(paths, [*_KEYS, "tenant", "problem"], first, last)
-            keys = keys.take(_order(keys))
+            keys = keys.take(_order(keys, by))
             wanted = pc.and_(
                 pc.is_in(keys["tenant"], value_set=pa.array(tenants, pa.string())),
                 pc.is_null(keys["problem"]),
@@ -65,7 +67,7 @@ class LakeRecords:
             places = _places(keys["commit_seq"].to_numpy())[wanted.to_numpy()]
             rows = _concat(paths, [*_KEYS, *_TEXTS, *_MORE, "problem"], first, last, tenants)
             rows = rows.filter(pc.is_null(rows["problem"]))
-            rows = rows.take(_order(rows))
+            rows = rows.take(_order(rows, by))
         except FileNotFoundError as error:
             message = "lake files were replaced while they were read; they are read again"
             raise Unavailable(message, code="lake-moved") from error
@@ -87,9 +89,9 @@ def _concat(
     return pa.concat_tables(read)
 
 
-def _order(rows: pa.Table) -> "pa.Array[Any]":
-    """Return the rows' indices in the order of records."""
-    keys = [rows[name].to_numpy() for name in reversed(_KEYS)]
+def _order(rows: pa.Table, by: Sequence[str]) -> "pa.Array[Any]":
+    """Return the rows' indices in the order of records; rows that are equal stay as they are."""
+    keys = [rows[name].to_numpy() for name in reversed(by)]
     return pa.array(np.lexsort(keys))
 
 

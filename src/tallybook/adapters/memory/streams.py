@@ -339,6 +339,10 @@ class MemoryStreams:
             del group.pending[row.offset]
             group.redriven.pop(row.offset, None)
         group.acknowledged += len(mine)
+        if answer.release:
+            for offset, row in group.pending.items():
+                if row.lease == answer.lease:
+                    group.pending[offset] = msgspec.structs.replace(row, lease="", until_us=0)
         return Answered(done=[row.offset for row in mine], lost=lost)
 
     def fail(self, at: GroupAt, answer: Answer, now_us: int) -> Answered:

@@ -117,12 +117,16 @@ class SqliteSpool(SqliteEventLog):
 
     def trim(self, upto: int) -> None:
         """Drop rows up to and including an offset."""
-        super().trim(upto)
         with self._translated():
-            self._batches, self._events, self._bytes = self._db.execute(
+            batches, events, size = self._db.execute(
                 "SELECT count(*), coalesce(sum(events), 0), coalesce(sum(length(payload)), 0)"
-                " FROM batch"
+                " FROM batch WHERE offset <= ?",
+                (upto,),
             ).fetchone()
+        super().trim(upto)
+        self._batches -= batches
+        self._events -= events
+        self._bytes -= size
 
     def state(self) -> LogState:
         """Return where the spool stands, without counting again."""

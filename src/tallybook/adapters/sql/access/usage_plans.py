@@ -149,7 +149,7 @@ class SqlUsagePlans:
             expected: the version that it replaces, 0 for none in use; None is any.
 
         Raises:
-            Conflict: another version holds now ('changed').
+            Conflict: another version holds now ('version-changed').
         """
         with write(self._engine) as connection:
             stored = _newest(connection, tenant)
@@ -169,7 +169,7 @@ class SqlUsagePlans:
 
         Raises:
             Missing: there is none.
-            Conflict: keys are on it ('in-use'), or another version holds now ('changed').
+            Conflict: keys are on it ('in-use'), or another version holds now ('version-changed').
         """
         mine = (KEYS.c.tenant == tenant, KEYS.c.usage_plan == key, KEYS.c.revoked_us.is_(None))
         with write(self._engine) as connection:
@@ -291,7 +291,7 @@ def _own(connection: Connection, tenant: str, key_id: str) -> StoredLimits:
 def _expect(version: int, expected: int | None) -> None:
     if expected is not None and version != expected:
         message = f"version {version} holds now, not {expected}; read it again"
-        raise Conflict(message, code="changed")
+        raise Conflict(message, code="version-changed")
 
 
 def _json(value: UsagePlan | tuple[Limit, ...]) -> str:

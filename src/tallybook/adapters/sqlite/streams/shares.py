@@ -96,6 +96,11 @@ class SqliteShares:
                 "UPDATE member_group SET acknowledged = acknowledged + ? WHERE gid = ?",
                 (len(done), group.gid),
             )
+            if answer.release:
+                db.execute(
+                    "UPDATE pending SET lease = '', until_us = 0 WHERE gid = ? AND lease = ?",
+                    (group.gid, answer.lease),
+                )
         return Answered(done=[row.offset for row in mine], lost=lost)
 
     def fail(self, at: GroupAt, answer: Answer, now_us: int) -> Answered:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tallybook.adapters.sqlite.streams.file import StreamsFile, offset_of, place_of
-from tallybook.route.record import Place
+from tallybook.route.record import DONE, Place
 from tallybook.route.replay import Replay
 from tallybook.route.stream import HOUR_US, LIVE, MB, Delivery, Keep, Moved
 
@@ -117,8 +117,9 @@ class SqliteStreamWriter:
                 (place_of(sid, first), place_of(sid, end) - 1, TRIM_ROWS),
             ).fetchall()
             gone: list[Any] = []
+            unfinished = _unfinished(db)
             for each in rows:
-                if each[1] >= oldest_us and size <= mb * MB:
+                if (each[1] >= oldest_us and size <= mb * MB) or each[4] in unfinished:
                     break
                 gone.append(each)
                 size -= each[2]
@@ -141,6 +142,12 @@ class SqliteStreamWriter:
                 "SELECT rule, version, reason FROM parked WHERE tenant = ?", (tenant,)
             ).fetchall()
         return {rule: (version, reason) for rule, version, reason in rows}
+
+
+def _unfinished(db: sqlite3.Connection) -> set[int]:
+    """Return the commits that are begun: what is known of them keeps them from being put twice."""
+    rows = db.execute("SELECT commit_seq FROM reader WHERE row < ?", (DONE,))
+    return {seq for (seq,) in rows}
 
 
 def _drop(db: sqlite3.Connection, sid: int, gone: Sequence[Any]) -> None:

@@ -31,9 +31,9 @@ from tallybook.serve.api.rest.streams.waiting import Waits
 SECONDS_MAX = 300.0
 HEARTBEAT_SECONDS = 10.0
 BATCH = 100
-OUT_MAX = 10_000
-"""Records sent on one connection to a group: an EventSource comes back and acknowledges them."""
-_ID = re.compile(r"([0-9]{1,13})(?:-(lse_[0-9a-z]{26})\.([0-9]{1,5}))?\Z")
+BATCHES_MAX = 100
+"""Sent on one connection to a group: an EventSource comes back and acknowledges them."""
+_ID = re.compile(r"([0-9]{1,13})(?:-(lse_[0-9a-z]{26})\.([0-9]{1,3}))?\Z")
 
 LastId = Annotated[
     str | None,
@@ -82,11 +82,16 @@ class _Last(msgspec.Struct, frozen=True):
     batch: int = 0
 
     def answers(self) -> list[Answer]:
-        """Return what the client has: the connection's earlier batches, and this one so far."""
+        """Return what the client has: earlier batches, and this one so far; the rest is given back."""
         if not self.connection:
             return []
-        before = [Answer(lease=f"{self.connection}.{n}") for n in range(min(self.batch, OUT_MAX))]
-        return [*before, Answer(lease=f"{self.connection}.{self.batch}", up_to=self.offset)]
+        at = min(self.batch, BATCHES_MAX)
+        leases = [f"{self.connection}.{n}" for n in range(BATCHES_MAX)]
+        got = [Answer(lease=lease) for lease in leases[:at]]
+        got += [
+            Answer(lease=lease, up_to=self.offset, release=True) for lease in leases[at : at + 1]
+        ]
+        return got + [Answer(lease=lease, offsets=(), release=True) for lease in leases[at + 1 :]]
 
 
 def _last(text: str | None) -> _Last:
@@ -118,12 +123,12 @@ async def _for_group(
     world: World, grant: Grant, waits: Waits, at: GroupAt, seconds: float
 ) -> AsyncIterator[bytes]:
     """Send what the group is handed; acknowledged when the client comes back."""
-    until, sent, batch = time.monotonic() + seconds, 0, 0
+    until, batch = time.monotonic() + seconds, 0
     connection = world.ids.new("lse")
     yield b"retry: 500\n\n"
     try:
         with waits.place(grant):
-            while time.monotonic() < until and sent < OUT_MAX and not waits.over:
+            while time.monotonic() < until and batch < BATCHES_MAX and not waits.over:
                 wait = min(HEARTBEAT_SECONDS, until - time.monotonic())
                 lease = f"{connection}.{batch}"
                 handed = await leased(world, waits, at, lease, BATCH, wait)
@@ -133,7 +138,6 @@ async def _for_group(
                 for record in handed.records:
                     view = record_view(record, handed.attempts.get(record.offset, 0))
                     yield _event(f"{record.offset}-{lease}", view)
-                sent += len(handed.records)
                 batch += 1
     except TallybookError as error:
         yield b"event: problem\ndata: " + encoded(problem_of(error)) + b"\n\n"
