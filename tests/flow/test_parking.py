@@ -9,12 +9,15 @@ import pytest
 from tallybook.adapters.memory.invoices import MemoryInvoices, MemoryTransaction
 from tallybook.adapters.memory.usage_reader import MemoryUsageReader
 from tallybook.invoice.due import BillRequest
-from tallybook.invoice.flow import preview
-from tallybook.invoice.run.drafts import finalize_due
+from tallybook.invoice.flow import preview, start_run
+from tallybook.invoice.ports import Bounds
+from tallybook.invoice.run.batch.finalizing import finalize_all_due
+from tallybook.invoice.run.batch.refreshing import refresh_all
+from tallybook.invoice.run.drafts import discard, finalize_due
 from tallybook.invoice.run.listing import named
 from tallybook.kernel.errors import Conflict, Invalid, Missing
 from tallybook.meter.usage import Usage, UsageQuery
-from tests.flow.test_drafts import CATALOG, filled, the_draft
+from tests.flow.test_drafts import CATALOG, due_drafts, filled, the_draft
 from tests.support.billing_world import TENANT, World, at
 
 
@@ -91,6 +94,65 @@ def test_somebody_faster_is_waited_for_and_a_refusal_is_not_repeated() -> None:
     store.times, store.code = 1, "closed"
     with pytest.raises(Conflict, match="faster"):
         world.bill("2026-05")
+
+
+def test_who_is_parked_stays_so_where_the_others_go_one_by_one() -> None:
+    store = Faster()
+    world = filled(World(invoices=store))
+    world.billing = msgspec.structs.replace(world.billing, bounds=Bounds(total_minor_max=150))
+    start_run(world.billing, BillRequest(period="2026-05"), "run_1")
+    store.times = 1
+    run = world.bill("2026-05", name="run_1")
+    assert [(one.customer, one.code) for one in run.parked] == [("acme", "total-out-of-bounds")]
+    assert (run.customers, run.invoices) == (2, 1)
+
+
+def test_who_got_the_invoice_of_this_run_meanwhile_is_passed_over() -> None:
+    class Twin(MemoryInvoices):
+        """Another process goes on with the same run, and is faster."""
+
+        armed = False
+
+        @contextmanager
+        def transaction(self, tenant: str) -> Iterator[MemoryTransaction]:
+            """Refuse, once everything is done by the other."""
+            if self.armed:
+                self.armed = False
+                world.bill("2026-05", name="run_1")
+                raise Conflict("somebody else was faster", code="books-moved")
+            with super().transaction(tenant) as transaction:
+                yield transaction
+
+    store = Twin()
+    world = filled(World(invoices=store))
+    start_run(world.billing, BillRequest(period="2026-05"), "run_1")
+    store.armed = True
+    run = world.bill("2026-05", name="run_1")
+    assert (run.customers, run.parked) == (2, ())
+    assert [one.number for one in world.invoices()] == ["INV-000001"]
+    assert len(store.drafts.drafts(TENANT, limit=9)) == 1
+
+
+def test_drafts_whose_usage_or_contract_fails_go_alone_and_say_why() -> None:
+    reader = TooLarge()
+    reader.subject = "nobody"
+    world = world_of(reader)
+    names = due_drafts(filled(world))
+    reader.subject = "s1"
+    catalog = world.billing.catalog
+    lost = msgspec.structs.replace(catalog.load(TENANT).subscriptions["c2"], plan="gone")
+    catalog.write(TENANT, [lost])
+    discard(world.billing, names[-1])
+    made = finalize_all_due(world.billing, names)
+    left = {
+        one.customer: one.parked for one in world.billing.invoices.drafts.drafts(TENANT, limit=9)
+    }
+    why = {who: None if one is None else one.code for who, one in left.items()}
+    assert why == {"c1": "sum-out-of-range", "c2": "not-found"}
+    assert made == len(names) - 3
+    refreshed = refresh_all(world.billing, [*names])
+    assert {one.customer for one in refreshed} == {"c1", "c2"}
+    assert all(one.parked is not None for one in refreshed)
 
 
 def test_a_draft_is_named_until_it_ends() -> None:

@@ -2,10 +2,12 @@
 
 import pytest
 
+from tallybook.catalog.catalog import Archive
 from tallybook.invoice.audit.verify import explain, verify
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import preview
-from tests.support.billing_world import World
+from tallybook.invoice.run.payers import payers
+from tests.support.billing_world import TENANT, World
 
 CATALOG = """
 [seller]
@@ -134,3 +136,15 @@ def test_the_preview_of_a_child_is_that_of_its_payer(world: World) -> None:
     assert draft is not None
     assert draft.invoice.customer_key == "group"
     assert len(draft.lines) == 6
+
+
+def test_charges_of_who_is_gone_or_not_asked_for_make_no_payer() -> None:
+    world = World()
+    world.apply(CATALOG)
+    catalog = world.billing.catalog.load(TENANT)
+    everybody = set(payers(catalog))
+    assert set(payers(catalog, ["group"], {"alone"})) == {"group"}
+    world.billing.catalog.write(TENANT, [Archive("subscription", "alone")])
+    world.billing.catalog.write(TENANT, [Archive("customer", "alone")])
+    later = world.billing.catalog.load(TENANT)
+    assert set(payers(later, None, {"alone"})) == everybody - {"alone"}

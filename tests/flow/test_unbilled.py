@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import bill
+from tallybook.invoice.ports import Bounds
+from tallybook.invoice.unbilled import unbilled
+from tests.flow.test_parking import TooLarge, world_of
 from tests.support.api import Api
+from tests.support.billing_world import TENANT, World, at
 
 METER = """
 [[meters]]
@@ -118,3 +123,76 @@ def test_pruning_keeps_what_is_not_billed_and_what_it_needs(api: Api) -> None:
         assert kept.keys() >= {("meter", "calls")}
         assert len(kept) == 4
     assert api.call("POST", "/catalog/apply?prune=true", raw=b"")[1]["changes"] == []
+
+
+def words(world: World, *keys: str) -> dict[str, str]:
+    return unbilled(world.billing, world.billing.catalog.load(TENANT), keys)
+
+
+def test_where_it_cannot_be_told_what_is_left_nothing_is_lost() -> None:
+    reader = TooLarge()
+    reader.subject = "nobody"
+    world = world_of(reader)
+    world.clock.now = at("2026-05-20")
+    world.apply(CATALOG)
+    world.event("2026-05-17")
+    assert words(world) == {}
+    assert words(world, "idle") == {}
+    assert words(world, "acme") == {"acme": "USD 2.00 is not billed yet"}
+    whole = world.billing
+    world.billing = msgspec.structs.replace(whole, bounds=Bounds(total_minor_max=1))
+    bound = words(world, "acme", "idle")
+    assert bound.keys() == {"acme"}
+    assert bound["acme"].startswith("what is left to bill cannot be told: ")
+    world.billing = whole
+    reader.subject = "s"
+    assert words(world, "acme") == {"acme": "what is left to bill cannot be told: 38 digits"}
+    reader.subject = "nobody"
+    catalog = whole.catalog
+    lost = msgspec.structs.replace(catalog.load(TENANT).subscriptions["acme"], plan="gone")
+    catalog.write(TENANT, [lost])
+    assert "there is no plan 'gone'" in words(world, "acme", "idle")["acme"]
+
+
+def test_one_that_has_ended_owes_what_was_not_billed_until_then() -> None:
+    world = World()
+    world.clock.now = at("2026-05-20")
+    world.apply(CATALOG.replace("start = 2026-05-01", "start = 2026-05-01\nend = 2026-05-18"))
+    world.event("2026-05-17")
+    world.event("2026-05-19")
+    assert words(world, "acme", "idle") == {"acme": "USD 2.00 is not billed yet"}
+
+
+ADD_ON = """
+[[plans]]
+key = "more"
+kind = "add-on"
+currency = "USD"
+[[plans.charges]]
+key = "calls"
+meter = "calls"
+price = { type = "unit", unit_amount = 1 }
+
+[[subscriptions]]
+key = "more"
+customer = "acme"
+plan = "more"
+base = "acme"
+start = 2026-05-01
+"""
+
+
+def test_what_an_add_on_stands_on_stays_with_it(api: Api) -> None:
+    api.apply(CATALOG + ADD_ON)
+    told = api.call("POST", "/catalog/diff?prune=true", raw=b"")[1]
+    kept = {(one["kind"], one["key"]): one["details"] for one in told["kept"]}
+    assert kept["subscription", "more"] == ["USD 1.00 is not billed yet"]
+    assert kept.keys() >= {("plan", "more"), ("plan", "web"), ("subscription", "acme")}
+
+
+def test_meters_and_taxes_that_nothing_needs_are_pruned(api: Api) -> None:
+    api.apply(CATALOG + '[[taxes]]\nkey = "vat"\nname = "VAT"\nrate = 19\n')
+    told = api.call("POST", "/catalog/diff?prune=true", raw=b"")[1]
+    assert ("tax", "vat") in {(one["kind"], one["key"]) for one in told["changes"]}
+    kept = {(one["kind"], one["key"]) for one in told["kept"]}
+    assert ("meter", "calls") in kept

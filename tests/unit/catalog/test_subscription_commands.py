@@ -1,5 +1,6 @@
 """Commands to subscriptions: what they add, what the state forbids, what a migration leaves."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -37,9 +38,10 @@ from tallybook.catalog.subscription import (
     timeline,
     units,
 )
+from tallybook.catalog.subscription.calendar import calendar_ok
 from tallybook.catalog.subscription.commands import AMENDMENTS_MAX
 from tallybook.kernel.errors import Conflict, Invalid
-from tallybook.kernel.timestamps import DAY_US
+from tallybook.kernel.timestamps import DAY_US, to_us
 from tests.support.billing_world import at
 
 MAY, JUNE = at("2026-05-01"), at("2026-06-01")
@@ -282,3 +284,14 @@ def test_periods_that_are_stored_keep_their_whole() -> None:
     (following,) = open_periods(made(), (stored,), day(25), "UTC", 2)
     assert (following.start_us, following.end_us) == (day(20), JUNE)
     assert list(open_periods(made(start_us=JUNE), (), MAY, "UTC", 1)) == []
+
+
+@pytest.mark.parametrize(("year", "ok"), [(1899, False), (1900, True), (2299, True), (2300, False)])
+def test_dates_that_periods_are_counted_from_have_every_step(year: int, ok: bool) -> None:
+    at_us = to_us(datetime(year, 7, 1, tzinfo=UTC))
+    if ok:
+        assert calendar_ok("start", at_us) == at_us
+        return
+    with pytest.raises(Invalid, match="years 1900 to 2299") as refused:
+        calendar_ok("start", at_us)
+    assert refused.value.field == "start"
