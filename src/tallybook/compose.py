@@ -33,6 +33,7 @@ from tallybook.adapters.sql.idempotency import SqlIdempotency
 from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.adapters.sql.jobs import SqlJobs
 from tallybook.adapters.sql.keys import SqlKeys
+from tallybook.adapters.sql.post.marks import SqlMarks
 from tallybook.adapters.sql.post.store import SqlPost
 from tallybook.adapters.sql.prepaid.entitlements import SqlEntitlements
 from tallybook.adapters.sql.prepaid.wallets import SqlWallets
@@ -228,6 +229,11 @@ class World:
     def post(self) -> SqlPost:
         """Who is told facts, and what became of it."""
         return SqlPost(self.engine)
+
+    @cached_property
+    def marks(self) -> SqlMarks:
+        """What was told of things that nobody's command brings about."""
+        return SqlMarks(self.engine)
 
     @cached_property
     def seal(self) -> AesGcmSeal:

@@ -7,6 +7,7 @@ from tallybook.catalog.change import Change, change_of, difference
 from tallybook.catalog.check import check_references, check_stored
 from tallybook.catalog.document import CatalogDocument
 from tallybook.catalog.ports import CatalogStore
+from tallybook.catalog.told import created_facts
 from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Conflict
 
@@ -44,15 +45,26 @@ def apply(
     *,
     prune: bool = False,
     keep: Keep | None = None,
+    now_us: int | None = None,
 ) -> list[Change]:
     """Write what differs and return it; a second apply of the same document returns nothing.
+
+    Args:
+        store: where the catalog is kept.
+        tenant: whose catalog.
+        document: what is declared.
+        prune: archive what is not declared.
+        keep: takes out changes that may not be made.
+        now_us: when it is told that subscriptions are new; None tells nothing.
 
     Raises:
         Conflict: the catalog would contradict itself, or was changed meanwhile.
     """
     changes, version = _decided(store, tenant, document, keep, prune=prune)
     if changes:
-        store.write(tenant, [change.entry for change in changes], version)
+        entries = [change.entry for change in changes]
+        facts = () if now_us is None else created_facts(store.load(tenant), entries, now_us)
+        store.write(tenant, entries, version, facts)
     return changes
 
 
@@ -62,6 +74,7 @@ def put(
     entries: Sequence[Entry],
     facts: Sequence[Fact] = (),
     seen: Catalog | None = None,
+    now_us: int | None = None,
 ) -> list[Change]:
     """Write single things (create, change, archive) and return what differed.
 
@@ -71,6 +84,7 @@ def put(
         entries: as they shall be, an `Archive` to take one out of use; versions are given here.
         facts: to be told outside of what differs.
         seen: the catalog that the entries were decided from; None where nothing was read for it.
+        now_us: when it is told that a subscription is new; None tells nothing.
 
     Raises:
         Conflict: the catalog would contradict itself, or was changed meanwhile.
@@ -84,7 +98,8 @@ def put(
     check_stored(catalog, written)
     check_references(with_entries(catalog, written))
     if written:
-        store.write(tenant, written, catalog.version, facts)
+        created = () if now_us is None else created_facts(catalog, written, now_us)
+        store.write(tenant, written, catalog.version, (*facts, *created))
     return changes
 
 

@@ -9,7 +9,14 @@ from decimal import Decimal
 
 import msgspec
 
-from tallybook.catalog.amendment import Amendment, Cancel, QuantityChange, Uncancel
+from tallybook.catalog.amendment import (
+    Amendment,
+    Cancel,
+    Pause,
+    QuantityChange,
+    Resume,
+    Uncancel,
+)
 from tallybook.catalog.catalog import Catalog, with_entries
 from tallybook.catalog.check import check_references
 from tallybook.catalog.flow import put
@@ -280,10 +287,19 @@ def _write(billing: Billing, catalog: Catalog, decisions: Sequence[Decision], *,
     put(billing.catalog, billing.tenant, entries, facts, catalog)
 
 
+_KINDS: dict[type, str] = {
+    Cancel: "subscription.cancelled",
+    Uncancel: "subscription.uncancelled",
+    Pause: "subscription.paused",
+    Resume: "subscription.resumed",
+}
+"""Amendments that are told by a kind of their own."""
+
+
 def _told(one: Decision) -> Fact:
     """Return the fact that a subscription was changed."""
     return fact(
-        "subscription.changed",
+        _KINDS.get(type(one.amendment), "subscription.changed"),
         one.subscription.key,
         one.subscription.customer,
         one.amendment.recorded_us,

@@ -91,7 +91,9 @@ def bill(
         return run
     refused = []
     if only is None:
-        refused = register_newcomers(billing.catalog, billing.usage, billing.tenant, run.cut)
+        refused = register_newcomers(
+            billing.catalog, billing.usage, billing.tenant, run.cut, billing.clock.now_us()
+        )
     basis = Basis(billing, run, billing.catalog.load(billing.tenant), at_once)
     charged = billing.accounts.charged(billing.tenant)
     found = list(payers(basis.catalog, only, charged).values())

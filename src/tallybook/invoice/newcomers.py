@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from tallybook.catalog.catalog import Catalog, Entry
 from tallybook.catalog.ports import CatalogStore
 from tallybook.catalog.rule import CustomerRule, customer_key, follow
+from tallybook.catalog.told import created_facts
 from tallybook.invoice.ports import Parked
 from tallybook.kernel.errors import Conflict, Refused
 from tallybook.rate.ports import UsageReader
@@ -18,7 +19,7 @@ TRIES_MAX = 5
 
 
 def register_newcomers(
-    store: CatalogStore, usage: UsageReader, tenant: str, cut: int
+    store: CatalogStore, usage: UsageReader, tenant: str, cut: int, now_us: int | None = None
 ) -> list[Parked]:
     """Create customers and subscriptions for new subjects; return those that cannot be customers.
 
@@ -27,16 +28,17 @@ def register_newcomers(
         usage: knows the subjects.
         tenant: whose.
         cut: snapshot of the subjects.
+        now_us: when it is told that subscriptions are new; None tells nothing.
 
     Raises:
         Conflict: the catalog was changed meanwhile, `TRIES_MAX` times in a row.
     """
     for _ in range(TRIES_MAX - 1):
         try:
-            return _register(store, usage, tenant, cut)
+            return _register(store, usage, tenant, cut, now_us)
         except Conflict:
             continue
-    return _register(store, usage, tenant, cut)
+    return _register(store, usage, tenant, cut, now_us)
 
 
 def newcomers(
@@ -65,11 +67,14 @@ def newcomers(
     return entries, parked
 
 
-def _register(store: CatalogStore, usage: UsageReader, tenant: str, cut: int) -> list[Parked]:
+def _register(
+    store: CatalogStore, usage: UsageReader, tenant: str, cut: int, now_us: int | None
+) -> list[Parked]:
     catalog = store.load(tenant)
     entries, parked = newcomers(catalog, usage, tenant, cut)
     if entries:
-        store.write(tenant, entries, catalog.version)
+        facts = () if now_us is None else created_facts(catalog, entries, now_us)
+        store.write(tenant, entries, catalog.version, facts)
     return parked
 
 

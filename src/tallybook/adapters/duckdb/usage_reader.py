@@ -165,6 +165,17 @@ class LakeUsageReader:
         ((accepted, quarantined),) = self._over(sql, cut)
         return Counters(accepted=int(str(accepted)), quarantined=int(str(quarantined)))
 
+    def quarantined_between(self, after: int, cut: int) -> list[tuple[str, str, int]]:
+        """Return tenant, code and count of what commits after one, up to another, put aside."""
+        sql = Sql(
+            "SELECT tenant, split_part(problem, ':', 1) AS code, count(*) FROM src"
+            " WHERE problem IS NOT NULL AND commit_seq > ? AND commit_seq <= ?"
+            " GROUP BY tenant, code ORDER BY tenant, code",
+            [after, cut],
+        )
+        rows = self._over(sql, cut, after)
+        return [(str(tenant), str(code), int(str(count))) for tenant, code, count in rows]
+
     def by_type(self, tenant: str, cut: int) -> dict[str, int]:
         """Return accepted events by type, counted."""
         sql = Sql(

@@ -1,7 +1,7 @@
 """API keys: random texts of which only an HMAC-SHA-256 is stored (DECISIONS 32)."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 from sqlalchemy import (
@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
+    Select,
     String,
     Table,
     Text,
@@ -24,7 +25,10 @@ from tallybook.adapters.sql.access import version as versions
 from tallybook.adapters.sql.access.tenants import TENANTS
 from tallybook.adapters.sql.access.users import USERS, User, user_of
 from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.outbox import add_facts
 from tallybook.admit.key import ApiKey
+from tallybook.admit.told import created_fact, revoked_fact
+from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Missing
 
 KEYS = Table(
@@ -109,9 +113,8 @@ class SqlKeys:
 
     def get(self, tenant: str, key_id: str) -> ApiKey:
         """Return one key of a tenant, a revoked one too; raises Missing."""
-        question = select(KEYS).where(KEYS.c.tenant == tenant, KEYS.c.id == key_id)
         with read(self._engine) as connection:
-            row = connection.execute(question).mappings().first()
+            row = connection.execute(_one(tenant, key_id)).mappings().first()
         if row is None:
             raise Missing(f"there is no key {key_id}", field="id")
         return _key(dict(row))
@@ -136,6 +139,7 @@ class SqlKeys:
             ):
                 return False
             connection.execute(insert(KEYS), _row(key))
+            add_facts(connection, key.tenant, [created_fact(key)])
             versions.bump(connection)
         return True
 
@@ -155,6 +159,7 @@ class SqlKeys:
             if not connection.execute(change).rowcount:
                 raise Missing(f"there is no good key {old.id}")
             connection.execute(insert(KEYS), _row(new))
+            add_facts(connection, new.tenant, [created_fact(new)])
             versions.bump(connection)
 
     def change(self, key: ApiKey) -> None:
@@ -164,7 +169,7 @@ class SqlKeys:
 
     def revoke(self, tenant: str, key_id: str, now_us: int) -> None:
         """Refuse a key from now on; raises Missing where there is none that is good."""
-        self._update(tenant, key_id, {"revoked_us": now_us})
+        self._update(tenant, key_id, {"revoked_us": now_us}, revoked_fact)
 
     def used(self, last: Mapping[tuple[str, str], int]) -> None:
         """Note when keys were last used; an instant before the one known changes nothing.
@@ -185,7 +190,13 @@ class SqlKeys:
                     .values(last_used_us=at_us)
                 )
 
-    def _update(self, tenant: str, key_id: str, values: Mapping[str, object]) -> None:
+    def _update(
+        self,
+        tenant: str,
+        key_id: str,
+        values: Mapping[str, object],
+        told: Callable[[ApiKey], Fact] | None = None,
+    ) -> None:
         change = (
             update(KEYS)
             .where(KEYS.c.tenant == tenant, KEYS.c.id == key_id, KEYS.c.revoked_us.is_(None))
@@ -194,7 +205,14 @@ class SqlKeys:
         with write(self._engine) as connection:
             if not connection.execute(change).rowcount:
                 raise Missing(f"there is no good key {key_id}", field="id")
+            if told is not None:
+                row = connection.execute(_one(tenant, key_id)).mappings().one()
+                add_facts(connection, tenant, [told(_key(dict(row)))])
             versions.bump(connection)
+
+
+def _one(tenant: str, key_id: str) -> "Select[tuple[object, ...]]":
+    return select(KEYS).where(KEYS.c.tenant == tenant, KEYS.c.id == key_id)
 
 
 def _good(connection: Connection) -> list[ApiKey]:

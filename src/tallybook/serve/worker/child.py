@@ -23,7 +23,7 @@ def run_pump_child(settings: Settings) -> int:
 
 def run_jobs_child(settings: Settings) -> int:
     """Run jobs and keep the lake until asked to stop."""
-    from tallybook.serve.worker import billing, prepaid, use
+    from tallybook.serve.worker import billing, prepaid, use, watching
     from tallybook.serve.worker.jobs import run_jobs
 
     os.nice(NICE)
@@ -31,7 +31,8 @@ def run_jobs_child(settings: Settings) -> int:
     gc.set_threshold(100_000, 20, 100)  # a run makes millions of values, hardly any in a cycle
     stop = threading.Event()
     on_stop(stop.set)
-    run_jobs(settings, stop, billing.WORK, (*billing.CHORES, *prepaid.CHORES, *use.CHORES))
+    chores = (*billing.CHORES, *prepaid.CHORES, *use.CHORES, *watching.CHORES)
+    run_jobs(settings, stop, billing.WORK, chores)
     return 0
 
 

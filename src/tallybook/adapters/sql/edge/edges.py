@@ -75,6 +75,12 @@ class SqlEdges:
                     new += 1
         return new
 
+    def tenants(self) -> list[str]:
+        """Return the tenants that have edges."""
+        asked = select(EDGES.c.tenant).distinct().order_by(EDGES.c.tenant)
+        with read(self._engine) as connection:
+            return list(connection.execute(asked).scalars())
+
     def listed(self, tenant: str, limit: int, after: str | None = None) -> list[EdgeRecord]:
         """Return up to `limit` edges by name, from the one after `after`."""
         asked = select(EDGES.c.record).where(EDGES.c.tenant == tenant)

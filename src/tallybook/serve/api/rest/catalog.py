@@ -283,7 +283,11 @@ class CatalogFile(Controller):
         document = parse_document(_toml(body))
         why: Why = {}
         keep = _keep(world, grant, why)
-        return _views(apply(world.catalog, grant.tenant, document, prune=prune, keep=keep), why)
+        now_us = world.clock.now_us()
+        changes = apply(
+            world.catalog, grant.tenant, document, prune=prune, keep=keep, now_us=now_us
+        )
+        return _views(changes, why)
 
     @post("/backtest", opt=READ, status_code=200, sync_to_thread=True)
     def backtest(

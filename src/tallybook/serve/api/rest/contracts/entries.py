@@ -23,7 +23,7 @@ def create(world: World, grant: Grant, entry: Entry) -> Catalog:
     kind, key = entry_kind(entry), entry_key(entry)
     if world.catalog.load(grant.tenant).live(kind, key):
         raise Conflict(f"{kind} '{key}' exists; PUT changes it", code="exists", field="key")
-    put(world.catalog, grant.tenant, [entry])
+    put(world.catalog, grant.tenant, [entry], now_us=world.clock.now_us())
     return world.catalog.load(grant.tenant)
 
 
@@ -32,7 +32,7 @@ def change(world: World, grant: Grant, path_key: str, entry: Entry) -> Catalog:
     key = entry_key(entry)
     if path_key != key:
         raise Invalid(f"the path names '{path_key}', the body '{key}'", field="key")
-    put(world.catalog, grant.tenant, [entry])
+    put(world.catalog, grant.tenant, [entry], now_us=world.clock.now_us())
     return world.catalog.load(grant.tenant)
 
 
