@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tallybook.adapters.memory.wallets import MemoryWallets
@@ -185,22 +185,32 @@ def test_any_commands_in_any_order_keep_the_books(commands: list[tuple[str, int,
         assert check_note(doing.world.settling, note.number).ok
 
 
+FEES = st.lists(st.integers(1, 700), min_size=1, max_size=6)
+NOTES = st.lists(st.dictionaries(st.integers(1, 6), st.integers(1, 300), min_size=1), max_size=7)
+"""Of each note: line -> at most how much of it; the rest of every line is taken at last."""
+
+
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.integers(1, 700), min_size=1, max_size=6), st.data())
+@given(FEES, NOTES)
+@example([9], [{1: 1}] * 9)
+@example([7, 5], [{1: 1, 2: 1}] * 7)
+@example([700, 1, 333], [{1: 1}, {3: 1}] * 15)
 def test_credit_notes_in_any_parts_take_exactly_the_invoice(
-    fees: list[int], data: st.DataObject
+    fees: list[int], notes: list[dict[int, int]]
 ) -> None:
     doing = Doing()
     head = invoice_now(doing.world.settling, "acme", [doing.extra(fee) for fee in fees])
     left = dict(enumerate(fees, 1))
     total = 0
-    while left:
-        line = data.draw(st.sampled_from(sorted(left)))
-        part = data.draw(st.integers(1, left[line]))
-        left[line] -= part
-        left = {line: minor for line, minor in left.items() if minor}
-        total += doing.world.credit(head.number, {str(line): part}).total_minor
-        doing.check()
+    one_by_one = [{line: fee} for line, fee in left.items()]
+    for note in (*notes, *one_by_one):
+        asked = {line: min(most, left.get(line, 0)) for line, most in note.items()}
+        parts = {str(line): minor for line, minor in asked.items() if minor}
+        left = {line: minor - asked.get(line, 0) for line, minor in left.items()}
+        if parts:
+            total += doing.world.credit(head.number, parts).total_minor
+            doing.check()
+    assert not any(left.values())
     assert total == head.total_minor
     assert doing.world.head(head.number).open_minor == 0
 
