@@ -34,6 +34,7 @@ COMMANDS = {
     "wallet": ("prepaid.wallet:wallet", "Top up wallets, and see what became of it."),
     "ledger": ("settlement.ledger:ledger", "See entries and balances; audit the money."),
     "usage-plan": ("usage_plan:usage_plan", "Limit API keys, and see how they stand."),
+    "webhooks": ("post.webhooks:webhooks", "Tell facts to other programs, and see what became of it."),
     "quarantine": ("quarantine:quarantine", "See and redrive events that could not be processed."),
     "reconcile": ("usage:reconcile", "Prove that every event, and all money, is accounted for."),
     "keys": ("access.keys:keys", "Make, list, rotate and revoke API keys."),

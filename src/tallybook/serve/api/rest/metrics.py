@@ -9,6 +9,9 @@ from prometheus_client import CollectorRegistry, Gauge, Info, generate_latest
 
 from tallybook import __version__
 from tallybook.compose import World
+from tallybook.deliver.endpoint import STATES
+from tallybook.deliver.ports import Figures
+from tallybook.kernel.timestamps import SECOND_US
 from tallybook.serve.api.rest.fleet import figures as fleet
 from tallybook.serve.supervisor.folder import Child, read_info
 from tallybook.serve.worker.pipeline import Lag, lag
@@ -20,6 +23,7 @@ def exposition(world: World) -> bytes:
     Info("tallybook", "The server's version.", registry=registry).info({"version": __version__})
     _log(registry, lag(world.settings, world.table))
     _lake(registry, world)
+    _post(registry, world.post.figures(), world.clock.now_us())
     for figures in (fleet.edges, fleet.certificates, fleet.doors):
         figures(partial(_gauge, registry), world)
     info = read_info(world.settings.data_dir)
@@ -45,6 +49,22 @@ def _lake(registry: CollectorRegistry, world: World) -> None:
     _gauge(registry, "lake_commits", "The lake's newest commit.").set(world.table.head())
     free = shutil.disk_usage(world.settings.data_dir).free
     _gauge(registry, "disk_free_bytes", "Free bytes under the data folder.").set(free)
+
+
+def _post(registry: CollectorRegistry, figures: Figures, now_us: int) -> None:
+    waits = _gauge(registry, "webhook_facts_waiting", "Facts that nobody was asked about yet.")
+    waits.set(figures.facts)
+    pending = _gauge(registry, "webhook_deliveries_pending", "Deliveries on their way.")
+    pending.set(figures.waiting)
+    age = _gauge(registry, "webhook_oldest_waiting_seconds", "Age of the oldest of them; 0: none.")
+    age.set(0 if figures.oldest_us is None else max(0, now_us - figures.oldest_us) / SECOND_US)
+    endpoints = _gauge(registry, "webhook_endpoints", "Endpoints by state.", ["state"])
+    for state in STATES:
+        endpoints.labels(state).set(figures.endpoints.get(state, 0))
+    told = _gauge(registry, "webhook_delivered", "Deliveries of the endpoints that there are.")
+    told.set(figures.delivered)
+    failed = _gauge(registry, "webhook_failed_attempts", "Failed attempts of these.")
+    failed.set(figures.failed)
 
 
 def _processes(registry: CollectorRegistry, children: Iterable[Child]) -> None:

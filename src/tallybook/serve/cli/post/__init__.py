@@ -1,0 +1,1 @@
+"""Commands about facts that are told outside."""
