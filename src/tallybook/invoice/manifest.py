@@ -180,4 +180,4 @@ def canonical(value: msgspec.Struct) -> bytes:
 
 def invoice_id(manifest: Manifest) -> str:
     """Return the id of the invoice that a manifest makes: derived, never random."""
-    return derived_id("inv", canonical(manifest).decode())
+    return derived_id("inv", canonical(manifest))

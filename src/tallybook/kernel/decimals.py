@@ -74,6 +74,10 @@ def divide(numerator: Decimal, denominator: Decimal, scale: int = SCALE) -> Deci
 
 
 _EXPONENT = re.compile(rb'"-?\d+(?:\.\d+)?E[+-]?\d+"')
+_USUAL_BYTES = 16_384
+"""More than most invoices take: encoding into so much does not grow step by step."""
+_sorted = msgspec.json.Encoder(order="sorted")
+_as_declared = msgspec.json.Encoder()
 
 
 def encode_plain(value: object, *, order: Literal["sorted"] | None = None) -> bytes:
@@ -85,11 +89,25 @@ def encode_plain(value: object, *, order: Literal["sorted"] | None = None) -> by
 
     Cost: one pass where no decimal would be spelled with an exponent, the usual case.
     """
-    body = msgspec.json.encode(value, order=order)
-    marked = b"E-" in body or b"E+" in body
-    if not marked or _EXPONENT.search(body) is None:
-        return body
-    return msgspec.json.encode(plain_builtins(value), order=order)
+    encoder = _sorted if order else _as_declared
+    body = bytearray(_USUAL_BYTES)
+    encoder.encode_into(value, body)
+    if _may_have_exponents(body) and _EXPONENT.search(body) is not None:
+        encoder.encode_into(plain_builtins(value), body)
+    return bytes(body)
+
+
+def _may_have_exponents(body: bytearray) -> bool:
+    """Whether an E stands between a digit and a sign; a search for one byte is the quickest."""
+    at = body.find(b"E")
+    while at > 0:
+        if body[at - 1] in _DIGITS and body[at + 1] in _SIGNS:
+            return True
+        at = body.find(b"E", at + 1)
+    return False
+
+
+_DIGITS, _SIGNS = b"0123456789", b"+-"
 
 
 def plain_builtins(value: object) -> Any:

@@ -27,8 +27,14 @@ def uuid7_id(prefix: str, unix_ms: int, random_bytes: bytes) -> str:
     return f"{prefix}_{base32(value, 26)}"
 
 
-def derived_id(prefix: str, *parts: str) -> str:
-    """Return the id that these parts always give (length-prefixed, so a+bc is not ab+c)."""
-    told = b"".join([len(raw := part.encode()).to_bytes(8, "big") + raw for part in parts])
+def derived_id(prefix: str, *parts: str | bytes) -> str:
+    """Return the id that these parts always give (length-prefixed, so a+bc is not ab+c).
+
+    Args:
+        prefix: the type, such as 'inv'.
+        parts: texts, or their UTF-8 bytes.
+    """
+    raws = [part.encode() if isinstance(part, str) else part for part in parts]
+    told = b"".join([len(raw).to_bytes(8, "big") + raw for raw in raws])
     digest = hashlib.sha256(told).digest()
     return f"{prefix}_{base32(int.from_bytes(digest[:16], 'big') >> 3, 25)}"

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,3 +29,13 @@ def test_values_survive(amounts: list[Decimal]) -> None:
     body = encode_plain(amounts)
     assert b"E" not in body
     assert msgspec.json.decode(body, type=list[Decimal]) == amounts
+
+
+@pytest.mark.parametrize("text", ["E", "1E", "1E5", "SE-7", "E+", "2E-5 is a name"])
+def test_what_only_looks_like_an_exponent_stays_as_it_is(text: str) -> None:
+    assert encode_plain([text, Decimal("0.5")]) == f'["{text}","0.5"]'.encode()
+
+
+def test_json_longer_than_most_is_whole() -> None:
+    long = ["x" * 1000] * 40 + [str(Decimal("4E-9"))]
+    assert encode_plain([*long, Decimal("4E-9")]) == msgspec.json.encode([*long, "0.000000004"])
