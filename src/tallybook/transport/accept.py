@@ -122,7 +122,7 @@ def accept(
     if rows is None:
         rows, refused = _careful(tenant, body, now_us, columns, limits)
     if subjects is not None:
-        refused = _kept_to(subjects, rows, refused)
+        refused = _kept_to(subjects, body, rows, refused)
     return rows, refused
 
 
@@ -312,7 +312,9 @@ def _careful(
     return rows, refused
 
 
-def _kept_to(subjects: AbstractSet[str], rows: Rows, refused: list[Refusal]) -> list[Refusal]:
+def _kept_to(
+    subjects: AbstractSet[str], body: bytes, rows: Rows, refused: list[Refusal]
+) -> list[Refusal]:
     """Give a problem to each event of another subject; the last reason there is (CONTRACTS §2)."""
     others = {
         index
@@ -321,7 +323,9 @@ def _kept_to(subjects: AbstractSet[str], rows: Rows, refused: list[Refusal]) -> 
     }
     if not others:
         return refused
+    pieces = _RAWS.decode(body)
     for index in others:
+        rows.datas[index], rows.exts[index] = bytes(pieces[index]), None
         rows.problems[index] = f"{_NOT_YOURS.code}: {_NOT_YOURS.message}"
     datas = [_NO_DATA if bad else data for data, bad in zip(rows.datas, rows.problems, strict=True)]
     rows.cells = rows.columns.cells(datas)

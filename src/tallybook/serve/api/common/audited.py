@@ -189,7 +189,7 @@ def _lengths(shape: list[str], method: str) -> Iterator[int]:
 
 
 def _action(method: str, shape: list[str], real: list[str], listed: bool) -> str:  # noqa: FBT001
-    if method == "PUT":
+    if method in {"PUT", "PATCH"}:
         return "change"
     if method == "DELETE":
         return "delete"

@@ -15,6 +15,10 @@ MESSAGE_CHARS_MAX = 1000
 SHOWN_MAX = 10
 
 
+NO_KEY = frozenset({"no-key", "key-expired"})
+"""Codes of refusals that another key may mend: 401."""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """An HTTP answer."""
 
@@ -89,7 +93,7 @@ def status_of(error: TallybookError) -> int:
     """Return the HTTP status of a failure; a bug of ours is temporary, never the client's."""
     match error:
         case Forbidden():
-            return 401 if error.code == "no-key" else 403
+            return 401 if error.code in NO_KEY else 403
         case Throttled():
             return 429
         case Unavailable():
@@ -106,7 +110,7 @@ def retry_after(error: TallybookError) -> list[tuple[bytes, bytes]]:
     """Return the headers that tell when to come back, [] where there is no coming back."""
     if isinstance(error, Unavailable):
         return [(b"retry-after", str(error.retry_after_seconds or 1).encode())]
-    return [(b"www-authenticate", b"Bearer")] if error.code == "no-key" else []
+    return [(b"www-authenticate", b"Bearer")] if error.code in NO_KEY else []
 
 
 def said(decision: Decision) -> str:
