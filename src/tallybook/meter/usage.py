@@ -117,6 +117,20 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     row_hash: int
 
 
+class PieceFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which pieces of the quarantine are meant; None asks nothing.
+
+    Attributes:
+        code: why they are there. from_us, to_us: event times, half-open, microseconds UTC.
+    """
+
+    code: str | None = None
+    source: str | None = None
+    type: str | None = None
+    from_us: int | None = None
+    to_us: int | None = None
+
+
 class Touched(msgspec.Struct, frozen=True):
     """A subject of which new events came, and the time of the earliest of them."""
 

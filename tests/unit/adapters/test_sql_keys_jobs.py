@@ -9,7 +9,7 @@ from tallybook.adapters.sql.database import open_database, sqlite_url
 from tallybook.adapters.sql.idempotency import STALE_US, Remembered, SqlIdempotency
 from tallybook.adapters.sql.jobs import SqlJobs
 from tallybook.adapters.sql.keys import SqlKeys, key_digest
-from tallybook.adapters.sql.quarantine import Decision, SqlQuarantine
+from tallybook.adapters.sql.quarantine import Decision, SqlQuarantine, Trace
 from tallybook.admit.key import ApiKey
 from tallybook.kernel.errors import Conflict, Missing
 
@@ -101,12 +101,17 @@ def test_one_decision_an_event(engine: Engine) -> None:
     decision = Decision(
         tenant="t", id="q1", action="dropped", reason="a test", key_id="k", decided_us=1
     )
-    quarantine.decide(decision)
+    trace = Trace(code="c", message="m", source="s", event_id="e", before="{}")
+    quarantine.decide(decision, trace)
     assert quarantine.decided("t", ["q1", "q2"]) == {"q1": decision}
     assert quarantine.decided("u", ["q1"]) == {}
     assert quarantine.count("t") == {"redriven": 0, "dropped": 1}
+    assert quarantine.decisions("t", 10) == [(decision, trace)]
+    assert quarantine.decisions("t", 10, before=(1, "q1")) == []
+    assert quarantine.codes("t") == {("c", "dropped"): 1}
+    assert quarantine.codes("u") == {}
     with pytest.raises(Conflict):
-        quarantine.decide(decision)
+        quarantine.decide(decision, trace)
 
 
 def test_the_first_answer_is_given_again(engine: Engine) -> None:

@@ -38,7 +38,7 @@ from tallybook.meter.sql import (
     partial_columns,
     scope,
 )
-from tallybook.meter.usage import Counters, StoredEvent, Touched, Usage, UsageQuery
+from tallybook.meter.usage import Counters, PieceFilter, StoredEvent, Touched, Usage, UsageQuery
 from tallybook.meter.window import GRID_US, floor_grid, uniform_width
 from tallybook.store.ports import LakeFile
 
@@ -232,10 +232,48 @@ class LakeUsageReader:
         return [_stored(row) for row in self._over(Sql(text, [*params, limit]), FAR_US)]
 
     def quarantined(
-        self, tenant: str, *, limit: int, before: tuple[int, str, str] | None = None
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        before: tuple[int, str, str] | None = None,
+        asked: PieceFilter | None = None,
     ) -> list[StoredEvent]:
-        """Return pieces in quarantine, newest first."""
-        return self.recent(tenant, limit=limit, before=before, quarantined=True)
+        """Return pieces in quarantine, newest first.
+
+        Args:
+            tenant: whose.
+            limit: most rows.
+            before: only strictly before this (time, source, id): the cursor of a page.
+            asked: which of them; None is all.
+        """
+        where, params = _of_pieces(tenant, asked or PieceFilter())
+        text = f"SELECT {_EVENT} FROM src WHERE {where}"
+        if before is not None:
+            text += " AND (time_us, source, id) < (?, ?, ?)"
+            params += before
+        text += " ORDER BY time_us DESC, source DESC, id DESC LIMIT ?"
+        return [_stored(row) for row in self._over(Sql(text, [*params, limit]), FAR_US)]
+
+    def piece(self, tenant: str, commit_seq: int, row_hash: int) -> StoredEvent | None:
+        """Return one piece of a commit; only that commit's files are read."""
+        text = (
+            f"SELECT {_EVENT} FROM src WHERE tenant = ? AND problem IS NOT NULL"
+            " AND commit_seq = ? AND row_hash = ? LIMIT 1"
+        )
+        sql = Sql(text, [tenant, commit_seq, row_hash])
+        found = self._over(sql, commit_seq, commit_seq - 1)
+        return _stored(found[0]) if found else None
+
+    def piece_counts(self, tenant: str, asked: PieceFilter | None = None) -> dict[str, int]:
+        """Return how many pieces there are of each code."""
+        where, params = _of_pieces(tenant, asked or PieceFilter())
+        text = (
+            f"SELECT split_part(problem, ': ', 1) AS code, count(*) FROM src WHERE {where}"
+            " GROUP BY code ORDER BY code"
+        )
+        rows = self._over(Sql(text, params), FAR_US)
+        return {str(code): int(str(count)) for code, count in rows}
 
     def _over(
         self, sql: Sql, cut: int, after: int = 0, before_us: int = FAR_US
@@ -551,6 +589,23 @@ def _text(value: object) -> str | None:
 def _order(row: Usage) -> tuple[object, ...]:
     texts = (row.owner, row.subject, *row.group)
     return (row.start_us, *((text is not None, text or "") for text in texts))
+
+
+def _of_pieces(tenant: str, asked: PieceFilter) -> tuple[str, list[Param]]:
+    """Return the condition of a question about the quarantine."""
+    text, params = "tenant = ? AND problem IS NOT NULL", list[Param]([tenant])
+    asks: list[tuple[str, Param | None]] = [
+        ("starts_with(problem, ?)", None if asked.code is None else f"{asked.code}: "),
+        ("source = ?", asked.source),
+        ("type = ?", asked.type),
+        ("time_us >= ?", asked.from_us),
+        ("time_us < ?", asked.to_us),
+    ]
+    for condition, value in asks:
+        if value is not None:
+            text += f" AND {condition}"
+            params.append(value)
+    return text, params
 
 
 def _stored(row: Sequence[object]) -> StoredEvent:

@@ -49,7 +49,7 @@ API_ROUTES: list[ControllerRouterHandler] = [
     usage.query_meter,
     query_meter_by_body,
     events.list_events,
-    quarantine.Quarantine,
+    *quarantine.ROUTES,
     invoices.Invoices,
     invoices.show_reconciliation,
     *settlement.ROUTES,

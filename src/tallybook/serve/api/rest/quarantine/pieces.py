@@ -1,28 +1,24 @@
-"""Quarantine: what could not be processed, with its reason; corrected and sent again, or dropped.
+"""Pieces of the quarantine: found without a search, sent again or dropped, each on record."""
 
-The pieces stay in the lake as they came; what people decided about them is kept beside it.
-"""
-
-from typing import Annotated, Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
-from litestar import Controller, Request, get, post
-from litestar.params import Parameter
 
-from tallybook.adapters.sql.quarantine import Action, Decision
+from tallybook.adapters.sql.quarantine import Action, Decision, Trace
 from tallybook.compose import World
 from tallybook.kernel.errors import Conflict, Invalid, Missing
 from tallybook.kernel.event import UNPARSED_TYPE
-from tallybook.kernel.ids import derived_id
+from tallybook.kernel.ids import base32, derived_id
 from tallybook.kernel.timestamps import format_us
-from tallybook.meter.usage import StoredEvent
-from tallybook.serve.api.common.access import BILLING, READ
-from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
+from tallybook.meter.usage import PieceFilter, StoredEvent
 from tallybook.serve.api.gate import Grant
 from tallybook.serve.api.rest.events import EventView, Place, event_view, place
 
 State = Literal["open", "redriven", "dropped", "all"]
 SCAN_MAX = 1000
+PREFIX = "qua_"
+ID_CHARS = 25
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,18 +79,35 @@ def parse_redrive(body: bytes) -> Redrive:
 
 
 def piece_id(event: StoredEvent) -> str:
-    """Return the id of a piece, derived from the event's identity."""
+    """Return the id of a piece: the commit that brought it and its hash, where it is found by."""
+    return f"{PREFIX}{base32(event.commit_seq << 63 | event.row_hash, ID_CHARS)}"
+
+
+def _earlier_id(event: StoredEvent) -> str:
+    """Return the id that earlier versions gave the piece; decisions may be on record under it."""
     return derived_id("qua", event.source, event.id)
 
 
-def pieces(
-    world: World, tenant: str, state: State, limit: int, before: Place | None
+def _decisions(world: World, tenant: str, events: list[StoredEvent]) -> dict[str, Decision]:
+    """Return the decisions about pieces, by their id."""
+    ids = {_earlier_id(event): piece_id(event) for event in events}
+    found = world.quarantine.decided(tenant, [*ids, *ids.values()])
+    return {ids.get(name, name): decision for name, decision in found.items()}
+
+
+def pieces(  # noqa: PLR0913 - what a list is asked for
+    world: World,
+    tenant: str,
+    state: State,
+    limit: int,
+    before: Place | None,
+    asked: PieceFilter | None = None,
 ) -> list[tuple[StoredEvent, Quarantined]]:
     """Return up to `limit` pieces in a state, newest first."""
     found: list[tuple[StoredEvent, Quarantined]] = []
     while len(found) < limit:
-        batch = world.usage.quarantined(tenant, limit=SCAN_MAX, before=before)
-        decided = world.quarantine.decided(tenant, [piece_id(event) for event in batch])
+        batch = world.usage.quarantined(tenant, limit=SCAN_MAX, before=before, asked=asked)
+        decided = _decisions(world, tenant, batch)
         shown = [(event, _view(event, decided.get(piece_id(event)))) for event in batch]
         found += [both for both in shown if state in {"all", both[1].state}]
         if len(batch) < SCAN_MAX:
@@ -104,14 +117,23 @@ def pieces(
 
 
 def find(world: World, tenant: str, id: str) -> tuple[StoredEvent, Quarantined]:
-    """Return one piece; raises Missing."""
-    before: Place | None = None
-    while batch := world.usage.quarantined(tenant, limit=SCAN_MAX, before=before):
-        for event in batch:
-            if piece_id(event) == id:
-                return event, _view(event, world.quarantine.decided(tenant, [id]).get(id))
-        before = place(batch[-1])
-    raise Missing(f"there is no piece {id} in quarantine", field="id")
+    """Return one piece; raises Missing. Reads the commit that brought it, nothing else."""
+    number = _number(id.removeprefix(PREFIX)) if id.startswith(PREFIX) else None
+    event = None
+    if number is not None:
+        event = world.usage.piece(tenant, number >> 63, number & ((1 << 63) - 1))
+    if event is None:
+        raise Missing(f"there is no piece {id} in quarantine", field="id")
+    return event, _view(event, _decisions(world, tenant, [event]).get(id))
+
+
+def _number(text: str) -> int | None:
+    if len(text) != ID_CHARS or not set(text) <= set(_DIGITS):
+        return None
+    number = 0
+    for char in text:
+        number = number << 5 | _DIGITS.index(char)
+    return number if number < 1 << 126 else None
 
 
 def redrive(world: World, grant: Grant, ingest: Accepts, id: str, asked: Redrive) -> Quarantined:
@@ -125,9 +147,10 @@ def redrive(world: World, grant: Grant, ingest: Accepts, id: str, asked: Redrive
     """
     event, seen = find(world, grant.tenant, id)
     _still_open(seen)
-    ingest.accept(grant.tenant, b"[" + _to_send(event, asked.event) + b"]")
+    sent = _to_send(event, asked.event)
+    ingest.accept(grant.tenant, b"[" + sent + b"]")
     reason = asked.reason or ("corrected" if is_given(asked.event) else "as received")
-    return _decide(world, grant, event, "redriven", reason)
+    return _decide(world, grant, event, "redriven", reason, sent.decode())
 
 
 def drop(world: World, grant: Grant, id: str, reason: str) -> Quarantined:
@@ -144,8 +167,8 @@ def _still_open(seen: Quarantined) -> None:
         raise Conflict(f"it was {seen.state} before, at {seen.decided_time}", code="decided")
 
 
-def _decide(
-    world: World, grant: Grant, event: StoredEvent, action: Action, reason: str
+def _decide(  # noqa: PLR0913 - what a decision is
+    world: World, grant: Grant, event: StoredEvent, action: Action, reason: str, sent: str = ""
 ) -> Quarantined:
     decision = Decision(
         tenant=grant.tenant,
@@ -155,7 +178,16 @@ def _decide(
         key_id=grant.key_id,
         decided_us=world.clock.now_us(),
     )
-    world.quarantine.decide(decision)
+    code, _, message = (event.problem or "").partition(": ")
+    trace = Trace(
+        code=code,
+        message=message,
+        source=event.source,
+        event_id=event.id,
+        before=event.data,
+        after=sent,
+    )
+    world.quarantine.decide(decision, trace)
     return _view(event, decision)
 
 
@@ -190,46 +222,3 @@ def _view(event: StoredEvent, decision: Decision | None) -> Quarantined:
         decided_time=None if decision is None else format_us(decision.decided_us),
         reason="" if decision is None else decision.reason,
     )
-
-
-class Quarantine(Controller):
-    """What could not be processed."""
-
-    path = "/quarantine"
-    tags = ("quarantine",)
-
-    @get("/", opt=READ, sync_to_thread=True)
-    def list_pieces(
-        self,
-        world: World,
-        grant: Grant,
-        limit: Limit = LIMIT_DEFAULT,
-        cursor: Cursor = None,
-        wanted: Annotated[State, Parameter(query="state", required=False)] = "open",
-    ) -> Page[Quarantined]:
-        """List pieces, newest first."""
-        found = pieces(world, grant.tenant, wanted, limit + 1, place_of(cursor, Place))
-        shown = page(found, limit, lambda both: place(both[0]))
-        return Page([view for _, view in shown.items], shown.next_cursor)
-
-    @get("/{id:str}", opt=READ, sync_to_thread=True)
-    def get_piece(self, world: World, grant: Grant, id: str) -> Quarantined:
-        """Show one piece."""
-        return find(world, grant.tenant, id)[1]
-
-    @post("/{id:str}/redrive", opt=BILLING, status_code=200, sync_to_thread=True)
-    def redrive_piece(
-        self,
-        world: World,
-        grant: Grant,
-        request: "Request[Any, Any, Any]",
-        id: str,
-        body: bytes,
-    ) -> Quarantined:
-        """Send a piece again: `{"event": {…}, "reason": "…"}`, or as it came with no body."""
-        return redrive(world, grant, request.app.state.ingest, id, parse_redrive(body))
-
-    @post("/{id:str}/drop", opt=BILLING, status_code=200, sync_to_thread=True)
-    def drop_piece(self, world: World, grant: Grant, id: str, data: Drop) -> Quarantined:
-        """Give a piece up, with a reason."""
-        return drop(world, grant, id, data.reason)
