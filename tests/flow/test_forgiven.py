@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallybook.catalog.amendment import Cancel, QuantityChange
+from tallybook.catalog.amendment import Cancel, PlanChange, QuantityChange
 from tallybook.catalog.flow import put
 from tallybook.invoice.audit.verify import verify
 from tallybook.invoice.manifest import Billed, Extra
@@ -282,3 +282,60 @@ def test_each_dimension_value_and_one_off_has_a_sum_of_its_own() -> None:
     assert forgiven[("eu",)] == 0
     take_back_note(world.settling, NOTE)
     assert not any(one.forgiven_minor for one in sums(world))
+
+
+PLANS = SEATS + "".join(
+    f"""
+[[plans]]
+key = "{key}"
+currency = "USD"
+[[plans.charges]]
+key = "{charge}"
+timing = "{timing}"
+price = {{ type = "flat", amount = "{amount}" }}
+"""
+    for key, charge, timing, amount in (
+        ("pro", "base", "advance", 62),
+        ("max", "top", "advance", 93),
+        ("late", "after", "arrears", 155),
+        ("later", "behind", "arrears", 31),
+    )
+)
+
+
+def moved_to(world: SettledWorld, plan: str, when: str) -> None:
+    known = world.billing.catalog.load(TENANT).subscriptions["acme"]
+    change = PlanChange(at_us=at(when), recorded_us=len(known.amendments), plan=plan)
+    amendments = (*known.amendments, change)
+    put(world.billing.catalog, TENANT, [msgspec.structs.replace(known, amendments=amendments)])
+
+
+@pytest.mark.parametrize("given", [None, 25000])
+@pytest.mark.parametrize("plans", [["pro"], ["pro", "max"]])
+def test_a_plan_that_was_replaced_from_its_start_is_given_back_when_its_note_is_voided(
+    world: SettledWorld, given: int | None, plans: list[str]
+) -> None:
+    world.apply(PLANS)
+    assert lines(world, "2026-05-01") == [31000]
+    world.credit(ONE, None if given is None else {"1": given})
+    for day, plan in enumerate(plans, 2):
+        moved_to(world, plan, "2026-05-01")
+        lines(world, f"2026-05-{day:02d}")
+    take_back_note(world.settling, NOTE)
+    assert lines(world, "2026-05-10") == [-(given or 31000)]
+    assert lines(world, "2026-05-11") == []
+    left = {"pro": 6200, "max": 9300}[plans[-1]]
+    assert sum(one.amount_minor for one in sums(world)) == left
+    assert world.balances()["revenue:acme"] == -left
+
+
+def test_the_same_of_a_closed_period(world: SettledWorld) -> None:
+    world.apply(PLANS.replace('plan = "web"', 'plan = "late"'))
+    assert lines(world, "2026-05") == [15500]
+    world.credit(ONE)
+    moved_to(world, "later", "2026-05-01")
+    assert lines(world, "2026-06") in ([0, 3100, 3100], [3100, 3100], [3100, 0, 3100])
+    take_back_note(world.settling, NOTE)
+    assert lines(world, "2026-07") == [-15500, 3100]
+    assert lines(world, "2026-08") == [3100]
+    assert sum(one.amount_minor for one in sums(world)) == 4 * 3100

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 import msgspec
 
+from tallybook.catalog.amendment import PlanChange
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.subscription import Ending, StoredPeriod, Subscription, ending, units
 from tallybook.invoice.due.items import (
@@ -233,13 +234,34 @@ def _units_moved(sold: Sold, period: StoredPeriod, asked: _Asked) -> bool:
 
 
 def _dropped(state: Moving, once: frozenset[Position], asked: _Asked) -> Iterator[Item]:
-    """Yield what a period was billed for by a plan that another one was put in place of."""
+    """Yield what a period was billed for by a plan that another one was put in place of.
+
+    What a credit note held back of it is given back when that note is voided, however many plans
+    were put in its place since.
+    """
     if not state.changed or state.stored is None:
         return
     kept = {sold.charge.key for sold in _sold(state, once, asked)} | {MINIMUM}
     for item in _given_back(state.stored, asked):
         if item.position.charge not in kept:
             yield item
+    kept |= {sold.charge.key for sold in asked.terms.of_period(state.moved).sold}
+    for former in _former(state.stored, asked) if state.stored.again else ():
+        for item in _given_back(former, asked):
+            if item.position.charge not in kept:
+                yield item
+
+
+def _former(stored: StoredPeriod, asked: _Asked) -> Iterator[StoredPeriod]:
+    """Yield a period with every plan, version and phase that it may have been billed by before."""
+    subscription, known = asked.bearings.subscription, asked.catalog.plans
+    changes = (one.plan for one in subscription.amendments if isinstance(one, PlanChange))
+    for key in dict.fromkeys((subscription.plan, *changes)):
+        for plan in reversed(known.get(key, ())):
+            for phase in ("", *(one.key for one in plan.phases)):
+                yield msgspec.structs.replace(
+                    stored, plan=key, plan_version=plan.version, phase=phase
+                )
 
 
 def _given_back(stored: StoredPeriod, asked: _Asked) -> Iterator[Item]:

@@ -20,7 +20,7 @@ class Moving(msgspec.Struct, frozen=True, kw_only=True):
         current: with what was decided since, before the run.
         moved: as the run leaves it.
         shut: closed before, and still.
-        changed: something decided since applies to what was stored.
+        changed: something decided since applies to what was stored, or it is to be rated again.
         bills: the run bills its usage.
     """
 
@@ -156,7 +156,7 @@ def _open(
         stored=stored,
         current=current,
         moved=moved,
-        changed=stored is not None and _terms_differ(stored, current),
+        changed=stored is not None and (stored.again or _terms_differ(stored, current)),
         bills=bills,
     )
 
