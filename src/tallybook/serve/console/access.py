@@ -17,6 +17,7 @@ from tallybook.serve.console.session import COOKIE, Session, read_cookie
 
 PAGE = {"scope": None, "page": "read"}
 BILLING_PAGE = {"scope": None, "page": "billing"}
+ADMIN_PAGE = {"scope": None, "page": "admin"}
 OPEN_PAGE = {"scope": None, "page": None}
 
 

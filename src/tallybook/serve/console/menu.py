@@ -4,11 +4,16 @@ import msgspec
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A page in the menu; `here` is how a page says that it is this one."""
+    """A page in the menu; `here` is how a page says that it is this one.
+
+    Attributes:
+        needs: the scope without which it is not shown.
+    """
 
     here: str
     path: str
     label: str
+    needs: str = "read"
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -59,6 +64,13 @@ MENU = (
             Entry("credit-notes", "/credit-notes", "Credit notes"),
             Entry("ledger", "/ledger", "Ledger"),
             Entry("audit", "/audit", "Audit"),
+        ),
+    ),
+    Group(
+        "Access",
+        (
+            Entry("keys", "/keys", "Keys", "admin"),
+            Entry("changes", "/changes", "Changes", "admin"),
         ),
     ),
     Group("System", (Entry("system", "/system", "Server"),)),

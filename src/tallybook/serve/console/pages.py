@@ -12,6 +12,7 @@ from tallybook.serve.console import (
     catalog,
     customers,
     fleet,
+    gate,
     metering,
     overview,
     quarantine,
@@ -28,7 +29,7 @@ from tallybook.serve.console.access import (
 
 def console_routes() -> list[ControllerRouterHandler]:
     """Return the routes of all pages."""
-    pages = (overview, metering, quarantine, fleet, customers, catalog, billing, books, auth)
+    pages = (overview, metering, quarantine, fleet, customers, catalog, billing, books, gate, auth)
     return [
         Router(
             "/",

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tallybook.kernel.errors import Forbidden
-from tallybook.serve.api.gate import Gate, Grant
+from tallybook.serve.api.gate import SCOPES, Gate, Grant
 
 COOKIE = "tallybook_session"
 LIFE_SECONDS = 12 * 3600
@@ -30,6 +30,11 @@ class Session(msgspec.Struct, frozen=True):
 
     grant: Grant
     form_token: str
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The scopes that the person has, for what is shown only with one."""
+        return tuple(scope for scope in SCOPES if self.grant.allows(scope))
 
 
 def _sign(secret: bytes, purpose: bytes, text: str) -> str:

@@ -268,7 +268,7 @@ async def _finish(world: World, app: Litestar, held: Held, heard: list[Message])
         return
     status: int = heard[0].get("status", 500) if heard else 500  # type: ignore[assignment]
     failed = status >= 400
-    if failed and not recording.commits:
+    if not recording.commits and (failed or _only_asks(held, draft)):
         return
     change = msgspec.structs.replace(draft, outcome="failed" if failed else "done")
     if not failed:
@@ -279,6 +279,13 @@ async def _finish(world: World, app: Litestar, held: Held, heard: list[Message])
         await run_sync(world.audit.finish, recording, changes, at_us)
     except TallybookError as error:
         structlog.get_logger("audit").error("audit.pending", id=recording.id, error=error.message)
+
+
+def _only_asks(held: Held, draft: Change) -> bool:
+    """Whether a request that committed nothing was a page that asks, or a dry run."""
+    if not draft.route.partition(" ")[2].startswith(API):
+        return held.made is None
+    return '"dry_run":true' in (draft.asked or "")
 
 
 async def _with_after(app: Litestar, held: Held, change: Change, heard: list[Message]) -> Change:

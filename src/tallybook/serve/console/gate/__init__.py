@@ -1,0 +1,7 @@
+"""Pages about who may come in, and who changed what."""
+
+from litestar.types import ControllerRouterHandler
+
+from tallybook.serve.console.gate import changes, keys
+
+ROUTES: list[ControllerRouterHandler] = [*keys.ROUTES, *changes.ROUTES]
