@@ -194,7 +194,7 @@ def test_a_full_spool_stops_reading_and_goes_on_when_there_is_room(tmp_path: Pat
                             "--key", "tb_test", "--interval", "0.1")  # fmt: skip
         process = subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
-        wait_for(lambda: "reading stops" in process.stderr.readline(), process)
+        wait_for(lambda: "nearly full" in process.stderr.readline(), process)
         offset = json.loads(run("edge", "status", "--state", state, "--json").stdout)["files"][0]
         assert offset["offset"] < log.stat().st_size
         up = True

@@ -6,6 +6,7 @@ connection that they came by: another connection's packet identifiers may mean o
 """
 
 import ssl
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -131,6 +132,7 @@ class PahoSubscriber:
             properties.ReceiveMaximum = told.receive_max
             more = {"clean_start": told.clean, "properties": properties}
         self._client.connect_async(told.host, told.port, keepalive=_KEEPALIVE_SECONDS, **more)
+        self._client.on_connect_fail = self._unreachable
         self._client.loop_start()
 
     @property
@@ -195,6 +197,11 @@ class PahoSubscriber:
         with self._lock:
             self._queue.append(received)
         self._on_message()
+
+    def _unreachable(self, _client: paho.Client, _data: Any) -> None:
+        """Called by paho while it handles what went wrong."""
+        why = sys.exc_info()[1]
+        self._problem = f"no connection to {self._place()}: {why}"
 
     def _place(self) -> str:
         return f"{self._broker.host}:{self._broker.port}"

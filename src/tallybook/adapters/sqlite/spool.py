@@ -21,6 +21,7 @@ from tallybook.transport.ports import Batch, LogRow, LogState
 RESERVE_BYTES = 8 * 1024 * 1024
 """More than the write-ahead log can hold when the disk is full."""
 _CHECKPOINT_PAGES = 512
+_CACHE_KIB = 512
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 _AGE = "CREATE INDEX IF NOT EXISTS batch_age ON batch (appended_us, offset)"
 
@@ -95,6 +96,7 @@ class SqliteSpool(SqliteEventLog):
         with self._translated():
             if not readonly:
                 self._db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+                self._db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
                 self._db.execute(_AGE)
             self._batches, self._events, self._bytes = self._db.execute(
                 "SELECT count(*), coalesce(sum(events), 0), coalesce(sum(length(payload)), 0)"

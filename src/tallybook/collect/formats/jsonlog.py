@@ -44,15 +44,22 @@ def parse_json(text: str) -> Record | Problem:
 
 def json_object(text: str) -> dict[str, object] | Problem:
     """Return the JSON object of a line, numbers exact; a key that occurs twice is refused."""
+    found = json_value(text)
+    if isinstance(found, Problem):
+        return found
+    if not isinstance(found, dict):
+        return Problem(code="line-malformed", message="the line is not a JSON object")
+    return found
+
+
+def json_value(text: str) -> object:
+    """Return any JSON value, numbers exact, or a Problem; see `json_object`."""
     try:
-        found = json.loads(
+        return json.loads(
             text, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_once
         )
     except (ValueError, RecursionError) as error:
         return Problem(code="line-malformed", message=f"the line is not JSON: {error}")
-    if not isinstance(found, dict):
-        return Problem(code="line-malformed", message="the line is not a JSON object")
-    return found
 
 
 def printable(value: object) -> str | None:

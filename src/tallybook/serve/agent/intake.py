@@ -30,6 +30,10 @@ from tallybook.transport.ports import EventLog
 WINDOWS_MAX = 8000
 """Open windows in memory; the oldest minutes are closed early where there are more."""
 
+CLOSED_AT_ONCE = 250
+"""Windows that become events in one transaction, so that a minute's thousands are not in memory
+twice."""
+
 _WINDOW_PREFIX = "window:"
 _CLOSED_CURSOR = "windows-closed"
 
@@ -110,8 +114,9 @@ class SpoolIntake:
             now_us: an instant up to which everything was read.
         """
         windows = due(self._tally, now_us)
-        if windows:
-            self._keep(Folded([], {}, self._tally.closed), {}, windows)
+        for at in range(0, len(windows), CLOSED_AT_ONCE):
+            some = windows[at : at + CLOSED_AT_ONCE]
+            self._keep(Folded([], {}, self._tally.closed), {}, some)
         return len(windows)
 
     def used_share(self) -> float:

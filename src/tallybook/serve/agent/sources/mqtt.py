@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tallybook.adapters.mqtt.subscriber import Broker, PahoSubscriber, Received
 from tallybook.collect.flow import decoded, encoded
+from tallybook.collect.payload.registers import Registers
 from tallybook.collect.payload.rules import Message, Reader
 from tallybook.collect.payload.session import RECEIVE_MAX, Session, delivered, session_gap
 from tallybook.collect.payload.topics import subscription
@@ -40,6 +41,7 @@ class MqttSource:
         self._cursor = f"mqtt:{told.name}:{told.host}:{told.port}:{self._client_id}"
         self._subscriber: PahoSubscriber | None = None
         self._forgotten = 0
+        self._known = 0
 
     def read(self, around: Surroundings) -> int:
         """Keep what came, and acknowledge it."""
@@ -71,16 +73,19 @@ class MqttSource:
                 around.voice.say(f"{self.name}: the broker has forgotten the session; what came"
                                  " while the agent was away is lost")  # fmt: skip
                 found.append(session_gap(session, self._source, time.time_ns() // 1000))
+        registers = Registers(f"register:{self._table.name}:", around.intake.cursor, self._known)
         for message in messages:
             delivery = delivered(
                 session, message.packet, message.topic, message.payload, duplicate=message.duplicate
             )
             session = delivery.session
             if not delivery.repeated:
-                found += self._reader.events(_message(message, delivery.name))
+                found += self._reader.events(_message(message, delivery.name), registers)
         pieces = [encode_event(event) for event in found]
         if not around.dry:
-            kept = around.intake.take(pieces, {self._cursor: encoded(session)}, repeats=True)
+            cursors = {**registers.changed, self._cursor: encoded(session)}
+            kept = around.intake.take(pieces, cursors, repeats=True)
+            self._known = registers.known
             subscriber.acknowledge(messages)
             return kept
         return around.intake.take(pieces, {})
