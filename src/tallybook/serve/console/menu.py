@@ -73,5 +73,8 @@ MENU = (
             Entry("changes", "/changes", "Changes", "admin"),
         ),
     ),
-    Group("System", (Entry("system", "/system", "Server"),)),
+    Group(
+        "System",
+        (Entry("webhooks", "/webhooks", "Webhooks"), Entry("system", "/system", "Server")),
+    ),
 )

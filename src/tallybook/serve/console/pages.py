@@ -15,6 +15,7 @@ from tallybook.serve.console import (
     gate,
     metering,
     overview,
+    post,
     quarantine,
 )
 from tallybook.serve.console.access import (
@@ -29,7 +30,19 @@ from tallybook.serve.console.access import (
 
 def console_routes() -> list[ControllerRouterHandler]:
     """Return the routes of all pages."""
-    pages = (overview, metering, quarantine, fleet, customers, catalog, billing, books, gate, auth)
+    pages = (
+        overview,
+        post,
+        metering,
+        quarantine,
+        fleet,
+        customers,
+        catalog,
+        billing,
+        books,
+        gate,
+        auth,
+    )
     return [
         Router(
             "/",
