@@ -109,7 +109,7 @@ def ask(
 
     Cost: one query for each meter version, window and split, for up to `OWNERS_MAX` subjects.
     """
-    groups: dict[_Group, list[_Place]] = {}
+    groups = _Groups(catalog)
     found: dict[str, dict[Position, dict[Group, Fact]]] = {}
     for one in asked:
         facts = found.setdefault(one.customer.key, {})
@@ -119,8 +119,8 @@ def ask(
                 place = (owner, facts.setdefault(item.position, {}))
                 if item.until_us <= item.position.start_us:
                     continue  # Nothing is left of its period.
-                groups.setdefault(_group(item, catalog, owner), []).append(place)
-    for group, places in groups.items():
+                groups.of(item, owner).append(place)
+    for group, places in groups.found.items():
         by_owner: dict[str, list[dict[Group, Fact]]] = {}
         for owner, into in places:
             by_owner.setdefault(owner.key, []).append(into)
@@ -133,6 +133,45 @@ def ask(
 
 _Place = tuple[Customer, dict[Group, Fact]]
 """Whose usage is asked for, and where the answer belongs."""
+
+
+class _Groups:
+    """Items by what they must share to be asked together.
+
+    Attributes:
+        found: where the answers belong, by group.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        """Know no item yet."""
+        self.found: dict[_Group, list[_Place]] = {}
+        self._catalog = catalog
+        self._alike: dict[tuple[object, ...], list[_Place]] = {}
+
+    def of(self, item: Item, owner: Customer) -> list[_Place]:
+        """Return the places of an item's group; of items at the plan's price, found at once."""
+        if item.price is not None:
+            return self._grouped(item, owner)
+        position = item.position
+        alike = (
+            item.plan,
+            item.plan_version,
+            position.charge,
+            position.start_us,
+            item.until_us,
+            item.meter,
+            item.meter_version,
+            item.full_start_us,
+            item.full_end_us,
+            owner.zone,
+        )
+        places = self._alike.get(alike)
+        if places is None:
+            places = self._alike[alike] = self._grouped(item, owner)
+        return places
+
+    def _grouped(self, item: Item, owner: Customer) -> list[_Place]:
+        return self.found.setdefault(_group(item, self._catalog, owner), [])
 
 
 def _facts(

@@ -32,6 +32,7 @@ from tallybook.rate.modifiers import (
     conversion_note,
     convert,
     free_note,
+    is_modified,
     never_negative,
 )
 from tallybook.rate.percentage import of_events, of_total
@@ -69,9 +70,10 @@ def rate(price: Price, used: Metered | Decimal, minimum: Portion | None = WHOLE)
     if amount < 0:
         parts.append(never_negative(amount))
         amount = ZERO
-    for part in around(price, amount, minimum):
-        parts.append(part)
-        amount = EXACT.add(amount, part.exact)
+    if is_modified(price):
+        for part in around(price, amount, minimum):
+            parts.append(part)
+            amount = EXACT.add(amount, part.exact)
     if price.pricing_unit is not None:
         parts = [_in_credits(part, price.pricing_unit) for part in parts]
         parts.append(_converted(amount, price.pricing_unit))

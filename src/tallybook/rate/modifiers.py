@@ -54,6 +54,15 @@ def free_note(used: Decimal, free: Decimal, left: Decimal) -> Part:
     return note(f"{shown(used)} of {plain(free)} free units used, {shown(left)} to pay")
 
 
+def is_modified(price: Modified) -> bool:
+    """Whether discount, maximum or minimum may change an amount."""
+    return not (
+        price.discount_percent is None
+        and price.maximum_amount is None
+        and price.minimum_amount is None
+    )
+
+
 def around(price: Modified, amount: Decimal, minimum: Portion | None) -> Iterator[Part]:
     """Yield what discount, maximum and minimum change of an amount, in this order.
 

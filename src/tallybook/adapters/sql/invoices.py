@@ -358,13 +358,14 @@ class SqlInvoiceTransaction:
         }
 
     def _billed_row(self, position: Position, one: Billed) -> dict[str, object]:
+        group_key, dimensions = _group_place(one.group)
         return {
             "tenant": self._tenant,
             "subscription": position.subscription,
             "charge": position.charge,
             "start_us": position.start_us,
-            "group_key": _group_key(group_text(one.group)),
-            "dimensions": group_text(one.group),
+            "group_key": group_key,
+            "dimensions": dimensions,
             "amount_minor": one.amount_minor,
             "discount_minor": one.discount_minor,
             "forgiven_minor": one.forgiven_minor,
@@ -387,9 +388,10 @@ def _shown(query: Select[Any], shown: Shown) -> Select[Any]:
 
 
 @lru_cache(maxsize=65_536)
-def _group_key(dimensions: str) -> str:
-    """Return a key of dimension values, which are too long for a key in some databases."""
-    return hashlib.sha256(dimensions.encode()).hexdigest()
+def _group_place(group: Group) -> tuple[str, str]:
+    """Return dimension values as a key, for some databases bound the length of one, and as JSON."""
+    dimensions = group_text(group)
+    return hashlib.sha256(dimensions.encode()).hexdigest(), dimensions
 
 
 def _json(value: msgspec.Struct) -> str:

@@ -4,6 +4,7 @@ Source: docs/algorithms/invoice-totals.md
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from tallybook.catalog.customer import Customer, Seller
 from tallybook.invoice.document.discount import Discounted
@@ -54,8 +55,8 @@ def invoice_of(
         id=identity,
         number=DRAFT_NUMBER,
         series=seller.series,
-        issued=format_us(manifest.issued_us),
-        due=format_us(manifest.due_us),
+        issued=_instant(manifest.issued_us),
+        due=_instant(manifest.due_us),
         seller=_party(seller),
         customer_key=customer.key,
         customer=_party(customer),
@@ -90,6 +91,10 @@ def invoice_of(
         members=_members(manifest, lines, taxes.added),
         shares=share_totals((line.shares for line in lines), currency),
     )
+
+
+_instant = lru_cache(maxsize=256)(format_us)
+"""A run's invoices have one date."""
 
 
 def _party(who: Seller | Customer) -> Party:
