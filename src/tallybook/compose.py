@@ -38,7 +38,7 @@ from tallybook.adapters.sql.post.store import SqlPost
 from tallybook.adapters.sql.prepaid.entitlements import SqlEntitlements
 from tallybook.adapters.sql.prepaid.wallets import SqlWallets
 from tallybook.adapters.sql.quarantine import SqlQuarantine
-from tallybook.adapters.sql.routes import SqlRules
+from tallybook.adapters.sql.routing.rules import SqlRules
 from tallybook.adapters.sql.settlements import SqlSettlements
 from tallybook.adapters.webhook.channel import WebhookChannel
 from tallybook.admit.tenant import FIRST

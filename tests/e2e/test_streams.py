@@ -64,8 +64,8 @@ def drain(client: Client, stream: str, group: str, wanted: int, answer: str = "a
 
 def test_a_rule_fills_its_streams_once_also_over_kills_of_the_router(server: Server) -> None:
     with server.client() as client:
-        rule = {"key": "failures", "targets": ["failures", "audit"],
-                "pattern": {"type": ["usage.http"], "data": {"status": [{"numeric": [">=", 400]}]}}}  # fmt: skip
+        pattern = {"type": ["usage.http"], "data": {"status": [{"numeric": [">=", 400]}]}}
+        rule = {"key": "failures", "targets": ["failures", "audit"], "pattern": pattern}
         made = client.post("/api/v1/routes", rule)
         assert (made["version"], made["state"]) == (1, "enabled")
         wanted = [n for n in range(EVENTS) if 200 + n % 4 * 100 >= 400]
@@ -156,14 +156,14 @@ def _follow(server: Server, stream: str, count: int, last: str | None) -> list[t
     url = f"{server.url}/api/v1/streams/{stream}/sse?group=g"
     headers = {"authorization": f"Bearer {KEY}"} | ({"last-event-id": last} if last else {})
     request = urllib.request.Request(url, headers=headers)
-    found, id = [], ""
+    found, place = [], ""
     with urllib.request.urlopen(request, timeout=40) as answer:
         for raw in answer:
             name, _, text = raw.decode().strip().partition(": ")
             if name == "id":
-                id = text
+                place = text
             elif name == "data":
-                found.append((id, json.loads(text)["event"]["data"]["n"]))
+                found.append((place, json.loads(text)["event"]["data"]["n"]))
                 if len(found) == count:
                     break
     return found

@@ -37,7 +37,7 @@ class Span(msgspec.Struct, frozen=True):
 
 
 def spans(rules: Sequence[Rule], after_seq: int, head: int) -> list[Span]:
-    """Return the commits after one, cut where a rule begins or changes; spans without rules left out.
+    """Return the commits after one, cut where a rule begins or changes; without rules left out.
 
     Args:
         rules: all versions of all rules.
@@ -77,8 +77,7 @@ def deliveries(table: RoutingTable, records: Iterable[Record]) -> list[Delivery]
         if not rules:
             found.append(_delivery(UNMATCHED, "", 0, record, text))
         for rule in rules:
-            for target in rule.targets:
-                found.append(_delivery(target, rule.key, rule.version, record, text))
+            found += [_delivery(t, rule.key, rule.version, record, text) for t in rule.targets]
     return found
 
 

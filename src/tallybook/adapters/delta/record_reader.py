@@ -114,14 +114,14 @@ def _slices(places: I64, rows: pa.Table, after: Place) -> Iterator[Slice]:
 def _records(rows: pa.Table) -> list[Record]:
     hi, lo = rows["id_hi"].to_numpy(), rows["id_lo"].to_numpy()
     keys = np.column_stack([hi, lo]).astype(">i8").tobytes()
-    names = [*_TEXTS, "time_us", "received_us", "commit_seq"]
-    columns = [rows[name].to_pylist() for name in names]
+    wanted = [*_TEXTS, "time_us", "received_us", "commit_seq"]
+    columns = [rows[column].to_pylist() for column in wanted]
     return [
         Record(
-            tenant=tenant, id=id, source=source, type=kind, subject=subject, ext=ext, data=data,
+            tenant=tenant, id=name, source=source, type=kind, subject=subject, ext=ext, data=data,
             time_us=time_us, received_us=received_us, commit_seq=seq,
             key=keys[16 * at : 16 * at + 16],
         )
-        for at, (tenant, id, source, kind, subject, ext, data, time_us, received_us, seq)
+        for at, (tenant, name, source, kind, subject, ext, data, time_us, received_us, seq)
         in enumerate(zip(*columns, strict=True))
     ]  # fmt: skip

@@ -17,6 +17,7 @@ import msgspec
 import pyarrow as pa
 
 from tallybook.adapters.duckdb.lake_files import LakeFiles, VersionedTable, of_commits, of_times
+from tallybook.adapters.duckdb.pieces import EVENT, counted, listed, one
 from tallybook.adapters.duckdb.rollups import Rollup, Rollups
 from tallybook.adapters.duckdb.source import LakeSource, Replaced, execute, run
 from tallybook.kernel.decimals import EXACT
@@ -47,7 +48,6 @@ CUT_BUCKETS_MAX = 256
 REPLACED_MAX = 3
 _Answer = TypeVar("_Answer")
 FAR_US = 1 << 62
-_EVENT = "id, source, type, subject, time_us, received_us, commit_seq, data, ext, problem, row_hash"
 
 
 class LakeUsageReader:
@@ -112,10 +112,10 @@ class LakeUsageReader:
             _, files = self._files.now()
             wanted = of_times(of_commits(files, after_cut, query.cut), first, last)
             src = self._source(cursor, query, wanted, "explained")
-            select = f"{_EVENT}, time_us AS at_us, {of_events(query.meter)}"
+            select = f"{EVENT}, time_us AS at_us, {of_events(query.meter)}"
             inner = self._scoped(query, src, select, after_cut, first, last)
             owned = _JOIN if query.owners is not None else ""
-            names = ", ".join(f"p.{name}" for name in _EVENT.split(", "))
+            names = ", ".join(f"p.{name}" for name in EVENT.split(", "))
             text = (
                 f"SELECT {names} FROM ({inner.text}) p {owned} ORDER BY p.time_us, p.source, p.id"
             )
@@ -216,7 +216,7 @@ class LakeUsageReader:
             quarantined: pieces in quarantine instead of accepted events.
         """
         negated = "NOT " if quarantined else ""
-        text = f"SELECT {_EVENT} FROM src WHERE tenant = ? AND problem IS {negated}NULL"
+        text = f"SELECT {EVENT} FROM src WHERE tenant = ? AND problem IS {negated}NULL"
         params: list[Param] = [tenant]
         for name, value in sorted((where or {}).items()):
             assert name in {"id", "source", "type", "subject"}, name
@@ -247,32 +247,18 @@ class LakeUsageReader:
             before: only strictly before this (time, source, id): the cursor of a page.
             asked: which of them; None is all.
         """
-        where, params = _of_pieces(tenant, asked or PieceFilter())
-        text = f"SELECT {_EVENT} FROM src WHERE {where}"
-        if before is not None:
-            text += " AND (time_us, source, id) < (?, ?, ?)"
-            params += before
-        text += " ORDER BY time_us DESC, source DESC, id DESC LIMIT ?"
-        return [_stored(row) for row in self._over(Sql(text, [*params, limit]), FAR_US)]
+        sql = listed(tenant, asked or PieceFilter(), limit, before)
+        return [_stored(row) for row in self._over(sql, FAR_US)]
 
     def piece(self, tenant: str, commit_seq: int, row_hash: int) -> StoredEvent | None:
         """Return one piece of a commit; only that commit's files are read."""
-        text = (
-            f"SELECT {_EVENT} FROM src WHERE tenant = ? AND problem IS NOT NULL"
-            " AND commit_seq = ? AND row_hash = ? LIMIT 1"
-        )
-        sql = Sql(text, [tenant, commit_seq, row_hash])
+        sql = one(tenant, commit_seq, row_hash)
         found = self._over(sql, commit_seq, commit_seq - 1)
         return _stored(found[0]) if found else None
 
     def piece_counts(self, tenant: str, asked: PieceFilter | None = None) -> dict[str, int]:
         """Return how many pieces there are of each code."""
-        where, params = _of_pieces(tenant, asked or PieceFilter())
-        text = (
-            f"SELECT split_part(problem, ': ', 1) AS code, count(*) FROM src WHERE {where}"
-            " GROUP BY code ORDER BY code"
-        )
-        rows = self._over(Sql(text, params), FAR_US)
+        rows = self._over(counted(tenant, asked or PieceFilter()), FAR_US)
         return {str(code): int(str(count)) for code, count in rows}
 
     def _over(
@@ -589,23 +575,6 @@ def _text(value: object) -> str | None:
 def _order(row: Usage) -> tuple[object, ...]:
     texts = (row.owner, row.subject, *row.group)
     return (row.start_us, *((text is not None, text or "") for text in texts))
-
-
-def _of_pieces(tenant: str, asked: PieceFilter) -> tuple[str, list[Param]]:
-    """Return the condition of a question about the quarantine."""
-    text, params = "tenant = ? AND problem IS NOT NULL", list[Param]([tenant])
-    asks: list[tuple[str, Param | None]] = [
-        ("starts_with(problem, ?)", None if asked.code is None else f"{asked.code}: "),
-        ("source = ?", asked.source),
-        ("type = ?", asked.type),
-        ("time_us >= ?", asked.from_us),
-        ("time_us < ?", asked.to_us),
-    ]
-    for condition, value in asks:
-        if value is not None:
-            text += f" AND {condition}"
-            params.append(value)
-    return text, params
 
 
 def _stored(row: Sequence[object]) -> StoredEvent:

@@ -44,10 +44,7 @@ class Tree:
                     return False
             elif not test(value):
                 return False
-        for name, tree in self.below:
-            if not tree.holds_at(members.get(name)):
-                return False
-        return True
+        return not self.below or all(tree.holds_at(members.get(name)) for name, tree in self.below)
 
     def holds_at(self, value: Any) -> bool:
         """Whether an object, or one element of an array, meets everything.

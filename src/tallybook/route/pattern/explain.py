@@ -96,7 +96,7 @@ def _is_word(leaf: Any) -> bool:
     return leaf is None or isinstance(leaf, bool)
 
 
-def spelled(condition: Condition) -> str:  # noqa: C901, PLR0911 - one line for each kind
+def spelled(condition: Condition) -> str:  # noqa: C901 - one line for each kind
     """Return a condition in words."""
     match condition:
         case Equal(text):

@@ -44,10 +44,7 @@ def leaf_test(field: Field) -> Test:
                 return True
         elif numbers and _is_number(leaf) and leaf in numbers:
             return True
-        for other in others:
-            if other(leaf):
-                return True
-        return False
+        return any(other(leaf) for other in others)
 
     return test
 
@@ -55,12 +52,17 @@ def leaf_test(field: Field) -> Test:
 def exact_texts(field: Field) -> frozenset[str] | None:
     """Return the strings one of which a field must have, None where it may have others."""
     texts = frozenset(c.text for c in field if isinstance(c, Equal))
-    return texts if len(texts) and all(isinstance(c, Equal) for c in field) else None
+    return texts if texts and all(isinstance(c, Equal) for c in field) else None
 
 
 def _always(leaf: Leaf) -> bool:
     del leaf
     return True
+
+
+def _never(leaf: Leaf) -> bool:
+    del leaf
+    return False
 
 
 def _is_number(leaf: Leaf) -> bool:
@@ -89,7 +91,7 @@ def _test(condition: Condition) -> Test:
             tests = tuple(_test(c) for c in none_of)
             return lambda leaf: not any(test(leaf) for test in tests)
         case Exists(wanted_leaf):
-            return lambda leaf: wanted_leaf
+            return _always if wanted_leaf else _never
         case _:
             assert_never(condition)
 

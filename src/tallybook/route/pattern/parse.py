@@ -18,8 +18,22 @@ FIELDS_MAX = 20_000
 """Of all alternatives together."""
 
 RESERVED = frozenset(
-    ["exactly", "prefix", "suffix", "equals-ignore-case", "wildcard", "anything-but"]
-    + ["numeric", "exists", "cidr", "=", "<", "<=", ">", ">="]
+    (
+        "exactly",
+        "prefix",
+        "suffix",
+        "equals-ignore-case",
+        "wildcard",
+        "anything-but",
+        "numeric",
+        "exists",
+        "cidr",
+        "=",
+        "<",
+        "<=",
+        ">",
+        ">=",
+    )
 )
 """Words that cannot be names of fields inside `$or`, where they are always a slip."""
 

@@ -35,6 +35,8 @@ COMMANDS = {
     "ledger": ("settlement.ledger:ledger", "See entries and balances; audit the money."),
     "usage-plan": ("usage_plan:usage_plan", "Limit API keys, and see how they stand."),
     "webhooks": ("post.webhooks:webhooks", "Tell facts to other programs, and see what became of it."),
+    "routes": ("routing.routes:routes", "See and change rules that route events to streams."),
+    "streams": ("routing.streams:streams", "Read outbound streams; groups, redrive."),
     "quarantine": ("quarantine:quarantine", "See and redrive events that could not be processed."),
     "reconcile": ("usage:reconcile", "Prove that every event, and all money, is accounted for."),
     "keys": ("access.keys:keys", "Make, list, rotate and revoke API keys."),

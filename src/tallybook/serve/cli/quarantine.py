@@ -21,11 +21,16 @@ def quarantine() -> None:
 @quarantine.command("list")
 @click.option("--state", type=click.Choice(STATES), default="open", show_default=True)
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--code", help="Only those there for this reason.")
+@click.option("--source", help="Only those of this source.")
 @server_options
-def list_(target: Target, state: str, limit: int) -> None:
+def list_(target: Target, state: str, limit: int, code: str | None, source: str | None) -> None:
     """List pieces with their reasons, newest first."""
     with target.client() as client:
-        found = client.get("/api/v1/quarantine", {"state": state, "limit": limit})
+        found = client.get(
+            "/api/v1/quarantine",
+            {"state": state, "limit": limit, "code": code, "source": source},
+        )
     target.show(found, lambda: pieces_table(found["items"]) if found["items"] else "Nothing.")
 
 
@@ -100,3 +105,56 @@ def drop(target: Target, name: str, reason: str) -> None:
     with target.client() as client:
         found = client.post(f"/api/v1/quarantine/{name}/drop", {"reason": reason})
     target.show(found, lambda: f"{found['id']}  {found['state']}")
+
+
+@quarantine.command()
+@server_options
+def counts(target: Target) -> None:
+    """Count pieces by the reason they are there, and what became of them."""
+    with target.client() as client:
+        found = client.get("/api/v1/quarantine/counts")
+    names = ("open", "redriven", "dropped")
+    rows = [[one["code"], *(one[name] for name in names)] for one in found]
+    target.show(found, lambda: table(("code", *names), rows, numbers=names) if rows else "Nothing.")
+
+
+@quarantine.command("drop-all")
+@click.option("--code", help="Those there for this reason.")
+@click.option("--source", help="Those of this source.")
+@click.option("--reason", required=True, help="Why they are given up, for the record.")
+@click.option("--yes", is_flag=True, help="Do it; without it, only tell which they are.")
+@server_options
+def drop_all(
+    target: Target, code: str | None, source: str | None, reason: str, *, yes: bool
+) -> None:
+    """Give up all open pieces of a reason or source, up to 1,000; first a dry run."""
+    if code is None and source is None:
+        raise click.UsageError("name a --code or a --source")
+    body = {"code": code, "source": source, "reason": reason, "dry_run": not yes}
+    with target.client() as client:
+        found = client.post("/api/v1/quarantine/drop", body)
+    verb = "dropped" if yes else "would be dropped; --yes does it"
+    more = "; there are more" if found["more"] else ""
+    target.show(found, lambda: f"{len(found['done'])} {verb}{more}")
+
+
+@quarantine.command()
+@click.option("--state", type=click.Choice(STATES), default="all", show_default=True)
+@server_options
+def export(target: Target, state: str) -> None:
+    """Write pieces to standard output, JSON, one a line."""
+    with target.client() as client:
+        content = client.raw("GET", "/api/v1/quarantine/export", params={"state": state}).content
+    click.echo(content.decode(), nl=False)
+
+
+@quarantine.command()
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000))
+@server_options
+def decisions(target: Target, limit: int) -> None:
+    """List what was decided, newest first: who, when and why."""
+    with target.client() as client:
+        found = client.get("/api/v1/quarantine/decisions", {"limit": limit})["items"]
+    rows = [[d["id"], d["decided_time"][:19], d["action"], d["by"], d["reason"]] for d in found]
+    columns = ("id", "when", "what", "by", "why")
+    target.show(found, lambda: table(columns, rows) if found else "Nothing.")

@@ -38,7 +38,7 @@ def run_router(settings: Settings, stop: threading.Event) -> None:
             log.warning("router.waiting", code=error.code, error=error.message)
             stop.wait(RETRY_SECONDS)
         except TallybookError as error:
-            log.error("router.failed", code=error.code, error=error.message)
+            log.exception("router.failed", code=error.code)
             stop.wait(RETRY_SECONDS)
         except Exception:
             log.exception("router.bug")

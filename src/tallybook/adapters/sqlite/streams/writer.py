@@ -102,7 +102,7 @@ class SqliteStreamWriter:
 
     def _trim(
         self, now_us: int, sid: int, first: int, end: int, size: int, hours: int, mb: int
-    ) -> int:  # noqa: PLR0913 - a row of the table
+    ) -> int:
         oldest_us = now_us - hours * HOUR_US
         with self._file.read() as db:
             row = db.execute(

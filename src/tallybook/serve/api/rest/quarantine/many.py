@@ -130,13 +130,13 @@ def each(world: World, tenant: str, asked: Chosen, act: Callable[[str], object])
 def _done(ids: list[str], act: Callable[[str], object]) -> tuple[list[str], list[Refusal]]:
     done: list[str] = []
     refused: list[Refusal] = []
-    for id in ids:
+    for one in ids:
         try:
-            act(id)
+            act(one)
         except Refused as error:
-            refused.append(Refusal(id, error.code, error.message))
+            refused.append(Refusal(one, error.code, error.message))
         else:
-            done.append(id)
+            done.append(one)
     return done, refused
 
 
@@ -231,7 +231,7 @@ class Many(Controller):
         """
         if not data.reason.strip():
             raise Invalid("say why they are dropped", field="reason")
-        return each(world, grant.tenant, data, lambda id: drop(world, grant, id, data.reason))
+        return each(world, grant.tenant, data, lambda one: drop(world, grant, one, data.reason))
 
 
 def _lines(world: World, tenant: str, state: State, asked: PieceFilter) -> Iterator[bytes]:

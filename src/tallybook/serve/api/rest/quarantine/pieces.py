@@ -95,7 +95,7 @@ def _decisions(world: World, tenant: str, events: list[StoredEvent]) -> dict[str
     return {ids.get(name, name): decision for name, decision in found.items()}
 
 
-def pieces(  # noqa: PLR0913 - what a list is asked for
+def pieces(
     world: World,
     tenant: str,
     state: State,
@@ -167,7 +167,7 @@ def _still_open(seen: Quarantined) -> None:
         raise Conflict(f"it was {seen.state} before, at {seen.decided_time}", code="decided")
 
 
-def _decide(  # noqa: PLR0913 - what a decision is
+def _decide(
     world: World, grant: Grant, event: StoredEvent, action: Action, reason: str, sent: str = ""
 ) -> Quarantined:
     decision = Decision(

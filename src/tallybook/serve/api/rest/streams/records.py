@@ -165,7 +165,7 @@ class Records(Controller):
         at, shares = GroupAt(grant.tenant, name, group), SqliteShares(world.streams_file)
         answer = _answer(data.lease, data.ids, None, data.reason[:REASON_CHARS_MAX])
         answered = _checked(shares.fail(at, answer, world.clock.now_us()))
-        aside = [id for id in answered.done if id not in set(answered.dead)]
+        aside = [one for one in answered.done if one not in set(answered.dead)]
         return AnsweredView(set_aside=aside, dead_letters=answered.dead, lost=answered.lost)
 
 

@@ -82,15 +82,13 @@ class _Last(msgspec.Struct, frozen=True):
     batch: int = 0
 
     def answers(self) -> list[Answer]:
-        """Return what the client has: earlier batches, and this one so far; the rest is given back."""
+        """Return what the client has: earlier batches, this one so far; the rest goes back."""
         if not self.connection:
             return []
         at = min(self.batch, BATCHES_MAX)
         leases = [f"{self.connection}.{n}" for n in range(BATCHES_MAX)]
         got = [Answer(lease=lease) for lease in leases[:at]]
-        got += [
-            Answer(lease=lease, up_to=self.offset, release=True) for lease in leases[at : at + 1]
-        ]
+        got += [Answer(lease=one, up_to=self.offset, release=True) for one in leases[at : at + 1]]
         return got + [Answer(lease=lease, offsets=(), release=True) for lease in leases[at + 1 :]]
 
 

@@ -1,0 +1,1 @@
+"""What routing keeps in the control database."""
