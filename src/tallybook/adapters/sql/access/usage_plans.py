@@ -90,10 +90,13 @@ class EveryPlan(msgspec.Struct, frozen=True):
     Attributes:
         plans: by tenant and key.
         own: limits by tenant and id of the API key.
+        firsts: of a key that another one was rotated to, the id of the first of them all: they
+            count as one.
     """
 
     plans: Mapping[tuple[str, str], UsagePlan]
     own: Mapping[tuple[str, str], tuple[Limit, ...]]
+    firsts: Mapping[tuple[str, str], str] = {}
 
 
 class SqlUsagePlans:
@@ -118,10 +121,25 @@ class SqlUsagePlans:
             plans = _newest(connection)
             question = select(KEY_LIMITS).where(KEY_LIMITS.c.body != "[]")
             rows = connection.execute(question).all()
+            firsts = _firsts(connection)
         return EveryPlan(
             {place: stored.plan for place, stored in plans.items()},
             {(row.tenant, row.key_id): _limits(row.body) for row in rows},
+            firsts,
         )
+
+    def first_of(self, tenant: str, key_id: str) -> str:
+        """Return the id of the key under which a key counts: the first that it was rotated from."""
+        with read(self._engine) as connection:
+            return _firsts(connection, tenant).get((tenant, key_id), key_id)
+
+    def check_known(self, tenant: str, key: str) -> str:
+        """Return the key of a plan that is in use, or '' for none; raises Missing."""
+        if key:
+            with read(self._engine) as connection:
+                if not _newest(connection, tenant, key):
+                    raise Missing(f"there is no usage plan '{key}'", field="usage_plan")
+        return key
 
     def listed(self, tenant: str) -> list[StoredPlan]:
         """Return the plans of a tenant that are in use, by key."""
@@ -270,6 +288,18 @@ def _newest(
         for place, row in newest.items()
         if row.body
     }
+
+
+def _firsts(connection: Connection, tenant: str | None = None) -> dict[tuple[str, str], str]:
+    """Return the first key of each that replaces another, by tenant and id."""
+    question = select(KEYS.c.tenant, KEYS.c.id, KEYS.c.replaces).where(KEYS.c.replaces != "")
+    if tenant is not None:
+        question = question.where(KEYS.c.tenant == tenant)
+    rows = connection.execute(question.order_by(KEYS.c.created_us, KEYS.c.id)).all()
+    found: dict[tuple[str, str], str] = {}
+    for row in rows:  # a key is made after the one that it replaces
+        found[row.tenant, row.id] = found.get((row.tenant, row.replaces), row.replaces)
+    return found
 
 
 def _add(connection: Connection, tenant: str, key: str, body: str, now_us: int) -> int:

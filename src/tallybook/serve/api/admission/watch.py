@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from tallybook.adapters.sql.access.usage_plans import EveryPlan
@@ -81,6 +82,9 @@ class PlanWatch:
 
     def _bound(self, grant: Grant) -> Binding:
         every = self._every
+        first = every.firsts.get((grant.tenant, grant.key_id))
+        if first is not None:
+            grant = msgspec.structs.replace(grant, key_id=first)
         named = every.plans.get((grant.tenant, grant.usage_plan)) if grant.usage_plan else None
         plan = named or self._defaults.get(grant.tenant)
         own = every.own.get((grant.tenant, grant.key_id), ())

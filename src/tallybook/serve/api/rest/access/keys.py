@@ -133,6 +133,7 @@ def make_key(world: World, tenant: str, spec: KeySpec) -> KeyView:
     """Make a key; the answer is the only place that shows it."""
     now_us = world.clock.now_us()
     terms = check_terms(spec, now_us)
+    world.usage_plans.check_known(tenant, terms.usage_plan)
     text, stored = new_text(world)
     key = made(tenant, terms, stored, now_us)
     world.keys.add(key)
@@ -199,7 +200,9 @@ class Keys(Controller):
         changed = msgspec.structs.replace(
             key,
             name=check_name(data.name),
-            usage_plan=check_plan_name(data.usage_plan),
+            usage_plan=world.usage_plans.check_known(
+                grant.tenant, check_plan_name(data.usage_plan)
+            ),
             expires_us=check_expiry(data.expires_time, now_us),
         )
         world.keys.change(changed)

@@ -117,10 +117,10 @@ def plan_views(world: World, tenant: str) -> list[UsagePlanView]:
 
 def key_usage(world: World, tenant: str, key_id: str) -> KeyUsage:
     """Return how a key of a tenant stands; raises Missing."""
-    key = world.keys.get(tenant, key_id)
-    grant = granted(key)
+    first = world.usage_plans.first_of(tenant, key_id)
+    grant = msgspec.structs.replace(granted(world.keys.get(tenant, key_id)), key_id=first)
     plan = plan_of(world, grant)
-    own = world.usage_plans.limits_of(tenant, key_id).limits
+    own = world.usage_plans.limits_of(tenant, first).limits
     bounds = bind(held(plan, own), grant).counting
     now_ns = world.clock.now_us() * 1000
     standings = flow.standings(world.counts, bounds, now_ns)
@@ -223,7 +223,8 @@ class KeysLimits(Controller):
     def get_key_limits(self, world: World, grant: Grant, id: str) -> Response[KeyLimits]:
         """Show the limits of this key alone, which stand in place of its plan's or on top."""
         world.keys.get(grant.tenant, id)
-        stored = world.usage_plans.limits_of(grant.tenant, id)
+        first = world.usage_plans.first_of(grant.tenant, id)
+        stored = world.usage_plans.limits_of(grant.tenant, first)
         return Response(KeyLimits(limits=stored.limits), headers={"etag": f'"{stored.version}"'})
 
     @put("/limits", opt=ADMIN, sync_to_thread=True)
@@ -238,8 +239,9 @@ class KeysLimits(Controller):
         """Replace the limits of this key alone; an empty list leaves it to its plan."""
         world.keys.get(grant.tenant, id)
         check_limits(data.limits)
+        first = world.usage_plans.first_of(grant.tenant, id)
         now_us, expected = world.clock.now_us(), _expected(request)
-        stored = world.usage_plans.put_limits(grant.tenant, id, data.limits, now_us, expected)
+        stored = world.usage_plans.put_limits(grant.tenant, first, data.limits, now_us, expected)
         return Response(KeyLimits(limits=stored.limits), headers={"etag": f'"{stored.version}"'})
 
 
