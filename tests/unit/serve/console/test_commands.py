@@ -2,11 +2,17 @@
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from tallybook.catalog.entitlement import Metered
 from tallybook.invoice.amend import outlook
+from tallybook.invoice.manifest import Extra
+from tallybook.settle.prepaid.recharging import ask_for
+from tallybook.settle.receivable.flow import put_extras
+from tallybook.settle.request import Request
 from tests.support.browser import Browser
 from tests.support.sample_world import TENANT, Sample
 
@@ -243,3 +249,126 @@ def test_a_billing_run_is_asked_for_after_it_is_confirmed(sample: Sample, biller
     assert biller.confirm("/invoices/bill", {}).place == "/runs"
     assert len(sample.world.jobs.listed(TENANT, "billing-run", 5)) == 2
     assert "A billing run is queued" in biller.get("/runs").text
+
+
+def test_a_price_and_the_start_of_periods_are_changed(sample: Sample, biller: Browser) -> None:
+    path = "/subscriptions/acme-team"
+    form = {"charge": "calls", "price": '{"type":"unit","unit_amount":"0.5"}', "at": "period-end"}
+    asked = biller.ask(f"{path}/price", form)
+    assert amendments(sample) == []
+    assert "Change a price of acme-team?" in asked.text
+    assert biller.confirm(f"{path}/price", form).place == path
+    assert biller.confirm(f"{path}/price", {"charge": "calls", "at": "period-end"}).status == 303
+    move = {"anchor": "2026-12-15", "zone": "Europe/Berlin", "at": "period-end"}
+    assert biller.confirm(f"{path}/anchor", move).status == 303
+    assert amendments(sample) == ["price", "price", "anchor"]
+    page = biller.get(path).html
+    for name in ("price", "anchor"):
+        assert f'action="{path}/{name}"' in page
+    for wrong in ("{", "[]", '{"type":"free"}'):
+        refused = biller.ask(f"{path}/price", {"charge": "calls", "price": wrong})
+        assert refused.status == 400, refused.text
+    assert biller.ask(f"{path}/anchor", {"anchor": "soon", "zone": "UTC"}).status == 400
+
+
+def test_subscriptions_of_a_plan_are_moved_after_a_dry_run(sample: Sample, biller: Browser) -> None:
+    assert 'action="/plans/team/migrate"' in biller.get("/plans/team").html
+    form = {"version": "", "at": "period-end"}
+    asked = biller.ask("/plans/team/migrate", form)
+    assert "Would move" in asked.text
+    assert "acme-team" in asked.text
+    assert amendments(sample) == []
+    assert biller.post("/plans/team/migrate", asked.hidden()).place == "/plans/team"
+    stale = biller.post("/plans/team/migrate", asked.hidden())
+    assert stale.status in {303, 409}
+    assert biller.ask("/plans/team/migrate", {"version": "x"}).status == 400
+    assert biller.ask("/plans/nothing/migrate", form).status == 404
+
+
+def test_a_charge_that_waits_is_withdrawn(sample: Sample, biller: Browser) -> None:
+    settling = sample.world.settling(TENANT)
+    extra = Extra(id="ext_form", name="Visit", amount=Decimal(40), start_us=1, end_us=2)
+    put_extras(settling, "acme", [extra])
+    assert 'value="ext_form"' in biller.get("/customers/acme").html
+    form = {"charge": "ext_form"}
+    asked = biller.ask("/customers/acme/charges", form)
+    assert ("Withdraw Visit?" in asked.text, "EUR 40" in asked.text) == (True, True)
+    assert biller.post("/customers/acme/charges", asked.hidden()).place == "/customers/acme"
+    assert biller.post("/customers/acme/charges", asked.hidden()).status == 404
+    assert "ext_form" not in biller.get("/customers/acme").html
+    assert biller.ask("/customers/acme/charges", {"charge": "nothing"}).status == 404
+
+
+def test_credit_is_paid_out_once_however_often_it_is_sent(sample: Sample, biller: Browser) -> None:
+    pay_in = {"customer": "borealis", "amount": "5000", "method": "card", "once": "a"}
+    biller.confirm("/payments", pay_in)
+    page = biller.get("/customers/borealis")
+    assert 'action="/customers/borealis/refunds"' in page.html
+    form = {"amount": "10.50", "method": "bank-transfer", "reference": "r1", "once": "b"}
+    asked = biller.ask("/customers/borealis/refunds", form)
+    assert "10.50" in asked.text
+    first = biller.post("/customers/borealis/refunds", asked.hidden())
+    second = biller.post("/customers/borealis/refunds", asked.hidden())
+    assert (first.status, first.place) == (303, second.place)
+    assert "Refund" in biller.get(first.place).text
+    refunds = [
+        one for one in sample.world.settlements.payments(TENANT, limit=99) if one.kind == "refund"
+    ]
+    assert [one.amount_minor for one in refunds] == [1050]
+    beyond = form | {"amount": "1000000", "once": "c"}
+    assert biller.confirm("/customers/borealis/refunds", beyond).status == 400
+
+
+def metered(sample: Sample) -> tuple[str, str]:
+    catalog = sample.world.catalog.load(TENANT)
+    return next(
+        (one.key, one.customer)
+        for one in catalog.entitlements.values()
+        if isinstance(one.access, Metered)
+    )
+
+
+def test_more_of_a_feature_is_granted_once(sample: Sample, biller: Browser) -> None:
+    key, customer = metered(sample)
+    path = f"/customers/{customer}"
+    assert f'action="{path}/grants"' in biller.get(path).html
+    form = {"entitlement": key, "amount": "500", "expires_after": "P30D", "once": "a"}
+    before = len(sample.world.entitlements.facts(TENANT, [key])[key].grants)
+    asked = biller.ask(f"{path}/grants", form)
+    assert "P30D" in asked.text
+    for _ in range(2):
+        assert biller.post(f"{path}/grants", asked.hidden()).place == path
+    assert len(sample.world.entitlements.facts(TENANT, [key])[key].grants) == before + 1
+    for wrong, status in (
+        ({"amount": "0"}, 400),
+        ({"entitlement": "nothing"}, 404),
+        ({"expires_after": "soon"}, 400),
+    ):
+        assert biller.ask(f"{path}/grants", form | wrong).status == status
+
+
+def test_a_recharge_is_said_to_be_paid_or_failed(sample: Sample, biller: Browser) -> None:
+    wallet = sample.world.catalog.load(TENANT).wallets["borealis-prepaid"]
+    for number in (1, 2):
+        asked = Request(
+            wallet=wallet.key,
+            customer=wallet.customer,
+            key=f"recharge-{number}",
+            amount=Decimal(25),
+            cost_minor=2500,
+            asked_us=sample.world.clock.now_us(),
+        )
+        with sample.world.wallets.transaction(TENANT) as transaction:
+            ask_for(transaction, transaction.purse(wallet), asked)
+    page = "/wallets/borealis-prepaid"
+    assert "requested" in biller.get(page).text
+    assert biller.confirm(f"{page}/recharges/recharge-1", {"outcome": "paid"}).place == page
+    gone = {"outcome": "failed", "reference": "card declined"}
+    assert biller.confirm(f"{page}/recharges/recharge-2", gone).place == page
+    shown = biller.get(page).text
+    assert ("paid" in shown, "card declined" in shown) == (True, True)
+    states = [
+        one.state for one in sample.world.wallets.purses(TENANT, [wallet])[wallet.key].requests
+    ]
+    assert states == ["paid", "failed"]
+    assert biller.confirm(f"{page}/recharges/recharge-2", {"outcome": "paid"}).status == 400

@@ -2,6 +2,6 @@
 
 from litestar.types import ControllerRouterHandler
 
-from tallybook.serve.console.catalog import plans, terms
+from tallybook.serve.console.catalog import moving, plans, terms
 
-ROUTES: list[ControllerRouterHandler] = [*plans.ROUTES, *terms.ROUTES]
+ROUTES: list[ControllerRouterHandler] = [*plans.ROUTES, *moving.ROUTES, *terms.ROUTES]

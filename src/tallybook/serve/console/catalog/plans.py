@@ -95,6 +95,7 @@ def plan_page(
         phases=phases(catalog, plan, code),
         thresholds=[number(one) for one in thresholds(plan, code)],
         subscriptions=on_plans(catalog, world.clock.now_us())[key],
+        may_bill=session.grant.allows("billing") and catalog.live("plan", key),
     )
 
 

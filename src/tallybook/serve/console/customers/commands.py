@@ -9,20 +9,24 @@ from litestar.types import ControllerRouterHandler
 
 from tallybook.catalog.amendment import (
     Amendment,
+    AnchorChange,
     Cancel,
     Pause,
     PlanChange,
+    PriceChange,
     QuantityChange,
     Resume,
     Uncancel,
 )
 from tallybook.catalog.price.fields import amount
 from tallybook.catalog.subscription import Decision
+from tallybook.catalog.subscription.spec import price_ok
 from tallybook.compose import World
 from tallybook.invoice.amend import amend, known
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import preview
 from tallybook.kernel.errors import Invalid, Missing
+from tallybook.kernel.period import parse_moment, zone
 from tallybook.kernel.timestamps import format_us
 from tallybook.serve.console.access import BILLING_PAGE, session_of
 from tallybook.serve.console.auth import Form
@@ -75,7 +79,30 @@ def _cancel(data: Fields) -> Made:
     return lambda at, now: Cancel(at_us=at, recorded_us=now, credit=credit)
 
 
+def _price(data: Fields) -> Made:
+    charge, text = needed(data, "charge"), text_of(data, "price")
+    price = price_ok("price", _object(text)) if text else None
+    return lambda at, now: PriceChange(at_us=at, recorded_us=now, charge=charge, price=price)
+
+
+def _object(text: str) -> dict[str, object]:
+    """Return a JSON object as a person wrote it; raises Invalid."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, object])
+    except msgspec.DecodeError as error:
+        example = '{"type":"unit","unit_amount":"0.01"}'
+        raise Invalid(f"a price is one such as {example}: {error}", field="price") from error
+
+
+def _anchor(data: Fields) -> Made:
+    zone_name, text = needed(data, "zone"), needed(data, "anchor")
+    anchor_us = parse_moment(text, zone(zone_name), "anchor")
+    return lambda at, now: AnchorChange(at_us=at, recorded_us=now, anchor_us=anchor_us)
+
+
 COMMANDS: dict[str, Command] = {
+    "price": Command("Change a price of", "Change the price", _price),
+    "anchor": Command("Move the periods of", "Move the periods", _anchor),
     "change": Command("Change the plan of", "Change the plan", _change),
     "quantity": Command("Change the quantity of", "Change the quantity", _quantity),
     "pause": Command("Pause", "Pause", lambda _: lambda at, now: Pause(at_us=at, recorded_us=now)),

@@ -42,6 +42,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
         bar: how much of what was granted is used.
     """
 
+    key: str
     feature: str
     kind: str
     says: str
@@ -56,13 +57,13 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
         owed: (currency, open, overdue or '').
         credits: (number, purpose, currency, left, of, given at).
         coupons: redemptions with what is said about each.
-        waiting: (name, currency, amount).
+        waiting: (name, currency, amount, id).
     """
 
     owed: list[tuple[str, str, str]]
     credits: Sequence[tuple[str, str, str, str, str, int]]
     coupons: list[tuple[Any, str]]
-    waiting: list[tuple[str, str, str]]
+    waiting: list[tuple[str, str, str, str]]
 
 
 @get("/customers/{key:str}", opt=PAGE, sync_to_thread=True)
@@ -102,6 +103,7 @@ def customer_page(
         ],
         coupons=_redeemable(catalog, customer, standing, now_us),
         may_bill=session.grant.allows("billing"),
+        once=(world.ids.new("form"), world.ids.new("form")),
     )
 
 
@@ -128,7 +130,7 @@ def _feature(checks: Checks, tenant: str, catalog: Catalog, one: Entitlement) ->
     used = Decimal(0) if value is None else value.usage
     whole = Decimal(0) if value is None else value.totalAvailableGrantAmount
     bar = share(used, whole) if kind == "metered" else ""
-    return Feature(feature=one.feature, kind=kind, says=says, value=value, bar=bar)
+    return Feature(key=one.key, feature=one.feature, kind=kind, says=says, value=value, bar=bar)
 
 
 def _wallets(world: World, tenant: str, catalog: Catalog, key: str) -> list[WalletRow]:
@@ -166,7 +168,8 @@ def held(standing: Standing, now_us: int) -> Held:
         ][:ROWS],
         coupons=[(one, used_text(one)) for one in standing.held.redemptions][:ROWS],
         waiting=[
-            (one.extra.name, one.currency, plain(one.extra.amount)) for one in standing.held.extras
+            (one.extra.name, one.currency, plain(one.extra.amount), one.extra.id)
+            for one in standing.held.extras
         ][:ROWS],
     )
 
