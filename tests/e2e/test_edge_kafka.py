@@ -58,12 +58,21 @@ def test_every_line_is_counted_once_through_a_topic_and_a_kill(kafka, tmp_path):
         "TALLYBOOK__KAFKA__TOPICS": "edge",
         "TALLYBOOK__KAFKA__GROUP": "edge",
     }
-    with Server(tmp_path / "data", settings):
+    with Server(tmp_path / "data", settings) as server:
         deadline = time.monotonic() + 40
         while len(lake_events(tmp_path / "data")) < LINES and time.monotonic() < deadline:
             time.sleep(0.25)
         time.sleep(1)
         assert len(lake_events(tmp_path / "data")) == LINES
+        # The fleet knows the edge by the notes behind its batches, which are no usage.
+        (edge,) = server.get("/api/v1/edges")["items"]
+        (life,) = edge["sequences"]
+        assert (edge["missing_batches"], edge["waiting"]["batches"]) == (0, 0)
+        assert life["highest"] >= 2
+        assert edge["clock_offset_seconds"] is None
+        (door,) = [d for d in server.get("/api/v1/doors")["items"] if d["door"] == "kafka"]
+        assert door["counts"]["note"] >= life["highest"]
+        assert door["counts"]["bad"] == 0 if "bad" in door["counts"] else True
 
 
 def test_a_topic_with_one_copy_is_refused_and_nothing_is_lost(kafka, tmp_path):

@@ -22,7 +22,7 @@ from tallybook.transport.ports import Batch
 T = TypeVar("T")
 
 HOST_CURSOR = "host"
-CHUNK_BYTES_MAX = 64 * 1024
+CHUNK_BYTES_MAX = 32 * 1024
 """How much of a file is in memory at once; keeps the agent small through any backlog."""
 
 

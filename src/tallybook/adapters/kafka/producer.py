@@ -2,17 +2,20 @@
 
 CloudEvents Kafka binding, structured mode: the value is the event as JSON, byte for byte as it was
 spooled; the key is its subject, so that what one customer uses stays in order. A batch that was
-acknowledged in part is sent again as a whole: the events' identities make that harmless.
+acknowledged in part is sent again as a whole: the events' identities make that harmless. When all
+of a batch is there, one more message tells its number, so that a server that reads the topic sees
+what is missing, as it does of edges that send to itself.
 """
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from tallybook.collect.ports import Packing, Receipt
-from tallybook.collect.sending.parcel import Parcel
+from tallybook.collect.sending.parcel import BATCH_NOTE, EDGE, Parcel, batch_note, headers_of
 from tallybook.kernel.errors import Forbidden, Invalid, TallybookError, Unavailable
 
 FIXED: Mapping[str, Any] = {"acks": "all", "enable.idempotence": True}
@@ -20,9 +23,8 @@ FIXED: Mapping[str, Any] = {"acks": "all", "enable.idempotence": True}
 
 REPLICAS_MIN, IN_SYNC_MIN = 3, 2
 ANSWER_SECONDS = 30
-_HEADERS: list[tuple[str, str | bytes | None]] = [
-    ("content-type", b"application/cloudevents+json; charset=UTF-8")
-]
+Headers = list[tuple[str, str | bytes | None]]
+_HEADERS: Headers = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 
 
 class _Subject(msgspec.Struct):
@@ -79,14 +81,12 @@ class KafkaEventSender:
             self._check()
         pieces = self._packing.unpack(payload)
         assert len(pieces) == events
-        delivery = _Delivery(len(pieces))
-        for piece in pieces:
-            self._produce(piece, parcel, delivery)
-        left = self._producer.flush(ANSWER_SECONDS + 5)
-        if delivery.error is not None:
-            raise _translated(delivery.error)
-        if left or delivery.open:
-            raise Unavailable("the brokers have not acknowledged all of a batch in time")
+        headers = [*_HEADERS]
+        if parcel is not None:
+            headers.append((EDGE, parcel.edge.encode()))
+        self._sent([(piece, _key(piece)) for piece in pieces], headers)
+        if parcel is not None and parcel.incarnation is not None:
+            self._sent([(batch_note(parcel), parcel.edge.encode())], _noting(parcel))
         return Receipt(stored=events)
 
     def close(self) -> None:
@@ -94,19 +94,29 @@ class KafkaEventSender:
         self._producer.purge()
         self._producer.flush(1)
 
-    def _produce(self, piece: bytes, parcel: Parcel | None, delivery: "_Delivery") -> None:
+    def _sent(self, messages: Sequence[tuple[bytes, bytes | None]], headers: Headers) -> None:
+        """Send values with their keys, and wait until every copy in sync has them."""
+        delivery = _Delivery(len(messages))
+        for value, key in messages:
+            self._produce(value, key, headers, delivery)
+        left = self._producer.flush(ANSWER_SECONDS + 5)
+        if delivery.error is not None:
+            raise _translated(delivery.error)
+        if left or delivery.open:
+            raise Unavailable("the brokers have not acknowledged all of a batch in time")
+
+    def _produce(
+        self, piece: bytes, key: bytes | None, headers: Headers, delivery: "_Delivery"
+    ) -> None:
         from confluent_kafka import KafkaException
 
-        headers: list[tuple[str, str | bytes | None]] = list(_HEADERS)
-        if parcel is not None:
-            headers.append(("tallybook-edge", parcel.edge.encode()))
         try:
             while True:
                 try:
                     self._producer.produce(
                         self._topic,
                         value=piece,
-                        key=_key(piece),
+                        key=key,
                         headers=headers,
                         on_delivery=delivery.done,
                     )
@@ -169,6 +179,13 @@ class _Delivery:
         with self._lock:
             self.open -= 1
             self.error = self.error or error
+
+
+def _noting(parcel: Parcel) -> Headers:
+    """Return the headers of the message that tells of a batch."""
+    told = headers_of(parcel, time.time_ns() // 1000)
+    noted: Headers = [(name, text.encode()) for name, text in told.items()]
+    return [*_HEADERS, (BATCH_NOTE, b"1"), *noted]
 
 
 def _key(piece: bytes) -> bytes | None:

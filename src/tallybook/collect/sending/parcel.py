@@ -21,6 +21,7 @@ from collections.abc import Mapping
 import msgspec
 
 from tallybook.kernel.errors import Invalid
+from tallybook.kernel.event import EDGE_PREFIX
 from tallybook.kernel.timestamps import format_us, parse_rfc3339
 
 EDGE = "tallybook-edge"
@@ -28,6 +29,8 @@ SEQUENCE = "tallybook-sequence"
 SENT_AT = "tallybook-sent-at"
 AGENT = "tallybook-agent"
 WAITING = "tallybook-waiting"
+BATCH_NOTE = "tallybook-note"
+"""On a broker: marks a message that tells of a batch and is no usage."""
 
 NAME_CHARS_MAX = 128
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -137,6 +140,21 @@ def note_of(headers: Mapping[str, str]) -> Note | None:
         waiting=_waiting(headers.get(WAITING, "")),
     )
     return Note(parcel, parse_rfc3339(headers.get(SENT_AT, "")))
+
+
+def batch_note(parcel: Parcel) -> bytes:
+    """Return the event that follows a batch to a broker, once all of the batch is there.
+
+    It is a CloudEvent, so that whoever else reads the topic can leave it out by its type.
+    """
+    part = f".{parcel.part}" if parcel.part else ""
+    event = {
+        "specversion": "1.0",
+        "type": f"{EDGE_PREFIX}sent",
+        "source": f"edge:{parcel.edge}",
+        "id": f"{parcel.incarnation}:{parcel.number}{part}",
+    }
+    return msgspec.json.encode(event)
 
 
 def _sequence(text: str) -> tuple[str | None, int, int]:

@@ -13,13 +13,16 @@ import msgspec
 import structlog
 
 from tallybook.adapters.kafka.consumer import KafkaRecords, Place
+from tallybook.adapters.sql.edge.edges import Sighting
 from tallybook.adapters.sqlite.door_log import Addition, SqliteDoorLog, View
 from tallybook.collect.doors.cloudevents import Record, envelopes
 from tallybook.collect.doors.decide import unparsed
 from tallybook.collect.doors.point import Bad
+from tallybook.collect.sending.fleet import Seen
+from tallybook.collect.sending.parcel import BATCH_NOTE, Note, note_of
 from tallybook.collect.spool import encode_event
 from tallybook.compose import World
-from tallybook.kernel.errors import Unavailable
+from tallybook.kernel.errors import TallybookError, Unavailable
 from tallybook.serve.api.child import accept_limits
 from tallybook.serve.api.columns import ColumnWatch
 from tallybook.serve.api.doors.commit import batches
@@ -65,13 +68,17 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
         after: dict[str, int] = {
             cursor_name(self.group, place): offset for place, offset in self.reset.items()
         }
-        tally, examples = {"events": 0, "bad": 0, "repeated": 0, "tombstone": 0}, dict[str, str]()
+        tally = {"events": 0, "bad": 0, "repeated": 0, "tombstone": 0, "note": 0}
+        examples = dict[str, str]()
         for record in self.records:
             name = cursor_name(self.group, (record.topic, record.partition))
             if record.offset < after.get(name, int(view.cursors.get(name, "0"))):
                 tally["repeated"] += 1
                 continue
             after[name] = record.offset + 1
+            if batch_told(record) is not None:
+                tally["note"] += 1
+                continue
             found = envelopes(record)
             if isinstance(found, Bad):
                 tally["bad"] += 1
@@ -88,6 +95,22 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def batch_told(record: Record) -> Note | None:
+    """Return the note of a message that tells of an edge's batch; None for every other."""
+    headers = {name: value.decode("latin-1") for name, value in record.headers if value is not None}
+    return note_of(headers) if BATCH_NOTE in headers else None
+
+
+def seen_of(note: Note, now_us: int) -> Seen:
+    """Return a note as a sighting of its edge.
+
+    The broker has kept it for a while: when it was sent, the edge's clock tells, if it is not ahead
+    of ours; how that clock stands nobody can tell.
+    """
+    at_us = min(now_us, note.sent_us if note.sent_us is not None else now_us)
+    return Seen(note=Note(note.parcel, None), at_us=at_us, stored=True)
+
+
 class KafkaDoor:
     """Reads topics into the shared partition.
 
@@ -100,6 +123,7 @@ class KafkaDoor:
         """Join the group."""
         world = World(settings)
         self._kafka = settings.kafka
+        self._edges = world.edges
         self._stop = stop
         self._limits = accept_limits(settings)
         self._columns = ColumnWatch(
@@ -127,10 +151,23 @@ class KafkaDoor:
                 self._say.warning("kafka.waiting", error=error.message)
                 self._stop.wait(RETRY_SECONDS)
                 continue
+            if records:
+                self._note(records)
             if records and self._store(records):
                 self._tell(records)
         self._source.close()
         self._log.close()
+
+    def _note(self, records: Sequence[Record]) -> None:
+        """Tell which edges sent; before the positions move, so that a kill leaves no gap."""
+        now_us = time.time_ns() // 1000
+        notes = [note for record in records if (note := batch_told(record)) is not None]
+        if not notes:
+            return
+        try:
+            self._edges.note([Sighting(self._kafka.tenant, seen_of(n, now_us)) for n in notes])
+        except TallybookError as error:
+            self._say.warning("kafka.edges_not_noted", error=error.message, notes=len(notes))
 
     def _store(self, records: Sequence[Record], reset: Mapping[Place, int] | None = None) -> bool:
         """Store records, however long it takes; return False where a stop came first."""

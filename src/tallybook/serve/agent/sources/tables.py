@@ -5,15 +5,18 @@ to be read at another pace than the agent's own.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from tallybook.collect.doors.rules import DoorRules, SeriesRule, checked
-from tallybook.collect.intervals.columns import Columns
-from tallybook.collect.intervals.interval import TYPE
-from tallybook.collect.payload.rules import RULES_MAX, PayloadRule
 from tallybook.kernel.errors import Invalid
+
+if TYPE_CHECKING:
+    from tallybook.collect.intervals.columns import Columns
+    from tallybook.collect.payload.rules import PayloadRule
+else:  # what only some agents read is loaded when a table asks for it, and checked there
+    Columns = PayloadRule = Any
 
 _INTERVAL_SECONDS_MAX = 86_400
 
@@ -108,13 +111,17 @@ class IntervalFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     format: Literal["nem12", "csv"] = "nem12"
     columns: Columns | None = None
     name: str = "intervals"
-    type: str = TYPE
+    type: str = "meter.interval"
     qualities: tuple[Literal["A", "S", "F", "E", "N"], ...] = ("A", "S", "F")
     rest_seconds: float = 2
     interval_seconds: float | None = None
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        from tallybook.collect.intervals.columns import Columns
+
+        if self.columns is not None:
+            msgspec.structs.force_setattr(self, "columns", msgspec.convert(self.columns, Columns))
         _check_interval(self.interval_seconds, "interval_file")
         if (self.format == "csv") != (self.columns is not None):
             message = "format csv needs [interval_file.columns], and nem12 has none"
@@ -182,6 +189,10 @@ class Mqtt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        from tallybook.collect.payload.rules import RULES_MAX, PayloadRule
+
+        rules = msgspec.convert(self.rules, tuple[PayloadRule, ...])
+        msgspec.structs.force_setattr(self, "rules", rules)
         if not 1 <= len(self.rules) <= RULES_MAX:
             raise Invalid(f"give 1 to {RULES_MAX} [[mqtt.rules]]", field="mqtt")
         if not self.host or not 1 <= self.session_seconds < 2**32 - 1:
