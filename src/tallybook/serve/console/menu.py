@@ -70,6 +70,7 @@ MENU = (
         "Access",
         (
             Entry("keys", "/keys", "Keys", "admin"),
+            Entry("usage-plans", "/usage-plans", "Usage plans", "admin"),
             Entry("changes", "/changes", "Changes", "admin"),
         ),
     ),

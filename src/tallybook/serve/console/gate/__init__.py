@@ -2,6 +2,6 @@
 
 from litestar.types import ControllerRouterHandler
 
-from tallybook.serve.console.gate import changes, keys
+from tallybook.serve.console.gate import changes, keys, limits
 
-ROUTES: list[ControllerRouterHandler] = [*keys.ROUTES, *changes.ROUTES]
+ROUTES: list[ControllerRouterHandler] = [*keys.ROUTES, *limits.ROUTES, *changes.ROUTES]
