@@ -1,0 +1,86 @@
+"""The Python client on a real server: its guide, and what it recorded before it was killed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tallybook import Client
+from tests.e2e.server import KEY, Server
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "python-client.md"
+RECORDER = """
+import sys
+from tallybook import Client
+url, key, spool, first = sys.argv[1:]
+client = Client(url, key, spool=spool, linger_seconds=0.01, retry_seconds_max=0.1)
+for n in range(int(first), 10**9):
+    client.record("killed", "s", {"n": n})
+    print(n, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("client") / "data") as running:
+        yield running
+
+
+def test_every_block_of_the_guide_runs(server, tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 8
+    script = tmp_path / "guide.py"
+    script.write_text("\n".join(blocks))
+    environment = os.environ | {"TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY}
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, env=environment, timeout=120,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "acme may export" in done.stdout
+    assert "time-in-future" in done.stdout
+    assert "waiting=0" in done.stdout
+
+
+def test_what_was_recorded_before_a_kill_arrives_once(server, tmp_path):
+    """Killed again and again, with a server, without one, several at once; then one that ends."""
+    spool = tmp_path / "spool"
+    recorded: list[int] = []
+    for at in range(6):
+        url = server.url if at % 3 else "http://127.0.0.1:9"
+        running = [_recorder(url, spool, at * 2_000_000 + k * 1_000_000) for k in range(2)]
+        time.sleep(1.0)
+        for process in running:
+            process.send_signal(signal.SIGKILL)
+            out, _ = process.communicate(timeout=30)
+            recorded += [int(line) for line in out.split("\n")[:-1]]
+    with Client(server.url, KEY, spool=spool) as client:
+        client.record("killed", "s", {"n": -1})
+        client.flush(60)
+        assert client.stats.waiting == 0
+    assert len(recorded) > 200
+    server.caught_up()
+    arrived = [event["data"]["n"] for event in client_events(server)]
+    assert len(arrived) == len(set(arrived)), "counted twice"
+    missing = {*recorded, -1} - set(arrived)
+    assert not missing, f"{len(missing)} recorded events never arrived"
+    # A record that was under way when the kill came may have arrived, though it had not returned.
+    assert len(set(arrived) - {*recorded, -1}) <= 12
+    assert not list(spool.glob("*.spool"))
+
+
+def client_events(server):
+    with Client(server.url, KEY) as client:
+        yield from client.events.list(type="killed", limit=1000)
+
+
+def _recorder(url, spool, first):
+    return subprocess.Popen(
+        [sys.executable, "-c", RECORDER, url, KEY, str(spool), str(first)],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
