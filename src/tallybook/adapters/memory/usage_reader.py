@@ -12,7 +12,7 @@ the sum over the series of value x microseconds, divided once by 3.6e9, so that 
 
 import json
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
@@ -154,6 +154,16 @@ class MemoryUsageReader:
                 known = first.get(event.subject, event.time_us)
                 first[event.subject] = min(known, event.time_us)
         return [Touched(subject, first[subject]) for subject in sorted(first)]
+
+    def quarantined_between(self, after: int, cut: int) -> list[tuple[str, str, int]]:
+        """Return tenant, code and count of what commits after one, up to another, put aside."""
+        found = Counter(
+            (tenant, event.problem.partition(":")[0])
+            for tenant, events in self._events.items()
+            for event in events
+            if event.problem is not None and after < event.commit_seq <= cut
+        )
+        return sorted((tenant, code, count) for (tenant, code), count in found.items())
 
     def counters(self, tenant: str) -> Counters:
         """Return what came in: the stored rows and the duplicates told to this reader."""

@@ -154,9 +154,9 @@ class SqlCatalog:
         """Return one version of a meter, the newest where none is named; raises Missing."""
         return self.load(tenant).meter(key, version)
 
-    def tenants(self) -> list[str]:
-        """Return the tenants that sell something."""
-        column = _TABLES["plan"].c.tenant
+    def tenants(self, kind: Kind = "plan") -> list[str]:
+        """Return the tenants that have something of a kind; with plans, those that sell."""
+        column = _TABLES[kind].c.tenant
         with read(self._engine) as connection:
             query = select(column).distinct().order_by(column)
             return list(connection.execute(query).scalars())

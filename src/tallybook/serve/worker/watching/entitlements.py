@@ -44,7 +44,7 @@ class EntitlementWatch:
 
     def round(self, world: World) -> int:
         """Look at what is due; return how many facts were told."""
-        return sum(self._tenant(world, tenant) for tenant in world.catalog.tenants())
+        return sum(self._tenant(world, tenant) for tenant in world.catalog.tenants("entitlement"))
 
     def _tenant(self, world: World, tenant: str) -> int:
         state = self._tenants.setdefault(tenant, _Tenant())
