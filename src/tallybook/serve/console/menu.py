@@ -30,6 +30,7 @@ MENU = (
         (
             Entry("meters", "/meters", "Meters"),
             Entry("quarantine", "/quarantine", "Quarantine"),
+            Entry("streams", "/streams", "Streams"),
             Entry("edges", "/edges", "Edges"),
         ),
     ),

@@ -17,6 +17,7 @@ from tallybook.serve.console import (
     overview,
     post,
     quarantine,
+    routing,
 )
 from tallybook.serve.console.access import (
     NotSignedIn,
@@ -35,6 +36,7 @@ def console_routes() -> list[ControllerRouterHandler]:
         post,
         metering,
         quarantine,
+        routing,
         fleet,
         customers,
         catalog,

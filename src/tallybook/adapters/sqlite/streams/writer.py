@@ -72,17 +72,13 @@ class SqliteStreamWriter:
         counts: Counter[str] = Counter()
         for name, mine in of_stream.items():
             sid, at = _made(db, tenant, name, now_us)
-            new = _new(db, sid, mine)
+            new = _noted(db, sid, mine)
             rows = [
                 (place_of(sid, at + n), d.rule, d.version, d.record.commit_seq, d.record.key,
                  now_us, replay, d.envelope)
                 for n, d in enumerate(new)
             ]  # fmt: skip
             db.executemany(_INSERT, rows)
-            db.executemany(
-                "INSERT INTO once VALUES (?, ?, ?, ?)",
-                [(sid, d.rule, d.record.commit_seq, d.record.key) for d in new],
-            )
             size = sum(len(d.envelope) for d in new)
             db.execute(
                 "UPDATE stream SET next_offset = ?, bytes = bytes + ? WHERE sid = ?",
@@ -179,8 +175,29 @@ def _made(db: sqlite3.Connection, tenant: str, name: str, now_us: int) -> tuple[
     return int(row[0]), int(row[1])
 
 
-def _new(db: sqlite3.Connection, sid: int, deliveries: Sequence[Delivery]) -> list[Delivery]:
-    """Return what the stream has not of the same record and rule."""
+def _noted(db: sqlite3.Connection, sid: int, deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """Note what a stream gets, and return it: all, but for what it has of the record and rule."""
+    before = db.total_changes
+    db.execute("SAVEPOINT noting")
+    _note(db, sid, deliveries)
+    new = list(deliveries)
+    if db.total_changes - before < len(new):
+        db.execute("ROLLBACK TO noting")
+        there = _there(db, sid, deliveries)
+        new = [d for d in new if (d.rule, d.record.commit_seq, d.record.key) not in there]
+        _note(db, sid, new)
+    db.execute("RELEASE noting")
+    return new
+
+
+def _note(db: sqlite3.Connection, sid: int, deliveries: Sequence[Delivery]) -> None:
+    rows = [(sid, d.rule, d.record.commit_seq, d.record.key) for d in deliveries]
+    db.executemany("INSERT OR IGNORE INTO once VALUES (?, ?, ?, ?)", rows)
+
+
+def _there(
+    db: sqlite3.Connection, sid: int, deliveries: Sequence[Delivery]
+) -> set[tuple[str, int, bytes]]:
     of_rule: dict[str, list[int]] = {}
     for d in deliveries:
         of_rule.setdefault(d.rule, []).append(d.record.commit_seq)
@@ -192,9 +209,7 @@ def _new(db: sqlite3.Connection, sid: int, deliveries: Sequence[Delivery]) -> li
             (sid, rule, min(seqs), max(seqs)),
         )
         there.update(rows.fetchall())
-    if not there:
-        return list(deliveries)
-    return [d for d in deliveries if (d.rule, d.record.commit_seq, d.record.key) not in there]
+    return there
 
 
 _REPLAY = (

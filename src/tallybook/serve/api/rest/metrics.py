@@ -13,6 +13,7 @@ from tallybook.deliver.endpoint import STATES
 from tallybook.deliver.ports import Figures
 from tallybook.kernel.timestamps import SECOND_US
 from tallybook.serve.api.rest.fleet import figures as fleet
+from tallybook.serve.api.rest.streams.figures import streams
 from tallybook.serve.supervisor.folder import Child, read_info
 from tallybook.serve.worker.pipeline import Lag, lag
 
@@ -24,7 +25,7 @@ def exposition(world: World) -> bytes:
     _log(registry, lag(world.settings, world.table))
     _lake(registry, world)
     _post(registry, world.post.figures(), world.clock.now_us())
-    for figures in (fleet.edges, fleet.certificates, fleet.doors):
+    for figures in (fleet.edges, fleet.certificates, fleet.doors, streams):
         figures(partial(_gauge, registry), world)
     info = read_info(world.settings.data_dir)
     _processes(registry, info.children if info else [])
