@@ -91,7 +91,9 @@ def _follow_parent(tree: Tree) -> None:
 
 
 @click.command(hidden=True)
-@click.argument("kind", type=click.Choice(["api", "tls", "pump", "jobs", "router", "post", "kafka"]))
+@click.argument(
+    "kind", type=click.Choice(["api", "tls", "pump", "jobs", "router", "post", "kafka"])
+)
 @click.argument("index", type=int)
 def child(kind: str, index: int) -> None:
     """Run one process of the tree; the supervisor calls this."""

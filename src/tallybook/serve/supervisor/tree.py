@@ -1,4 +1,4 @@
-"""The process tree: API workers, one pump, one job runner, one sender of facts; kept alive, stopped in order.
+"""The process tree: API workers, pump, job runner, post; kept alive, stopped in order.
 
 Source: DECISIONS 1.
 """
