@@ -25,13 +25,23 @@ def refusal(stop: Stop, amount: int) -> TallybookError:
     wait = seconds(stop.wait_ns)
     match limit:
         case Rate():
-            code = "rate-limited"
             said = f"{limit.rate} {limit.counts} in {limit.seconds} s, {limit.size} at once"
+            return Throttled(
+                _reached(limit.key, said, wait), code="rate-limited", retry_after_seconds=wait
+            )
         case Quota():
-            code, said = "quota-exceeded", f"{limit.limit} {limit.counts} a {limit.window}"
+            said = f"{limit.limit} {limit.counts} a {limit.window}"
+            return Throttled(
+                _reached(limit.key, said, wait), code="quota-exceeded", retry_after_seconds=wait
+            )
         case Concurrency():
-            code, said = "too-many-at-once", f"{limit.limit} requests at once"
+            said = f"{limit.limit} requests at once"
+            return Throttled(
+                _reached(limit.key, said, wait), code="too-many-at-once", retry_after_seconds=wait
+            )
         case never:
             assert_never(never)
-    message = f"the limit '{limit.key}' ({said}) is reached; come again in {wait} s"
-    return Throttled(message, code=code, retry_after_seconds=wait)
+
+
+def _reached(key: str, said: str, wait: int) -> str:
+    return f"the limit '{key}' ({said}) is reached; come again in {wait} s"
