@@ -117,6 +117,8 @@ def test_usage_of_the_days_of_grace_is_on_the_invoice(world: World) -> None:
     world.event("2026-05-30", subject="s")
     world.clock.now = at("2026-06-02T12:00:00Z")
     assert refresh(world.billing, name).head.total_minor == 300
+    kept = world.billing.invoices.drafts.draft(TENANT, name)
+    assert (kept.head.total_minor, kept.refreshed_us) == (300, world.clock.now)
     world.event("2026-05-31", subject="s")
     world.clock.now = at("2026-06-04")
     assert world.billing.invoices.drafts.drafts_due(world.clock.now, 9) == [(TENANT, name)]

@@ -43,6 +43,15 @@ def test_a_subject_whose_key_is_taken_is_parked(world: World) -> None:
     assert set(catalog.customers) == set(catalog.subscriptions) | {"taken"} == {"new", "taken"}
 
 
+def test_of_two_newcomers_with_one_key_the_second_is_parked(world: World) -> None:
+    other = CATALOG[CATALOG.index("[[customer_rules]]") :].replace('"all"', '"zed"')
+    other = other.replace('event_type = "t"', 'event_type = "u"\ncustomer_key = "n{subject}"')
+    world.apply(CATALOG + other)
+    world.event("2026-05-04", subject="ew", kind="u")
+    parked = register_newcomers(world.billing.catalog, world.usage, TENANT, world.seq)
+    assert [(one.customer, one.code) for one in parked] == [("new", "conflict")]
+
+
 def test_a_rule_out_of_use_makes_nobody(world: World) -> None:
     put(world.billing.catalog, TENANT, [Archive("rule", "all")])
     found = newcomers(world.billing.catalog.load(TENANT), world.usage, TENANT, world.seq)

@@ -94,6 +94,12 @@ def test_an_invoice_whose_items_are_gone_cannot_be_recomputed(world: World) -> N
     assert "it cannot be recomputed, because its manifest makes no line" in found.differences
 
 
+def test_what_is_in_the_stored_json_alone_is_named(world: World) -> None:
+    tampered(world, body=only(world).body[:-1] + ',"note":"x"}')
+    found = verify(world.billing, "INV-000001")
+    assert "note: stored 'x', recomputed None" in found.differences
+
+
 def test_one_whose_plan_is_gone_says_so_and_the_others_are_verified() -> None:
     made = World()
     others = "".join(

@@ -7,7 +7,8 @@ import pytest
 
 from tallybook.invoice.flow import bill_crossed
 from tallybook.invoice.ports import InvoiceTransaction
-from tallybook.invoice.run.progressive import reached
+from tallybook.invoice.run.payers import payers
+from tallybook.invoice.run.progressive import reached, with_thresholds
 from tallybook.kernel.errors import Conflict, Corrupt
 from tallybook.meter.usage import Usage, UsageQuery
 from tests.support.billing_world import World, at
@@ -210,3 +211,37 @@ def test_who_cannot_be_asked_about_holds_nobody_up(monkeypatch: pytest.MonkeyPat
     assert [one.customer for one in run.parked] == ["graced"]
     assert [invoice.customer_key for invoice in world.invoices(run)] == ["acme"]
     assert refusals == []
+
+
+def test_who_has_a_threshold_on_one_of_two_subscriptions_is_looked_at() -> None:
+    world = World()
+    plain = """
+[[plans]]
+key = "plain"
+currency = "USD"
+[[plans.charges]]
+key = "fee"
+price = { type = "flat", amount = "1" }
+
+[[customers]]
+key = "calm"
+currency = "USD"
+
+[[subscriptions]]
+key = "calm"
+customer = "calm"
+plan = "plain"
+start = 2022-12-01
+
+[[subscriptions]]
+key = "acme-plain"
+customer = "acme"
+plan = "plain"
+start = 2022-12-01
+"""
+    world.apply(CATALOG + plain)
+    catalog = world.billing.catalog.load("default")
+    everybody = list(payers(catalog).values())
+    found = {one.key for one in with_thresholds(catalog, everybody)}
+    assert "acme" in found
+    assert "calm" not in found
