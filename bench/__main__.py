@@ -23,6 +23,7 @@ import psutil
 from bench.agent import report as footprints
 from bench.bounds import bounds
 from bench.checks_http import measured as checks_over_http
+from bench.doors import report as doors
 from bench.edge import following
 from bench.load import Plan
 from bench.processes import finished, generator
@@ -315,6 +316,20 @@ def agents(folder: Path) -> list[Figure]:
     return found
 
 
+def front_doors(folder: Path) -> list[Figure]:
+    """Measure reading, judging and storing what other people's agents send."""
+    return [
+        Figure(
+            name=f"front door {speed.name}, requests of 1,000 points",
+            value=f"{speed.points:,.0f} points/s of a core",
+            target="none set",
+            note=f"read alone {speed.read:,.0f}; protobuf's bare decoding of the same bytes"
+            f" {speed.decode:,.0f}",
+        )
+        for speed in doors(folder)
+    ]
+
+
 def access_log(folder: Path) -> Figure:
     """Measure the edge agent on a log that grows."""
     used = following(folder)
@@ -390,6 +405,7 @@ def main() -> None:
         figures.append(entitlement_checks(seconds / 2))
         figures += [recompute(folder), start_time(folder), *agents(Path(name) / "edge")]
         figures.append(access_log(Path(name) / "log"))
+        figures += front_doors(Path(name) / "doors")
     text = report(figures, bare)
     (HERE / "REPORT.md").write_text(text)
     (HERE / "REPORT.json").write_text(

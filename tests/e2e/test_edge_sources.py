@@ -422,7 +422,7 @@ def test_running_totals_in_lists_over_tls_with_certificates(tmp_path: Path) -> N
     config = TLS_MQTT.format(port=broker.port, folder=folder, cert=CERT.format(folder=folder))
     with EdgeServer() as server, broker.running():
         with agent(server, tmp_path, config):
-            time.sleep(1)
+            until(lambda: problem(tmp_path) is None)  # subscribed: the session exists
             published(plain, "meters/a", [readings(0, 4), readings(3, 6)])  # two are repeated
             until(lambda: len(events(server, "energy")) == 7)
         published(plain, "meters/a", [readings(7, 9), readings(7, 9)])  # the agent is away
@@ -435,6 +435,13 @@ def test_running_totals_in_lists_over_tls_with_certificates(tmp_path: Path) -> N
         assert grown == 10_040 + 60  # to the end and on; then from 0 to 60 after the restart
         assert {event["subject"] for event in events(server, "energy")} == {"m1"}
         assert {event["data"]["volt"] for event in events(server, "energy")} == {230}
+
+
+def problem(folder: Path) -> str | None:
+    """Return why the agent's first source cannot be read, None where it can."""
+    status = folder / "state" / "status.json"
+    sources = json.loads(status.read_text())["sources"] if status.exists() else []
+    return sources[0]["problem"] if sources and sources[0]["read_us"] else "not read yet"
 
 
 @pytest.mark.parametrize(
@@ -458,14 +465,8 @@ def test_a_broker_that_does_not_trust_us_or_we_not_it_is_told(
     )
     config = TLS_MQTT.format(port=broker.port, folder=trusted, cert=cert)
     with EdgeServer() as server, broker.running():
-        status = tmp_path / "state" / "status.json"
-
-        def problem() -> str:
-            sources = json.loads(status.read_text())["sources"] if status.exists() else []
-            return sources[0]["problem"] or "" if sources else ""
-
         with agent(server, tmp_path, config):
-            until(lambda: wanted in problem())
+            until(lambda: wanted in (problem(tmp_path) or ""))
         assert not events(server, "energy")
 
 

@@ -19,7 +19,7 @@ WINDOW_US = 60 * SECOND_US
 _DIGEST_BYTES = 16
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
+class Identity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Which window an event falls into.
 
     Attributes:
@@ -36,7 +36,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     keys: str
 
 
-class Measured(msgspec.Struct, frozen=True):
+class Measured(msgspec.Struct, frozen=True, gc=False):
     """What one event brings: its time, its id, and its value where the rule adds one up."""
 
     time_us: int
@@ -44,7 +44,7 @@ class Measured(msgspec.Struct, frozen=True):
     value: Decimal | None
 
 
-class Window(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Window(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A window that is still open.
 
     Attributes:

@@ -64,8 +64,9 @@ def _wrong(labels: Sequence[tuple[str, str]], found: Mapping[str, str]) -> str:
         return "a series has a label twice"
     if len(labels) > LABELS_MAX:
         return f"a series has more than {LABELS_MAX} labels"
-    if any(not name or len(name) + len(value) > LABEL_CHARS_MAX for name, value in labels):
-        return f"a label is empty or longer than {LABEL_CHARS_MAX} characters"
+    for name, value in labels:
+        if not name or len(name) + len(value) > LABEL_CHARS_MAX:
+            return f"a label is empty or longer than {LABEL_CHARS_MAX} characters"
     return ""
 
 

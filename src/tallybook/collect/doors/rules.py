@@ -4,6 +4,7 @@ Without any rule a client works by address and key alone.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -114,7 +115,8 @@ def mapped(door: str, rules: DoorRules, point: Point) -> Mapped | None:
     if (rule.action if rule else rules.unmatched) == "drop":
         return None
     ignored = _IGNORED[door] if rules.ignore is None else rules.ignore
-    labels = {n: v for n, v in point.labels.items() if not any(like(n, i) for i in ignored)}
+    patterns = tuple(ignored)
+    labels = {n: v for n, v in point.labels.items() if not _is_ignored(n, patterns)}
     wanted = rule.subject if rule and rule.subject is not None else rules.subject
     kind = rule.kind if rule and rule.kind and point.kind != "evidence" else point.kind
     return Mapped(
@@ -123,6 +125,12 @@ def mapped(door: str, rules: DoorRules, point: Point) -> Mapped | None:
         kind,
         labels,
     )
+
+
+@lru_cache(maxsize=8192)
+def _is_ignored(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a label is no part of a series; the same few names come with every point."""
+    return any(like(name, pattern) for pattern in patterns)
 
 
 def kind_of(rules: DoorRules, point: Point) -> str | None:

@@ -19,7 +19,7 @@ that is sent again is known whatever came between.
 Source: MQTT 5.0 (retained messages, QoS 1); docs/guides/edge.md.
 """  # noqa: E501 - a table
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Literal
