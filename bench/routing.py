@@ -105,9 +105,9 @@ def figures() -> list[tuple[str, float]]:
     """Return every figure, events a second."""
     some = records(EVENTS)
     failures = '{"data":{"status":[{"numeric":[">=",500]}]}}'
-    by_type = ['{"type":["usage.%d"],"data":{"status":[500]}}' % n for n in range(1000)]
-    by_subject = ['{"subject":["c%d"]}' % n for n in range(1000)]
-    by_prefix = ['{"data":{"path":[{"prefix":"/x%d"}]}}' % n for n in range(100)]
+    by_type = [f'{{"type":["usage.{n}"],"data":{{"status":[500]}}}}' for n in range(1000)]
+    by_subject = [f'{{"subject":["c{n}"]}}' for n in range(1000)]
+    by_prefix = [f'{{"data":{{"path":[{{"prefix":"/x{n}"}}]}}}}' for n in range(100)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         none, empty = road(folder, [], some)
@@ -135,9 +135,9 @@ def main() -> None:
     page = [
         "# What routing costs",
         "",
-        f"Python {platform.python_version()} on {platform.machine()}, one process, one run; events a second of",
-        f"processor time, for the machine was shared; {EVENTS:,} events as access logs make them. Without a rule",
-        "nothing is read. Everything on streams is fsynced.",
+        f"Python {platform.python_version()} on {platform.machine()}, one process, one run; events a",
+        f"second of processor time, for the machine was shared; {EVENTS:,} events as access logs make",
+        "them. Without a rule nothing is read. Everything on streams is fsynced.",
         "",
         "| | events/s |",
         "|---|---|",

@@ -117,7 +117,8 @@ def composed(settings: Settings) -> Iterator[Composed]:
     gc.freeze()
     try:
         with admission(world, gate) as admitted:
-            yield Composed(Front(fleet, routed, log, apps, admitted), world, gate, routes.state.waits)
+            front = Front(fleet, routed, log, apps, admitted)
+            yield Composed(front, world, gate, routes.state.waits)
     finally:
         fleet.close()
         notes.close()
