@@ -1,7 +1,7 @@
 """Stories of plans: a trial, a ramp, two currencies, an add-on, a parent, versions with dates."""
 
 from tallybook.invoice.document import Invoice
-from tests.support.billing_world import World
+from tests.support.billing_world import World, at
 
 CATALOG = """
 [[meters]]
@@ -155,3 +155,45 @@ def test_a_commitment_stands_in_the_currency() -> None:
     (invoice,) = billed(world, "2026-05").values()
     (true_up,) = [line for line in invoice.lines if line.kind == "minimum"]
     assert true_up.amount == "8.10"
+
+
+DECLARED = """
+[[plans]]
+key = "old"
+currency = "USD"
+[[plans.charges]]
+key = "fee"
+timing = "advance"
+price = { type = "flat", amount = "31" }
+
+[[plans]]
+key = "new"
+currency = "USD"
+interval = "P1Y"
+[[plans.charges]]
+key = "year"
+timing = "advance"
+price = { type = "flat", amount = "365" }
+
+[[customers]]
+key = "acme"
+currency = "USD"
+
+[[subscriptions]]
+key = "acme"
+customer = "acme"
+plan = "old"
+start = 2026-05-01
+"""
+
+
+def test_a_plan_declared_anew_with_an_end_in_the_stored_period_never_begins() -> None:
+    world = World()
+    world.clock.now = at("2026-05-03")
+    world.apply(DECLARED)
+    assert [one.total for one in world.invoices(world.bill("2026-05-02"))] == ["31.00"]
+    ending = 'plan = "new"\nstart = 2026-05-01\nend = 2026-05-16'
+    world.apply(DECLARED.replace('plan = "old"\nstart = 2026-05-01', ending))
+    world.clock.now = at("2026-06-03")
+    (invoice,) = world.invoices(world.bill("2026-06-01"))
+    assert [(line.charge, line.amount) for line in invoice.lines] == [("fee", "-16.00")]

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from tallybook.catalog.subscription import StoredPeriod
+from tallybook.invoice import state
 from tallybook.invoice.document import Draft, compose, decode_invoice
 from tallybook.invoice.ports import Bounds
 from tallybook.invoice.questions import Asked, ask
@@ -96,3 +97,12 @@ def test_a_customer_past_a_bound_is_parked_and_the_rest_is_billed() -> None:
     assert [(one.customer, one.code) for one in run.parked] == [("acme", "total-out-of-bounds")]
     world.billing = whole
     assert world.bill("2026-06").invoices == 1
+
+
+def test_an_invoice_is_overdue_after_the_instant_it_is_due() -> None:
+    assert [state.shown("finalized", 5, now_us) for now_us in (4, 5, 6)] == [
+        "finalized",
+        "finalized",
+        "overdue",
+    ]
+    assert state.shown("paid", 5, 6) == "paid"

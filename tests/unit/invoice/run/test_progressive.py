@@ -245,3 +245,17 @@ start = 2022-12-01
     found = {one.key for one in with_thresholds(catalog, everybody)}
     assert "acme" in found
     assert "calm" not in found
+
+
+def test_fees_count_towards_no_threshold() -> None:
+    world = World()
+    fee = 'price = { type = "flat", amount = "31" }'
+    world.apply(CATALOG.replace(fee, 'timing = "advance"\nprice = { type = "flat", amount = 250 }'))
+    world.clock.now = at("2022-12-02")
+    assert world.bill("2022-12-01T00:00:01Z").invoices == 1
+    assert bill_crossed(world.billing) is None
+    world.event("2022-12-06", data='{"n": 1000000}')
+    world.clock.now = at("2022-12-06") + 1
+    run = bill_crossed(world.billing)
+    assert run is not None
+    assert [invoice.total for invoice in world.invoices(run)] == ["200.00"]
