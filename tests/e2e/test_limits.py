@@ -6,6 +6,8 @@ Guarantees 1, 2 and 5 of CONTRACTS §1 stand beside: what is counted is counted 
 import http.client
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -220,3 +222,45 @@ def test_the_use_of_keys_is_a_meter_whose_sum_is_what_was_asked(tmp_path: Path, 
             {"route": "events", "status": "4xx", "requests": answered, "events": 0}
         ]
         assert KEY
+
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "limits.md"
+
+
+def test_the_guides_plan_by_command(tmp_path: Path) -> None:
+    (tmp_path / "plans.toml").write_text(GUIDE.read_text().split("```toml\n")[1].split("```")[0])
+    with Server(tmp_path / "data", TWO) as server:
+        environment = {**os.environ, "TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY}
+
+        def command(*arguments: str, code: int = 0) -> str:
+            done = subprocess.run(
+                [sys.executable, "-m", "tallybook", "usage-plan", *arguments],
+                capture_output=True,
+                env=environment,
+                cwd=tmp_path,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == code, done.stderr
+            return done.stdout + done.stderr
+
+        assert "No usage plans" in command("list")
+        assert "standard (version 1)" in command("set", "plans.toml")
+        assert "Standard" in command("list")
+        shown = command("show", "standard")
+        for words in ("50 requests a second", "1000000 events a month", "80 %, 95 %"):
+            assert words in shown, shown
+        key = api(server, "POST", "/keys", {"name": "k", "scopes": ["ingest"]})
+        assert "is on standard" in command("use", key["id"], "standard")
+        assert "1000000" in command("usage", key["id"])
+        assert "in-use" in command("drop", "standard", code=1)
+        assert "default plan" in command("use", key["id"])
+        wait_known(server, key["key"])
+        asking = Asking(server, key["key"])
+        asking.client(1, "POST", "/api/v1/events")
+        (headers,) = asking.headers
+        assert headers["ratelimit-policy"] == '"pace";q=200;w=4', "no event was counted"
+        assert headers["ratelimit"].startswith('"pace";r=199;t=1')
+        assert "out of use" in command("drop", "standard")
+        (tmp_path / "other.toml").write_text("[[plans]]\n")
+        assert "no [[usage_plans]]" in command("set", "other.toml", code=1)
