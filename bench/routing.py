@@ -68,7 +68,7 @@ def matching(patterns: Sequence[str], some: Sequence[Record]) -> float:
 
 
 def road(folder: Path, patterns: Sequence[str], some: list[Record]) -> tuple[float, StreamsFile]:
-    """Return events a second of processor time from committed records to durable streams, with the file."""
+    """Return events a second of processor time from the lake to durable streams, and the file."""
     lake, store = MemoryRecords(), MemoryRules()
     lake.commits.append(some)
     for rule in rules(patterns):
@@ -135,8 +135,8 @@ def main() -> None:
     page = [
         "# What routing costs",
         "",
-        f"Python {platform.python_version()} on {platform.machine()}, one process, one run; events a",
-        f"second of processor time, for the machine was shared; {EVENTS:,} events as access logs make",
+        f"Python {platform.python_version()} on {platform.machine()}, one process, one run; events",
+        f"a second of processor time, for the machine was shared; {EVENTS:,} as access logs make",
         "them. Without a rule nothing is read. Everything on streams is fsynced.",
         "",
         "| | events/s |",
