@@ -81,7 +81,7 @@ class WebhookChannel:
             return Answer(outcome="failed", error=_timed_out(error, self._total_seconds))
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             return Answer(outcome="failed", error=_said(error))
-        except (httpcore2.UnsupportedProtocol, ValueError) as error:  # kept under other settings
+        except (httpcore2.UnsupportedProtocol, Invalid) as error:  # kept under other settings
             return Answer(outcome="failed", error=f"the address cannot be used: {error}")
 
     def close(self) -> None:

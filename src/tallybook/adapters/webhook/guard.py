@@ -7,8 +7,13 @@ into the network behind it: other services, the loopback, the cloud's metadata.
 import ipaddress
 from ipaddress import IPv4Address, IPv6Address
 
-_METADATA = frozenset({IPv4Address("168.63.129.16")})
-"""Public by its number, but answered by the machine's own cloud."""
+_INSIDE = (
+    ipaddress.ip_network("168.63.129.16/32"),
+    ipaddress.ip_network("192.0.0.0/24"),
+    ipaddress.ip_network("192.88.99.0/24"),
+)
+"""Public by their number, or so to some versions of `ipaddress`, but answered by the machine's own
+cloud, by protocols of the network, or by relays into it."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """Addresses that a gateway translates to the IPv4 address in their last 32 bits."""
 
@@ -29,7 +34,7 @@ def _plainly_public(address: IPv4Address | IPv6Address) -> bool:
         and not address.is_multicast
         and not address.is_reserved
         and not address.is_loopback
-        and address not in _METADATA
+        and not any(address in network for network in _INSIDE)
     ) or (isinstance(address, IPv6Address) and bool(_inside(address)))
 
 

@@ -39,21 +39,21 @@ def kinds(target: Target) -> None:
 
 
 @webhooks.command()
-@click.argument("url")
+@click.argument("address", metavar="URL_TO_TELL")
 @click.option("--kind", "patterns", multiple=True, help="Such as 'invoice.*'; all without it.")
 @click.option("--customer", "customers", multiple=True, help="Whose facts; all without it.")
 @click.option("--description", default="", help="For people.")
 @server_options
 def add(
     target: Target,
-    url: str,
+    address: str,
     patterns: tuple[str, ...],
     customers: tuple[str, ...],
     description: str,
 ) -> None:
     """Add an endpoint; its secret is shown once."""
     body = {
-        "url": url,
+        "url": address,
         "kinds": list(patterns) or ["*"],
         "customers": list(customers),
         "description": description,
