@@ -49,6 +49,7 @@ QUERIES = {
     "/streams/{name}/records": "?wait_seconds=0",
     "/meters/{key}/query": "?from=2025-01-01T00:00:00Z",
 }
+EMPTY = ({"items": [], "next_cursor": None}, [], b"")
 PARAMS = {
     "/billing-runs/{id}": "run",
     "/coupons/{key}": named("coupon"),
@@ -197,7 +198,7 @@ def test_every_place_that_is_shown_has_something_to_show(town: Town) -> None:
         if method == "GET" and template != STREAMING:
             answer = town.house.ask("GET", path_of(town, template), key_for(town, template))
             fixed_fee = template.endswith("/explain")  # it has no events
-            assert answer.status == 200 or fixed_fee, (template, answer.body[:300])
+            assert answer.status in {200, 204} or fixed_fee, (template, answer.body[:300])
 
 
 def key_for(town: Town, template: str) -> str:
@@ -264,11 +265,16 @@ def path_of_any(town: Town, template: str) -> str:
     return path_of(town, template)
 
 
+def _filled(template: str) -> str:
+    """Return a path with something that fits in the place of each parameter."""
+    return re.sub(r"\{[^}]*\}", MARK, template.replace("{seq}", "1"))
+
+
 def test_pages_are_for_those_who_signed_in(town: Town) -> None:
     pages = [(m, p) for m, p, opt in routed(town) if "page" in opt and opt["page"] is not None]
     assert len(pages) > 40
     for method, template in pages:
-        answer = town.house.ask(method, re.sub(r"\{[^}]*\}", MARK, template), None, b"")
+        answer = town.house.ask(method, _filled(template), None, b"")
         assert answer.status == 303, (method, template)
         assert answer.headers["location"].startswith("/login")
 
@@ -294,8 +300,15 @@ def snapshot(town: Town) -> dict[str, Any]:
         if bare.startswith(moving) or bare.endswith(("/reconcile", "/value", "/history")):
             continue
         answer = town.house.ask("GET", path_of(town, template), town.owner())
-        found[template] = (answer.status, _still(answer.json))
+        found[template] = (answer.status, _still(_read(answer.body)))
     return found
+
+
+def _read(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return body
 
 
 def _still(value: Any) -> Any:
@@ -313,7 +326,7 @@ def test_another_tenant_sees_nothing_of_it(town: Town) -> None:
         answer = town.house.ask("GET", path_of(town, template), town.visitor)
         shows_own = template.startswith(f"{API}/doors")
         if "{" in template and not shows_own:
-            nothing = answer.status == 200 and answer.json.get("items") == []
+            nothing = answer.status == 200 and _read(answer.body) in EMPTY
             assert answer.status == 404 or nothing, (template, answer.status, answer.body[:200])
             told_back = [part for part in path_of(town, template).split("/") if MARK in part]
             text = answer.body.decode()
@@ -395,9 +408,7 @@ def test_what_a_viewer_may_not_do_on_pages(town: Town) -> None:
     posts = [(m, p) for m, p, opt in routed(town) if opt.get("page") in {"billing", "admin"}]
     assert len(posts) > 10
     for method, template in posts:
-        answer = town.house.ask(
-            method, re.sub(r"\{[^}]*\}", "x", template), None, b"token=x", cookie
-        )
+        answer = town.house.ask(method, _filled(template), None, b"token=x", cookie)
         assert answer.status == 403, (method, template, answer.status)
 
 

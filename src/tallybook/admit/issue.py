@@ -126,7 +126,7 @@ def check_scopes(scopes: Sequence[str], roles: Sequence[str]) -> tuple[str, ...]
         raise Invalid(f"scopes must be some of {', '.join(SCOPES)}", field="scopes")
     if set(roles) - set(ROLES):
         raise Invalid(f"roles must be some of {', '.join(ROLES)}", field="roles")
-    found = scopes_of((*scopes, *roles))
+    found = scopes_of(scopes, roles)
     if not found:
         raise Invalid(f"give scopes, some of {', '.join(SCOPES)}, or roles", field="scopes")
     return found

@@ -160,13 +160,11 @@ def allowed(grant: Grant, scope: str, *, bound: bool = True) -> Grant:
     return grant
 
 
-def scopes_of(words: Iterable[str]) -> tuple[str, ...]:
-    """Return scopes without repeats in the order of `SCOPES`, from scopes and names of roles.
+def scopes_of(scopes: Iterable[str], roles: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return scopes and those of roles without repeats, in the order of `SCOPES`.
 
     Raises:
-        KeyError: a word is neither.
+        KeyError: a role is none.
     """
-    found: set[str] = set()
-    for word in words:
-        found.update((word,) if word in SCOPES else ROLES[word])
+    found = {*scopes, *(scope for role in roles for scope in ROLES[role])}
     return tuple(scope for scope in SCOPES if scope in found)

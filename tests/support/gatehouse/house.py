@@ -87,17 +87,20 @@ class House:
 
     async def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
         heard: list[Any] = []
-        sent = False
+        sent, ended = False, asyncio.Event()
 
         async def receive() -> dict[str, Any]:
             nonlocal sent
             if sent:
-                await asyncio.sleep(3600)
+                await ended.wait()
+                return {"type": "http.disconnect"}
             sent = True
             return {"type": "http.request", "body": body, "more_body": False}
 
         async def send(message: Any) -> None:
             heard.append(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                ended.set()
 
         path, _, query = path.partition("?")
         scope: Any = {
@@ -114,7 +117,7 @@ class House:
             "server": ("127.0.0.1", 80),
             "headers": [(n.encode(), text.encode()) for n, text in headers.items()],
         }
-        await asyncio.wait_for(self.app(scope, receive, send), 30)
+        await asyncio.wait_for(self.app(scope, receive, send), 10)
         told = {name.decode(): value.decode() for name, value in heard[0]["headers"]}
         text = b"".join(message.get("body", b"") for message in heard[1:])
         return Answer(heard[0]["status"], told, text)

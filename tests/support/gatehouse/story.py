@@ -13,7 +13,6 @@ from tallybook.collect.sending.fleet import Seen
 from tallybook.collect.sending.parcel import Note, Parcel
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import bill
-from tallybook.kernel.ids import derived_id
 from tallybook.serve.worker.prepaid import WalletKeeper
 from tests.support.gatehouse.house import Answer, House
 
@@ -270,6 +269,9 @@ def operations() -> Iterator[Call]:
         method="POST", template="/quarantine/{id}/redrive", params={"id": "piece-redriven"},
         body={"event": good, "reason": named("reason")},
     )  # fmt: skip
+    for what in ("drop", "redrive"):
+        chosen = {"source": named("many"), "reason": named("reason"), "dry_run": False}
+        yield Call(method="POST", template="/quarantine/" + what, body=chosen)
     door = {"door": "influx"}
     rules = {"prefix": named("prefix")}
     yield Call(method="PUT", template="/doors/{door}", params=door, body=rules)
@@ -301,6 +303,15 @@ def access() -> Iterator[Call]:
         method="PUT", template="/usage-plans/{key}", params=plan,
         body=USAGE_PLAN | {"name": named("name")},
     )  # fmt: skip
+
+
+def people() -> Iterator[Call]:
+    """Who signs in."""
+    user = {"name": named("user")}
+    yield Call(method="POST", template="/users", body=user | {"roles": ["viewer"]})
+    yield Call(method="PUT", template="/users/{name}", params=user, body={"roles": ["biller"]})
+    yield Call(method="POST", template="/users/{name}/password", params=user, body={})
+    yield Call(method="POST", template="/users/{name}/sign-out", params=user)
 
 
 def hooks() -> Iterator[Call]:
@@ -371,6 +382,7 @@ def farewell() -> Iterator[Call]:
     )  # fmt: skip
     yield Call(method="DELETE", template="/meters/{key}", params={"key": named("meter")})
     yield Call(method="DELETE", template="/webhooks/{id}", params={"id": "hook"})
+    yield Call(method="DELETE", template="/users/{name}", params={"name": named("user")})
 
 
 def tenancy() -> Iterator[Call]:
@@ -409,7 +421,7 @@ def questions() -> Iterator[Call]:
         )  # fmt: skip
 
 
-LIVING = (catalog, contracts, money, prepaid, operations, access, hooks, routing)
+LIVING = (catalog, contracts, money, prepaid, operations, access, people, hooks, routing)
 PARTS = (*LIVING, tenancy, questions, farewell)
 
 
@@ -436,8 +448,10 @@ class Story:
             names = {name: named(name) for name in ("dropped", "redriven")}
             pieces = [{"id": name, "time": late} for name in names.values()]
             self.house.send(self.key, *pieces, {"id": named("event"), "subject": named("subject")})
+            stand = self.house.ask("GET", f"{API}/quarantine", self.key).json["items"]
             for name, text in names.items():
-                self.made[f"piece-{name}"] = derived_id("qua", "test", text)
+                here = (one["id"] for one in stand if text in str(one))
+                self.made[f"piece-{name}"] = next(here)
         elif (call.method, call.template) in {("PUT", "/edges/rules"), ("POST", "/keys")}:
             seen = Seen(
                 note=Note(Parcel(edge=EDGE), None),

@@ -1,5 +1,6 @@
-"""Signing in with a key, signing out, and the style sheet."""
+"""Signing in with a password or a key, signing out, and the style sheet."""
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any
@@ -11,7 +12,9 @@ from litestar.params import Body
 from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 
+from tallybook.serve.api.gate import Grant
 from tallybook.serve.console.access import OPEN_PAGE, PAGE, session_of
+from tallybook.serve.console.entering import entered
 from tallybook.serve.console.render import html
 from tallybook.serve.console.session import (
     COOKIE,
@@ -27,27 +30,41 @@ Form = Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED
 
 @get("/login", opt=OPEN_PAGE, sync_to_thread=True)
 def login_page(next: str = "/") -> Response[bytes]:
-    """Ask for a key."""
+    """Ask for a name and password, or a key."""
     return html("login.html", wrong=False, next=local_path(next), session=None, here="")
 
 
 @post("/login", opt=OPEN_PAGE, sync_to_thread=True)
 def login(request: "Request[Any, Any, Any]", data: Form) -> Response[Any]:
-    """Start a session where the key is good."""
+    """Start a session where name and password, or the key, are good."""
     check_origin(request.headers.get("origin"), request.headers.get("host", ""))
     state, following = request.app.state, local_path(data.get("next", "/"))
-    grant = state.gate.grant(data.get("key", "").strip())
-    if grant is None or not grant.allows("read"):
+    grant = _grant(request, data)
+    if grant is None or grant.bound or not grant.allows("read"):
         return html("login.html", 401, wrong=True, next=following, session=None, here="")
     cookie = Cookie(
         key=COOKIE,
-        value=new_cookie(state.world.secret, grant, state.world.clock.now_us()),
+        value=new_cookie(
+            state.world.secret,
+            grant,
+            state.world.clock.now_us(),
+            state.gate.epoch(grant.key_id),
+        ),
         httponly=True,
         samesite="strict",
         secure=request.url.scheme == "https",
         max_age=LIFE_SECONDS,
     )
     return Redirect(following, status_code=303, cookies=[cookie])
+
+
+def _grant(request: "Request[Any, Any, Any]", data: Mapping[str, str]) -> Grant | None:
+    state, name = request.app.state, data.get("name", "").strip()
+    if not name:
+        found: Grant | None = state.gate.grant(data.get("key", "").strip())
+        return found
+    address = request.client.host if request.client else "-"
+    return entered(state.world, state.gate, name, data.get("password", ""), address)
 
 
 @post("/logout", opt=PAGE, sync_to_thread=True)

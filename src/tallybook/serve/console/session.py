@@ -1,7 +1,7 @@
-"""Sessions of the console: a signed cookie that names a key, and a token against forged forms.
+"""Sessions of the console: a signed cookie for a key or a person, a token against forged forms.
 
-Nothing is stored: the cookie holds the key's id and an end, under the server's secret. A revoked
-key ends its sessions within a second.
+Nothing is stored: the cookie holds an id and an end, under the server's secret. A revoked key, and
+a person who is signed out, ends its sessions within a second.
 """
 
 import base64
@@ -46,9 +46,9 @@ def _same(ours: str, sent: str) -> bool:
     return hmac.compare_digest(ours.encode(), sent.encode("utf-8", "surrogatepass"))
 
 
-def new_cookie(secret: bytes, grant: Grant, now_us: int) -> str:
-    """Return the cookie of a session that starts now."""
-    place = msgspec.json.encode([grant.key_id, now_us // 1_000_000 + LIFE_SECONDS])
+def new_cookie(secret: bytes, grant: Grant, now_us: int, epoch: int = 0) -> str:
+    """Return the cookie of a session that starts now; it is over when a person's epoch grows."""
+    place = msgspec.json.encode([grant.key_id, now_us // 1_000_000 + LIFE_SECONDS, epoch])
     text = base64.urlsafe_b64encode(place).decode()
     return f"{text}.{_sign(secret, _PURPOSE, text)}"
 
@@ -60,10 +60,11 @@ def read_cookie(secret: bytes, gate: Gate, cookie: str | None, now_us: int) -> S
         return None
     try:
         decoded = base64.urlsafe_b64decode(text)
-        key_id, ends = msgspec.json.decode(decoded, type=tuple[str, int])
+        key_id, ends, epoch = msgspec.json.decode(decoded, type=tuple[str, int, int])
     except (binascii.Error, msgspec.MsgspecError, ValueError):
         return None  # signed by an older version: sign in again
-    grant = gate.by_id(key_id) if ends > now_us // 1_000_000 else None
+    good = ends > now_us // 1_000_000 and epoch == gate.epoch(key_id)
+    grant = gate.by_id(key_id) if good else None
     return None if grant is None else Session(grant, _sign(secret, _FORMS, text))
 
 

@@ -222,17 +222,20 @@ async def ask(app: Litestar, grant: Grant, path: str) -> str | None:
     if not path:
         return None
     heard: list[Message] = []
-    asked = False
+    asked, ended = False, asyncio.Event()
 
     async def receive() -> Any:
         nonlocal asked
         if asked:
-            await asyncio.Event().wait()
+            await ended.wait()
+            return {"type": "http.disconnect"}
         asked = True
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def hear(message: Message) -> None:
         heard.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            ended.set()
 
     everything = Grant(grant.tenant, grant.key_id, frozenset(SCOPES))
     scope: Any = {

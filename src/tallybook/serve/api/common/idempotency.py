@@ -26,7 +26,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEADER = b"idempotency-key"
-SECRET_PATHS = ("/api/v1/keys", "/api/v1/tenants", "/api/v1/webhooks")
+SECRET_PATHS = ("/api/v1/keys", "/api/v1/tenants", "/api/v1/users", "/api/v1/webhooks")
 """Their answers may carry a secret, which is never stored (DECISIONS 32)."""
 _SECRET = re.compile(r"(?:tb|whsec)_[A-Za-z0-9_+/=-]{8,}\Z")
 KEY_CHARS_MAX = 255
@@ -124,7 +124,7 @@ def _open(said: object) -> object:
         return {
             name: _open(value)
             for name, value in said.items()
-            if not (isinstance(value, str) and _SECRET.match(value))
+            if not (isinstance(value, str) and (name == "password" or _SECRET.match(value)))
         }
     return [_open(value) for value in said] if isinstance(said, list) else said
 

@@ -2,11 +2,12 @@
 
 from litestar.types import ControllerRouterHandler
 
-from tallybook.serve.api.rest.access import audit, keys, tenants, usage_plans
+from tallybook.serve.api.rest.access import audit, keys, tenants, usage_plans, users
 
 ROUTES: list[ControllerRouterHandler] = [
     keys.Keys,
     tenants.Tenants,
+    users.Users,
     audit.Audit,
     usage_plans.UsagePlans,
     usage_plans.KeysLimits,

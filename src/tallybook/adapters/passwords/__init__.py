@@ -1,0 +1,1 @@
+"""Passwords of people, hashed with argon2id (DECISIONS 32)."""
