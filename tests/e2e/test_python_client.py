@@ -50,16 +50,18 @@ def test_every_block_of_the_guide_runs(server, tmp_path):
 def test_what_was_recorded_before_a_kill_arrives_once(server, tmp_path):
     """Killed again and again, with a server, without one, several at once; then one that ends."""
     spool = tmp_path / "spool"
-    recorded: list[int] = []
+    told: list[Path] = []
     for at in range(6):
         url = server.url if at % 3 else "http://127.0.0.1:9"
-        running = [_recorder(url, spool, at * 2_000_000 + k * 1_000_000) for k in range(2)]
-        recorded += [int(process.stdout.readline()) for process in running]
-        time.sleep(0.5)
+        files = [tmp_path / f"{at}-{k}.txt" for k in range(2)]
+        running = [_recorder(url, spool, file, n) for n, file in enumerate(files, at * 2)]
+        _await_some(files)
+        time.sleep(0.3)
         for process in running:
             process.send_signal(signal.SIGKILL)
-            out, _ = process.communicate(timeout=30)
-            recorded += [int(line) for line in out.split("\n")[:-1]]
+            process.wait(30)
+        told += files
+    recorded = [int(line) for file in told for line in file.read_text().split("\n")[:-1]]
     with Client(server.url, KEY, spool=spool) as client:
         client.record("killed", "s", {"n": -1})
         client.flush(60)
@@ -80,8 +82,17 @@ def client_events(server):
         yield from client.events.list(type="killed", limit=1000)
 
 
-def _recorder(url, spool, first):
-    return subprocess.Popen(
-        [sys.executable, "-c", RECORDER, url, KEY, str(spool), str(first)],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+def _await_some(files):
+    """Wait until every process has recorded something."""
+    deadline = time.monotonic() + 60
+    while not all(file.stat().st_size for file in files):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _recorder(url, spool, out, number):
+    with out.open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, "-c", RECORDER, url, KEY, str(spool), str(number * 1_000_000)],
+            stdout=file,
+        )
