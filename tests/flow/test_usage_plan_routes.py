@@ -8,6 +8,8 @@ import pytest
 from tallybook.admit.plan.bind import bind
 from tallybook.admit.plan.flow import let_through
 from tallybook.admit.plan.use import Counter, added
+from tallybook.kernel.errors import Missing
+from tallybook.serve.api.admission.made import asking
 from tallybook.serve.api.admission.watch import PlanWatch
 from tallybook.serve.api.gate import Gate
 from tests.support.api import Api
@@ -142,3 +144,37 @@ def test_a_key_that_is_rotated_goes_on_counting_where_it_was(api: Api) -> None:
         ]  # fmt: skip
     api.put(f"/keys/{third}/limits", {"limits": []})
     assert api.get(f"/keys/{second}/limits") == {"limits": []}
+
+
+ENTITLED = """
+[[meters]]
+key = "calls"
+event_type = "t"
+aggregation = "SUM"
+value = "$.v"
+
+[[customers]]
+key = "acme"
+currency = "USD"
+subjects = ["s"]
+"""
+
+
+def test_whether_a_customer_has_access_is_what_its_entitlement_says(api: Api) -> None:
+    api.apply(ENTITLED)
+    calls = {
+        "customer": "acme",
+        "feature": "calls",
+        "type": "metered",
+        "meter": "calls",
+        "period": "P1M",
+        "start": "2026-01-01T00:00:00Z",
+        "included": "100",
+    }
+    api.post("/entitlements", calls)
+    access = asking(api.world)
+    assert access("default", "acme", "calls")
+    with pytest.raises(Missing):
+        access("default", "acme", "unknown")
+    api.event("2026-01-09T00:00:00Z", '{"v": 100}')
+    assert not asking(api.world)("default", "acme", "calls"), "nothing is left"
