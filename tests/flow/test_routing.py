@@ -38,6 +38,7 @@ def put_records(api: Api, count: int) -> None:
 def test_a_change_is_a_version_and_the_same_again_is_none(api: Api) -> None:
     status, made = api.call("POST", "/routes", RULE | {"key": "r"})
     assert (status, made["version"], made["state"]) == (201, 1, "enabled")
+    assert [stream["name"] for stream in api.get("/streams")["items"]] == ["feed", "unmatched"]
     assert api.call("POST", "/routes", RULE | {"key": "r"})[1]["code"] == "exists"
     assert api.call("PUT", "/routes/r", RULE)[1]["version"] == 1
     assert api.call("PUT", "/routes/r", RULE | {"state": "paused"})[1]["version"] == 2

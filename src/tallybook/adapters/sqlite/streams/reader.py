@@ -1,6 +1,7 @@
 """Streams, and records by offset."""
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from tallybook.adapters.sqlite.streams.file import StreamsFile, offset_of, place_of, sid_of
@@ -79,6 +80,16 @@ class SqliteStreamReader:
                 (tenant, name, keep.keep_hours, keep.keep_mb, now_us),
             )
             return _one(db, tenant, name)
+
+    def make(self, tenant: str, names: Sequence[str], now_us: int) -> None:
+        """Make streams that are not there yet, so that groups can wait for their first record."""
+        keep = Keep()
+        with self._file.write() as db:
+            db.executemany(
+                "INSERT INTO stream (tenant, name, first_offset, next_offset, bytes, keep_hours,"
+                " keep_mb, created_us) VALUES (?, ?, 1, 1, 0, ?, ?, ?) ON CONFLICT DO NOTHING",
+                [(tenant, name, keep.keep_hours, keep.keep_mb, now_us) for name in names],
+            )
 
     def delivered(self, tenant: str) -> dict[str, int]:
         """Return how many records each rule has put on streams, by key; '' is `unmatched`."""

@@ -57,12 +57,12 @@ def rules_table(found: list[Any]) -> object:
 
 
 @routes.command()
-@click.argument("key")
+@click.argument("rule")
 @server_options
-def show(target: Target, key: str) -> None:
+def show(target: Target, rule: str) -> None:
     """Show all versions of a rule, newest first, and its replays."""
     with target.client() as client:
-        found = client.get(f"{PATH}/{key}/versions")
+        found = client.get(f"{PATH}/{rule}/versions")
     target.show(found, lambda: _history(found))
 
 
@@ -83,7 +83,7 @@ def _history(found: Any) -> str:
 
 
 @routes.command()
-@click.argument("key")
+@click.argument("rule")
 @click.option("--pattern", required=True, help="JSON, or @FILE.")
 @click.option("--to", "targets", required=True, multiple=True, help="An outbound stream; repeat.")
 @click.option("--paused", is_flag=True, help="Deliver nothing yet.")
@@ -91,7 +91,7 @@ def _history(found: Any) -> str:
 @server_options
 def put(
     target: Target,
-    key: str,
+    rule: str,
     pattern: str,
     targets: tuple[str, ...],
     description: str,
@@ -106,7 +106,7 @@ def put(
         "description": description,
     }
     with target.client() as client:
-        found = client.put(f"{PATH}/{key}", body)
+        found = client.put(f"{PATH}/{rule}", body)
     target.show(found, lambda: f"{found['key']} is version {found['version']}, {found['state']}")
 
 
@@ -147,13 +147,13 @@ def _declared(file: Path) -> list[dict[str, Any]]:
 
 
 @routes.command()
-@click.argument("key")
+@click.argument("rule")
 @server_options
-def delete(target: Target, key: str) -> None:
+def delete(target: Target, rule: str) -> None:
     """Take a rule away; what it delivered stays."""
     with target.client() as client:
-        client.delete(f"{PATH}/{key}")
-    target.show({"deleted": key}, lambda: f"{key} routes nothing any more")
+        client.delete(f"{PATH}/{rule}")
+    target.show({"deleted": rule}, lambda: f"{rule} routes nothing any more")
 
 
 @routes.command()
@@ -172,13 +172,13 @@ def test(target: Target, pattern: str, event: str) -> int:
 
 
 @routes.command()
-@click.argument("key")
+@click.argument("rule")
 @click.option("--from-commit", default=1, show_default=True, help="The first lake commit.")
 @click.option("--from-time", help="RFC 3339; events received before are left out.")
 @server_options
-def replay(target: Target, key: str, from_commit: int, from_time: str | None) -> None:
+def replay(target: Target, rule: str, from_commit: int, from_time: str | None) -> None:
     """Run a rule over what is past; its targets get what they have not got from it yet."""
     body = {"from_commit": from_commit, "from_time": from_time}
     with target.client() as client:
-        found = client.post(f"{PATH}/{key}/replay", body)
+        found = client.post(f"{PATH}/{rule}/replay", body)
     target.show(found, lambda: f"{found['id']}: commits up to {found['upto_commit']}")

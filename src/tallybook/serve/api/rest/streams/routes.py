@@ -16,7 +16,7 @@ from tallybook.route.pattern.explain import Miss, misses
 from tallybook.route.pattern.parse import parse_pattern
 from tallybook.route.record import document_of
 from tallybook.route.replay import Replay
-from tallybook.route.rule import Declared, Rule, RuleState
+from tallybook.route.rule import UNMATCHED, Declared, Rule, RuleState
 from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant
@@ -33,7 +33,7 @@ class RuleSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         key: names it; may be left out where the path says it.
         pattern: of the pattern language, see docs/algorithms/patterns.md.
-        targets: outbound streams; they are made when the first record comes.
+        targets: outbound streams; they are made with the rule.
         state: enabled, or paused.
     """
 
@@ -113,6 +113,8 @@ def change(
 ) -> tuple[RuleView, bool]:
     """Make or change a rule; return it and whether anything changed."""
     rule, changed = put_rule(world.rules, wanted, _changing(world, grant, seen))
+    names = (*rule.targets, UNMATCHED)
+    SqliteStreamReader(world.streams_file).make(grant.tenant, names, world.clock.now_us())
     return shown(world, grant.tenant, [rule])[0], changed
 
 
