@@ -515,3 +515,35 @@ def test_influx_may_name_its_key_in_any_of_its_ways(server, headers, query):
     wrong = {name: value.replace(KEY, "tb_no") for name, value in headers.items()}
     wrong = {"Authorization": "Token tb_no"} if wrong == headers else wrong
     assert httpx2.post(f"{server.url}/write", headers=wrong, content="cpu v=1i").status_code == 401
+
+
+# ---------------------------------------------------------------- keys
+
+
+def test_a_key_for_one_subject_sends_for_no_other(server):
+    import stripe
+    from lago_python_client import Client
+    from lago_python_client.exceptions import LagoApiError
+
+    spec = {"name": "one", "scopes": ["ingest"], "subjects": ["mine"]}
+    key = server.post("/api/v1/keys", json.dumps(spec))["key"]
+    client = stripe.StripeClient(key, base_addresses={"api": server.url}, max_network_retries=0)
+
+    def send(subject):
+        client.v1.billing.meter_events.create(
+            {"event_name": "bound", "payload": {"stripe_customer_id": subject, "value": "1"}}
+        )
+
+    send("mine")
+    with pytest.raises(stripe.StripeError) as refused:
+        send("theirs")
+    assert refused.value.code == "forbidden"
+    lago = Client(api_key=key, api_url=server.url)
+    lago.events.create(lago_event(1, code="bound", external_subscription_id="mine"))
+    with pytest.raises(LagoApiError):
+        lago.events.create(lago_event(2, code="bound", external_subscription_id="theirs"))
+    with pytest.raises(LagoApiError) as unread:
+        lago.events.find("tx-1")
+    assert unread.value.status_code == 403
+    meter(server, "bound", "bound", "COUNT", None)
+    assert total(server, "bound", groupBy="subject") == [2]

@@ -18,6 +18,7 @@ from tallybook.serve.api.compat.openmeter.filters import (
     conditions,
     spelled_map,
 )
+from tallybook.serve.api.compat.openmeter.routes import openmeter_router
 from tallybook.serve.api.compat.stripe import cancel, session
 from tallybook.serve.api.compat.stripe import events as stripe
 from tallybook.serve.api.compat.wire import as_json, strict_object
@@ -349,3 +350,12 @@ def test_the_key_of_a_subject_is_fit_and_its_own():
         key = own_key(subject)
         assert len(key) <= 128
         assert msgspec.json.encode(key) == f'"{key}"'.encode()
+
+
+def test_every_route_in_openmeters_shapes_names_its_scope_and_no_bound_key_reaches_it():
+    handlers = [h for route in openmeter_router().routes for h in route.route_handlers]
+    assert len(handlers) > 20
+    for handler in handlers:
+        if handler.opt:  # OPTIONS is Litestar's own and says nothing of a tenant
+            assert handler.opt["scope"] in {"read", "billing"}, handler
+            assert not handler.opt.get("bound"), handler

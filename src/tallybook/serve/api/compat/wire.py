@@ -38,8 +38,8 @@ class Told(msgspec.Struct, frozen=True):
 class Door(Protocol):
     """Knows keys."""
 
-    def check(self, authorization: str | None, scope: str) -> Any:
-        """Return what a key grants; raises Forbidden."""
+    def check(self, authorization: str | None, scope: str, *, bound: bool = False) -> Any:
+        """Return what a key grants, a bound one only where that is asked; raises Forbidden."""
         ...
 
     def by_id(self, key_id: str) -> Any:

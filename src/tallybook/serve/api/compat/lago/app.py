@@ -94,7 +94,7 @@ class LagoApp:
             if scope["method"] == "GET":
                 told = await self._one(scope)
             else:
-                grant = self._gate.check(authorization_of(scope), "ingest")
+                grant = self._gate.check(authorization_of(scope), "ingest", bound=True)
                 asked = await read_whole(scope, receive, self._bytes_max)
                 told = await self.take(grant, asked.body)
         except TallybookError as error:

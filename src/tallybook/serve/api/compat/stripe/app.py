@@ -100,7 +100,7 @@ class StripeApp:
     def _granted(self, authorization: str | None) -> Any:
         token = (authorization or "").partition(" ")[2]
         if not token.startswith(session.PREFIX):
-            return self._gate.check(authorization, "ingest")
+            return self._gate.check(authorization, "ingest", bound=True)
         lookup = self._lookup
         grant = self._gate.by_id(session.key_of_session(lookup.secret, token, lookup.now_us()))
         if grant is None or not grant.allows("ingest"):
