@@ -95,7 +95,16 @@ def bill_thresholds(world: World) -> int:
     return made
 
 
+AUDIT_SECONDS = 60.0
+
+
+def settle_audit(world: World) -> int:
+    """Add to the audit log what requests changed that died; return how many there were."""
+    return world.audit.settle_old(world.clock.now_us())
+
+
 CHORES: Sequence[Chore] = (
+    Chore(name="settle-audit", every_seconds=AUDIT_SECONDS, step=settle_audit),
     Chore(name="bill-thresholds", every_seconds=THRESHOLDS_SECONDS, step=bill_thresholds),
     Chore(name="finalize-drafts", every_seconds=DRAFTS_SECONDS, step=finalize_drafts),
     Chore(name="refresh-drafts", every_seconds=DRAFTS_SECONDS, step=DraftKeeper().round),

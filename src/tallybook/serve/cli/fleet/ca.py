@@ -16,6 +16,7 @@ from tallybook.compose import TENANT, World
 from tallybook.kernel.errors import Conflict, Invalid, Missing
 from tallybook.kernel.timestamps import format_us
 from tallybook.serve.api.fleet import issuing
+from tallybook.serve.cli.access.keys import somebody
 from tallybook.serve.cli.common import DATA_DEFAULT, Target, table
 from tallybook.serve.supervisor import folder
 from tallybook.settings import load
@@ -60,7 +61,7 @@ def init(data: Path, tenant: str, hosts: tuple[str, ...], *, as_json: bool) -> N
     folder.prepare(data)
     world = _world(data)
     x509.found(world.settings.ca_dir, "Tallybook edge authority", world.clock.now_us())
-    issued = issuing.issue_server(world, tenant, hosts or HOSTS_DEFAULT, x509.SERVER_DAYS)
+    issued = issuing.issue_server(world, tenant, hosts or HOSTS_DEFAULT, x509.SERVER_DAYS, _who())
     issuing.write_crl(world)
     told = {"ca": str(world.settings.ca_dir / x509.CA_CERT), "serial": issued.serial}
     _show(
@@ -97,7 +98,7 @@ def issue(
         raise Conflict(f"{target / EDGE_KEY} is there already; renew it, or name another --out")
     key = None if csr is not None else new_key()
     public = key.public_key() if key is not None else _requested(csr)
-    issued = issuing.issue_edge(world, tenant, edge, public, days)
+    issued = issuing.issue_edge(world, tenant, edge, public, days, _who())
     if key is not None:
         x509.write_closed(target / EDGE_KEY, key_pem(key))
     _hand_out(world, target, issued, edge, as_json=as_json)
@@ -127,7 +128,7 @@ def renew(
     world = _world(data)
     if server:
         issued = issuing.issue_server(
-            world, tenant, hosts or _hosts(world, tenant), days or x509.SERVER_DAYS
+            world, tenant, hosts or _hosts(world, tenant), days or x509.SERVER_DAYS, _who()
         )
         told = {"serial": issued.serial, "expires_time": format_us(issued.expires_us)}
         _show(told, f"Renewed until {told['expires_time'][:10]}.", as_json=as_json)
@@ -139,7 +140,8 @@ def renew(
         public = x509.certified_key((target / EDGE_CERT).read_bytes())
     except OSError as error:
         raise Missing(f"{target / EDGE_CERT}: {error.strerror}", field="out") from error
-    issued = issuing.issue_edge(world, tenant, edge, public, days or x509.EDGE_DAYS)
+    lasting = days or x509.EDGE_DAYS
+    issued = issuing.issue_edge(world, tenant, edge, public, lasting, _who())
     _hand_out(world, target, issued, edge, as_json=as_json)
 
 
@@ -149,7 +151,7 @@ def renew(
 @_options
 def revoke(data: Path, tenant: str, edge: str, reason: str, *, as_json: bool) -> None:
     """Refuse all certificates of an edge, or one by its serial number, within a second."""
-    serials = issuing.revoke(_world(data), tenant, edge, reason)
+    serials = issuing.revoke(_world(data), tenant, edge, reason, _who())
     text = f"Revoked: {', '.join(serials)}. An edge that is to come back needs a new one."
     _show({"revoked": serials}, text, as_json=as_json)
 
@@ -180,6 +182,11 @@ def list_(data: Path, tenant: str, *, as_json: bool) -> None:
     columns = ("name", "kind", "state", "until", "serial")
     human = table(columns, rows, numbers=("until", "serial")) if rows else "None yet."
     _show(told, human, as_json=as_json)
+
+
+def _who() -> str:
+    """Return who runs this command, as the audit log names them."""
+    return f"cli:{somebody()}"
 
 
 def _world(data: Path) -> World:

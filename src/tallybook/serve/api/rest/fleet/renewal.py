@@ -53,7 +53,7 @@ def renew_certificate(
         raise Forbidden(message, code="certificate-needed")
     key = requested_key(data.csr.encode()) if data.csr is not None else certified_key(der)
     days = world.settings.tls.edge_days
-    issued = issue_edge(world, shown.tenant, shown.edge, key, days)
+    issued = issue_edge(world, shown.tenant, shown.edge, key, days, f"edge:{shown.edge}")
     return RenewedView(
         certificate=issued.cert.decode(),
         ca=Authority(world.settings.ca_dir).cert.decode(),
