@@ -42,7 +42,7 @@ def test_every_table_is_a_source(tmp_path, text):
 
 
 def test_all_tables_together(tmp_path):
-    assert len(sources_of(settings(tmp_path, "host = false\n" + "\n".join(TABLES)))) == 10
+    assert len(sources_of(settings(tmp_path, "host = false\n" + "\n".join(TABLES)))) == 11
 
 
 def test_every_command_runs(tmp_path):

@@ -517,11 +517,12 @@ def test_a_mark_of_another_epoch_trims_nothing(server, tmp_path):
 
 
 def test_too_much_waiting_is_told_to_come_back(server):
-    gate = threading.Event()
+    gate, writing = threading.Event(), threading.Event()
 
     class Stuck(SqliteEventLog):
         def append(self, batches, cursors=None):
-            gate.wait(5)
+            writing.set()
+            gate.wait(60)
             return super().append(batches, cursors)
 
     server.log.__class__ = Stuck
@@ -532,7 +533,7 @@ def test_too_much_waiting_is_told_to_come_back(server):
         )
     commit = GroupCommit(server.log, lambda *_: None, server.log.path.with_suffix(".none"))
     commit.submit(rows, 0)
-    time.sleep(0.05)  # the first is being written; what follows waits
+    assert writing.wait(10)  # the first is being written; what follows waits
     for i in range(WAITING_EVENTS_MAX // len(rows)):
         commit.submit(rows, i)
     with pytest.raises(Unavailable) as caught:
