@@ -148,8 +148,10 @@ def test_a_fact_becomes_one_delivery_for_each_endpoint_that_wants_it(stores: Sto
     add(stores.post, "t", endpoint("e4", state="disabled"))
     add(stores.post, "u", endpoint())
     stores.tell("t", [fact("f1"), fact("f2", "payment.received")])
+    assert stores.post.waits()
     assert fan_out(stores.post, NOW, 100) == 2
     assert fan_out(stores.post, NOW, 100) == 0
+    assert not stores.post.waits()
     found = {(one.endpoint, one.fact) for one in deliveries(stores)}
     assert found == {("e1", "f1"), ("e1", "f2"), ("e2", "f2")}
     assert deliveries(stores, tenant="u") == []

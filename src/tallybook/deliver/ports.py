@@ -137,6 +137,10 @@ class Post(Protocol):
         """Open a transaction; written as a whole when the block ends, else not at all."""
         ...
 
+    def waits(self) -> bool:
+        """Return whether there are facts that nobody was asked about yet; nothing is locked."""
+        ...
+
     def ready(self, now_us: int) -> list[Ready]:
         """Return the endpoints of which something is due."""
         ...

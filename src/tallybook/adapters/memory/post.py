@@ -56,6 +56,10 @@ class MemoryPost:
             yield MemoryPostTransaction(draft)
             self._state = draft
 
+    def waits(self) -> bool:
+        """Return whether there are facts that nobody was asked about yet."""
+        return None in self._state.told.values()
+
     def ready(self, now_us: int) -> list[Ready]:
         """Return the endpoints of which something is due."""
         state = self._state

@@ -59,6 +59,12 @@ class SqlPost:
         with write(self._engine) as connection:
             yield SqlPostTransaction(connection)
 
+    def waits(self) -> bool:
+        """Return whether there are facts that nobody was asked about yet."""
+        one = select(FACT_TOLD.c.id).where(FACT_TOLD.c.told_us.is_(None)).limit(1)
+        with read(self._engine) as connection:
+            return connection.execute(one).first() is not None
+
     def ready(self, now_us: int) -> list[Ready]:
         """Return the endpoints of which something is due."""
         columns = (ENDPOINT.c.tenant, ENDPOINT.c.id, ENDPOINT.c.state, ENDPOINT.c.succeeded_us)

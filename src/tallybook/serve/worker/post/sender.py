@@ -91,8 +91,9 @@ class Sender:
             How many things were done; 0 where there was nothing to do.
         """
         done = self.record()
-        facts = fan_out(self._post, self._clock.now_us(), FACTS_AT_ONCE)
-        return done + facts + self._begin()
+        if self._post.waits():
+            done += fan_out(self._post, self._clock.now_us(), FACTS_AT_ONCE)
+        return done + self._begin()
 
     def record(self) -> int:
         """Put on record what was tried since the last time; return how much it was."""
