@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -85,6 +86,15 @@ def shown(server: Server, *command: str) -> Any:
     return json.loads(tallybook(server, *command, "--json"))
 
 
+def _until(true: Callable[[], bool], seconds: float = 60) -> bool:
+    ends = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.5)
+    return True
+
+
 def test_a_draft_from_run_to_invoice(server: Server) -> None:
     previewed = shown(server, "invoice", "preview", "acme", "--period", "2026-10")
     assert previewed["invoice"]["total"] == "2.00"
@@ -96,6 +106,16 @@ def test_a_draft_from_run_to_invoice(server: Server) -> None:
     acme, bolt = by_customer["acme"], by_customer["bolt"]
     assert shown(server, "invoice", "refresh", acme)["total"] == "4.00"
     assert shown(server, "invoice", "show", acme)["number"] == "DRAFT"
+    used(server, "bolt", 2)
+    assert _until(lambda: shown(server, "invoice", "show", bolt)["total"] == "4.00"), "by itself"
+    assert "not final" in tallybook(server, "invoice", "verify", bolt)
+    assert shown(server, "invoice", "explain", bolt)["count"] == 2
+    assert "2 wait as drafts" in tallybook(server, "bill", "--period", "2026-10")
+    again = shown(server, "invoice", "list", "--state", "draft")
+    assert sorted(draft["total"] for draft in again) == ["4.00", "4.00"]
+    assert shown(server, "invoice", "show", acme)["total"] == "4.00", "what took its place"
+    by_customer = {draft["customer"]: draft["id"] for draft in again}
+    acme, bolt = by_customer["acme"], by_customer["bolt"]
     assert "INV-000001" in tallybook(server, "invoice", "finalize", acme)
     assert shown(server, "invoice", "finalize", acme)["number"] == "INV-000001"
     assert shown(server, "invoice", "show", acme)["number"] == "INV-000001"

@@ -1,5 +1,6 @@
 """Nothing is taken out of use of which something is not billed yet, unless by force."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -7,11 +8,14 @@ import pytest
 
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import bill
+from tallybook.invoice.manifest import Extra
 from tallybook.invoice.ports import Bounds
 from tallybook.invoice.unbilled import unbilled
+from tallybook.settle.receivable.flow import put_extras
 from tests.flow.test_parking import TooLarge, world_of
 from tests.support.api import Api
 from tests.support.billing_world import TENANT, World, at
+from tests.support.settled_world import SettledWorld
 
 METER = """
 [[meters]]
@@ -196,3 +200,22 @@ def test_meters_and_taxes_that_nothing_needs_are_pruned(api: Api) -> None:
     assert ("tax", "vat") in {(one["kind"], one["key"]) for one in told["changes"]}
     kept = {(one["kind"], one["key"]) for one in told["kept"]}
     assert ("meter", "calls") in kept
+
+
+def test_a_one_off_charge_is_no_subscriptions() -> None:
+    world = SettledWorld()
+    world.clock.now = at("2026-05-20")
+    world.apply(CATALOG)
+    world.event("2026-05-17")
+    extra = Extra(id="ext_1", name="visit", amount=Decimal(7), start_us=1, end_us=2)
+    put_extras(world.settling, "acme", [extra])
+    assert words(world, "acme") == {"acme": "USD 2.00 is not billed yet"}
+
+
+def test_pruning_makes_what_is_new(api: Api) -> None:
+    new = b'[[taxes]]\nkey = "vat"\nname = "VAT"\nrate = 19\n'
+    told = api.call("POST", "/catalog/apply?prune=true", raw=new)[1]
+    assert ("tax", "vat", "create") in {
+        (one["kind"], one["key"], one["action"]) for one in told["changes"]
+    }
+    assert ("subscription", "acme") in {(one["kind"], one["key"]) for one in told["kept"]}

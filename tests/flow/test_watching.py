@@ -197,6 +197,16 @@ def test_what_was_spent_of_a_trusted_recharge_that_fails_is_lost(api: Api) -> No
     assert audited(api) == ()
 
 
+def test_a_trusted_recharge_that_was_spent_whole_is_lost_whole(api: Api) -> None:
+    use(api, 75)  # it costs 150: what was there, and all of the recharge
+    WalletKeeper().round(api.world)
+    bill(api.world.billing("default"), BillRequest(until_us=api.clock.now))
+    assert balance(api) == "0"
+    api.post("/wallets/w/recharges/recharge-1/failed", {}, status=200)
+    assert (account(api, "pending:acme"), account(api, "bad-debt:acme")) == (0, 5000)
+    assert (balance(api), audited(api)) == ("0", ())
+
+
 def test_a_trusted_recharge_taken_back_by_hand_before_it_fails_is_lost_whole(api: Api) -> None:
     use(api, 45)
     WalletKeeper().round(api.world)

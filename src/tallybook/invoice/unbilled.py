@@ -127,11 +127,15 @@ def _of_part(basis: Basis, part: Sequence[Payer]) -> Iterator[tuple[str, str]]:
             reason = f"what is left to bill cannot be told: {failed[one.key].message}"
             yield from ((subscription.key, reason) for subscription in one.subscriptions)
         else:
-            yield from _open(drafts[one.key])
+            mine = {subscription.key for subscription in one.subscriptions}
+            yield from _open(drafts[one.key], mine)
 
 
-def _open(draft: Draft | None) -> Iterator[tuple[str, str]]:
-    """Yield the subscriptions that a draft charges something for, and what."""
+def _open(draft: Draft | None, subscriptions: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield those of the subscriptions that a draft charges something for, and what.
+
+    One-off charges are not theirs.
+    """
     if draft is None:
         return
     invoice = draft.invoice
@@ -139,7 +143,7 @@ def _open(draft: Draft | None) -> Iterator[tuple[str, str]]:
     for line in invoice.lines:
         open_minor[line.subscription] += max(line.amount_minor, 0)
     for key in sorted(open_minor):
-        if key and open_minor[key]:
+        if key in subscriptions and open_minor[key]:
             text = money_text(open_minor[key], invoice.currency)
             yield key, f"{invoice.currency} {text} is not billed yet"
 
