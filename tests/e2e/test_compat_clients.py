@@ -4,6 +4,7 @@ import asyncio
 import base64
 import gc
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import httpx2
@@ -527,6 +528,7 @@ def test_a_key_for_one_subject_sends_for_no_other(server):
 
     spec = {"name": "one", "scopes": ["ingest"], "subjects": ["mine"]}
     key = server.post("/api/v1/keys", json.dumps(spec))["key"]
+    time.sleep(2)  # every process of the server has heard of it by then
     client = stripe.StripeClient(key, base_addresses={"api": server.url}, max_network_retries=0)
 
     def send(subject):
