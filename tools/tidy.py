@@ -31,6 +31,8 @@ SKIPPED = {"build", "dist", "__pycache__", "node_modules"}
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".txt", ".html", ".css", ".js", ".typ", ".svg", ".json", ""}
 GENERATED = {"bench/REPORT.json"}
 """Files that a command makes; documents may name them before they are there."""
+STEPS = "src/tallybook/adapters/sql/schema/versions/"
+"""Steps of the schema, which a tool writes and nobody changes again: as long as their tables."""
 README_WORDS = ("in", "out", "invariant", "limit", "guarantee")
 VAGUE_ENDINGS = ("Manager", "Service", "Helper", "Helpers", "Utils", "Base", "Impl")
 
@@ -122,13 +124,15 @@ def file_lines(tree: Tree) -> Iterator[Offence]:
     """No file is longer than one sitting."""
     for file in tree.python:
         lines, most = file.text.count("\n"), TEST_LINES_MAX if file.is_test else FILE_LINES_MAX
-        if lines > most:
+        if lines > most and not file.path.startswith(STEPS):
             yield Offence("file-lines", file.path, f"{lines} lines, at most {most}; split it")
 
 
 def function_lines(tree: Tree) -> Iterator[Offence]:
     """No function is longer than one screen, its docstring not counted."""
     for file in tree.python:
+        if file.path.startswith(STEPS):
+            continue
         for node in ast.walk(file.tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = _body_lines(node)

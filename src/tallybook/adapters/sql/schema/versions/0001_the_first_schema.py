@@ -37,6 +37,45 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
+        "audit_head",
+        sa.Column("tenant", sa.String(length=128), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("seal", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("tenant"),
+    )
+    op.create_table(
+        "audit_log",
+        sa.Column("tenant", sa.String(length=128), nullable=False),
+        sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.String(length=320), nullable=False),
+        sa.Column("action", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=64), nullable=False),
+        sa.Column("subject", sa.String(length=512), nullable=False),
+        sa.Column("route", sa.String(length=512), nullable=False),
+        sa.Column("request_id", sa.String(length=128), nullable=False),
+        sa.Column("before_json", sa.Text(), nullable=True),
+        sa.Column("after_json", sa.Text(), nullable=True),
+        sa.Column("asked", sa.Text(), nullable=True),
+        sa.Column("outcome", sa.String(length=16), nullable=False),
+        sa.Column("previous", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "seq"),
+    )
+    with op.batch_alter_table("audit_log", schema=None) as batch_op:
+        batch_op.create_index("audit_log_at", ["tenant", "at_us"], unique=False)
+        batch_op.create_index("audit_log_kind", ["tenant", "kind", "seq"], unique=False)
+
+    op.create_table(
+        "audit_pending",
+        sa.Column("tenant", sa.String(length=128), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "id"),
+    )
+    op.create_table(
         "billed",
         sa.Column("tenant", sa.String(length=128), nullable=False),
         sa.Column("subscription", sa.String(length=128), nullable=False),
@@ -447,6 +486,42 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_job_state"), ["state"], unique=False)
 
     op.create_table(
+        "key_limits",
+        sa.Column("tenant", sa.String(length=128), nullable=False),
+        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("changed_us", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "key_id"),
+    )
+    op.create_table(
+        "key_use",
+        sa.Column("tenant", sa.String(length=128), nullable=False),
+        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.Column("route", sa.String(length=64), nullable=False),
+        sa.Column("status", sa.String(length=8), nullable=False),
+        sa.Column("generation", sa.String(length=64), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("events", sa.BigInteger(), nullable=False),
+        sa.Column("upto_us", sa.BigInteger(), nullable=False),
+        sa.Column("pending_requests", sa.BigInteger(), nullable=False),
+        sa.Column("pending_events", sa.BigInteger(), nullable=False),
+        sa.Column("pending_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "key_id", "route", "status"),
+    )
+    op.create_table(
+        "ledger_balance",
+        sa.Column("tenant", sa.String(length=128), nullable=False),
+        sa.Column("account", sa.String(length=255), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("balance_minor", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "account", "currency"),
+    )
+    with op.batch_alter_table("ledger_balance", schema=None) as batch_op:
+        batch_op.create_index("ledger_balance_kind", ["tenant", "kind", "account"], unique=False)
+
+    op.create_table(
         "ledger_entry",
         sa.Column("tenant", sa.String(length=128), nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -507,6 +582,13 @@ def upgrade() -> None:
         batch_op.create_index("payment_customer", ["tenant", "customer", "id"], unique=False)
 
     op.create_table(
+        "payment_allocation",
+        sa.Column("tenant", sa.String(length=128), nullable=False),
+        sa.Column("invoice", sa.String(length=64), nullable=False),
+        sa.Column("payment", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "invoice", "payment"),
+    )
+    op.create_table(
         "plan",
         sa.Column("tenant", sa.String(length=128), nullable=False),
         sa.Column("key", sa.String(length=255), nullable=False),
@@ -524,6 +606,32 @@ def upgrade() -> None:
         sa.Column("key_id", sa.String(length=64), nullable=False),
         sa.Column("decided_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "id"),
+    )
+    op.create_table(
+        "quarantine_trace",
+        sa.Column("tenant", sa.String(length=128), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("code", sa.String(length=64), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("before", sa.Text(), nullable=False),
+        sa.Column("after", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "id"),
+    )
+    op.create_table(
+        "route_rule",
+        sa.Column("tenant", sa.String(length=128), nullable=False),
+        sa.Column("rule_key", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("pattern", sa.Text(), nullable=False),
+        sa.Column("targets", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("since_seq", sa.BigInteger(), nullable=False),
+        sa.Column("made_us", sa.BigInteger(), nullable=False),
+        sa.Column("made_by", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "rule_key", "version"),
     )
     op.create_table(
         "seller",
@@ -572,6 +680,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant"),
     )
     op.create_table(
+        "usage_plan",
+        sa.Column("tenant", sa.String(length=128), nullable=False),
+        sa.Column("key", sa.String(length=128), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("changed_us", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "key", "version"),
+    )
+    op.create_table(
         "wallet",
         sa.Column("tenant", sa.String(length=128), nullable=False),
         sa.Column("key", sa.String(length=255), nullable=False),
@@ -611,6 +728,26 @@ def upgrade() -> None:
         batch_op.create_index("wallet_given_up_customer", ["tenant", "customer"], unique=False)
 
     op.create_table(
+        "wallet_recharge",
+        sa.Column("tenant", sa.String(length=128), nullable=False),
+        sa.Column("wallet", sa.String(length=128), nullable=False),
+        sa.Column("key", sa.String(length=128), nullable=False),
+        sa.Column("customer", sa.String(length=128), nullable=False),
+        sa.Column("amount", sa.String(length=64), nullable=False),
+        sa.Column("cost_minor", sa.BigInteger(), nullable=False),
+        sa.Column("asked_us", sa.BigInteger(), nullable=False),
+        sa.Column("trusted", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("settled_us", sa.BigInteger(), nullable=True),
+        sa.Column("method", sa.String(length=64), nullable=False),
+        sa.Column("reference", sa.String(length=255), nullable=False),
+        sa.Column("reason", sa.String(length=255), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "wallet", "key"),
+    )
+    with op.batch_alter_table("wallet_recharge", schema=None) as batch_op:
+        batch_op.create_index("wallet_recharge_customer", ["tenant", "customer"], unique=False)
+
+    op.create_table(
         "wallet_top_up",
         sa.Column("tenant", sa.String(length=128), nullable=False),
         sa.Column("wallet", sa.String(length=128), nullable=False),
@@ -648,4 +785,12 @@ def upgrade() -> None:
     with op.batch_alter_table("wallet_watch", schema=None) as batch_op:
         batch_op.create_index("wallet_watch_customer", ["tenant", "customer"], unique=False)
 
+    op.create_table(
+        "watch_mark",
+        sa.Column("tenant", sa.String(length=128), nullable=False),
+        sa.Column("watch", sa.String(length=32), nullable=False),
+        sa.Column("subject", sa.String(length=320), nullable=False),
+        sa.Column("value", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "watch", "subject"),
+    )
     # ### end Alembic commands ###
