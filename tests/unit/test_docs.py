@@ -88,6 +88,18 @@ def test_every_setting_is_documented_with_its_default():
     assert documented(ROOT / "docs" / "settings.md") == defaults(Settings())
 
 
+def test_the_front_page_leads_to_every_guide():
+    front = (ROOT / "README.md").read_text()
+    guides = [page.relative_to(ROOT).as_posix() for page in GUIDES[1:]]
+    assert [page for page in guides if f"({page})" not in front] == []
+
+
+def test_every_decision_record_is_in_the_list():
+    listed = (ROOT / "docs" / "adr" / "README.md").read_text()
+    records = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
+    assert [page.name for page in records if f"({page.name})" not in listed] == []
+
+
 def test_every_setting_has_an_effect():
     source = ROOT / "src" / "tallybook"
     own = (source / "settings.py").read_text()
