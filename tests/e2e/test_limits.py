@@ -224,6 +224,7 @@ def test_the_use_of_keys_is_a_meter_whose_sum_is_what_was_asked(tmp_path: Path, 
         assert KEY
 
 
+PLANS = ("usage-plan",)
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "limits.md"
 
 
@@ -232,9 +233,9 @@ def test_the_guides_plan_by_command(tmp_path: Path) -> None:
     with Server(tmp_path / "data", TWO) as server:
         environment = {**os.environ, "TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY}
 
-        def command(*arguments: str, code: int = 0) -> str:
+        def command(*arguments: str, code: int = 0, group: tuple[str, ...] = PLANS) -> str:
             done = subprocess.run(
-                [sys.executable, "-m", "tallybook", "usage-plan", *arguments],
+                [sys.executable, "-m", "tallybook", *group, *arguments],
                 capture_output=True,
                 env=environment,
                 cwd=tmp_path,
@@ -245,7 +246,12 @@ def test_the_guides_plan_by_command(tmp_path: Path) -> None:
             return done.stdout + done.stderr
 
         assert "No usage plans" in command("list")
-        assert "standard (version 1)" in command("set", "plans.toml")
+        shown = command("plans.toml", "--diff", group=("apply",))
+        assert "+ usage-plan standard" in shown
+        assert "No usage plans" in command("list")
+        assert "Applied 1 changes" in command("plans.toml", "--yes", group=("apply",))
+        assert "nothing to change" in command("plans.toml", "--diff", group=("apply",))
+        assert "standard (version 2)" in command("set", "plans.toml")
         assert "Standard" in command("list")
         shown = command("show", "standard")
         for words in ("50 requests a second", "1000000 events a month", "80 %, 95 %"):

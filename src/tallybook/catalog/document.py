@@ -48,6 +48,7 @@ class DocumentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     subscriptions: list[SubscriptionSpec] = []
     entitlements: list[EntitlementSpec] = []
     wallets: list[WalletSpec] = []
+    usage_plans: list[dict[str, object]] | None = None
 
 
 class CatalogDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +57,7 @@ class CatalogDocument(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         subscriptions: still as written: their dates need the customer's zone.
         entitlements: still as written, for the same reason.
+        usage_plans: still as written: they are the gate's; None where the file says nothing of any.
     """
 
     seller: Seller | None = None
@@ -68,6 +70,7 @@ class CatalogDocument(msgspec.Struct, frozen=True, kw_only=True):
     subscriptions: tuple[SubscriptionSpec, ...] = ()
     entitlements: tuple[EntitlementSpec, ...] = ()
     wallets: tuple[Wallet, ...] = ()
+    usage_plans: tuple[dict[str, object], ...] | None = None
 
 
 def parse_document(text: str) -> CatalogDocument:
@@ -92,6 +95,7 @@ def parse_document(text: str) -> CatalogDocument:
         subscriptions=tuple(spec.subscriptions),
         entitlements=tuple(spec.entitlements),
         wallets=_distinct("wallets", [check_wallet(wallet) for wallet in spec.wallets]),
+        usage_plans=None if spec.usage_plans is None else tuple(spec.usage_plans),
     )
 
 

@@ -1,6 +1,7 @@
 """Usage plans, the limits of single keys, and how much of each key's use was reported."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import msgspec
 from sqlalchemy import (
@@ -17,6 +18,7 @@ from sqlalchemy import (
 )
 
 from tallybook.adapters.sql.access import version as versions
+from tallybook.adapters.sql.access.recording import note
 from tallybook.adapters.sql.database import metadata, read, write
 from tallybook.adapters.sql.keys import KEYS
 from tallybook.adapters.sql.outbox import add_facts
@@ -189,17 +191,46 @@ class SqlUsagePlans:
             Missing: there is none.
             Conflict: keys are on it ('in-use'), or another version holds now ('version-changed').
         """
-        mine = (KEYS.c.tenant == tenant, KEYS.c.usage_plan == key, KEYS.c.revoked_us.is_(None))
         with write(self._engine) as connection:
             stored = _newest(connection, tenant, key)
             if not stored:
                 raise Missing(f"there is no usage plan '{key}'", field="key")
             _expect(stored[tenant, key].version, expected)
-            used = connection.execute(select(func.count()).where(*mine)).scalar()
-            if used:
-                message = f"{used} keys are on the usage plan '{key}'; put them on another first"
-                raise Conflict(message, code="in-use", field="key")
+            _check_unused(connection, tenant, key)
             _add(connection, tenant, key, "", now_us)
+            versions.bump(connection)
+
+    def apply(
+        self,
+        tenant: str,
+        changes: Mapping[str, UsagePlan | None],
+        now_us: int,
+        expected: Mapping[str, int],
+    ) -> None:
+        """Store plans together, and take some out of use.
+
+        Args:
+            tenant: whose.
+            changes: by key, as they shall be; None is out of use.
+            now_us: for the record.
+            expected: the versions of all plans in use from which this was decided.
+
+        Raises:
+            Conflict: others hold now ('version-changed'), or keys are on one ('in-use').
+        """
+        with write(self._engine) as connection:
+            stored = _newest(connection, tenant)
+            if {key: one.version for (_, key), one in stored.items()} != dict(expected):
+                message = "usage plans were changed meanwhile; read them again"
+                raise Conflict(message, code="version-changed")
+            for key, plan in changes.items():
+                before = stored.get((tenant, key))
+                if plan is None:
+                    _check_unused(connection, tenant, key)
+                _add(connection, tenant, key, "" if plan is None else _json(plan), now_us)
+                action = "archive" if plan is None else "change" if before else "create"
+                told = (None if before is None else before.plan, plan)
+                note(action, "usage-plan", key, partial(_same, told))
             versions.bump(connection)
 
     def limits_of(self, tenant: str, key_id: str) -> StoredLimits:
@@ -308,6 +339,18 @@ def _add(connection: Connection, tenant: str, key: str, body: str, now_us: int) 
     row = {"tenant": tenant, "key": key, "version": version, "changed_us": now_us, "body": body}
     insert_rows(connection, PLANS, [row])
     return version
+
+
+def _check_unused(connection: Connection, tenant: str, key: str) -> None:
+    mine = (KEYS.c.tenant == tenant, KEYS.c.usage_plan == key, KEYS.c.revoked_us.is_(None))
+    used = connection.execute(select(func.count()).where(*mine)).scalar()
+    if used:
+        message = f"{used} keys are on the usage plan '{key}'; put them on another first"
+        raise Conflict(message, code="in-use", field="key")
+
+
+def _same(told: tuple[object, object]) -> tuple[object, object]:
+    return told
 
 
 def _own(connection: Connection, tenant: str, key_id: str) -> StoredLimits:

@@ -6,6 +6,7 @@ import msgspec
 from litestar import Controller, delete, get, post, put
 from litestar.params import Parameter
 
+from tallybook.admit.declare import PlanChange
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.change import Change
 from tallybook.catalog.customer import Customer, CustomerSpec, check_customer, customer_spec
@@ -21,6 +22,7 @@ from tallybook.kernel.period import parse_moment, zone
 from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant
+from tallybook.serve.api.rest.access import declared
 from tallybook.serve.api.rest.contracts.entries import (
     Archived,
     Force,
@@ -271,23 +273,29 @@ class CatalogFile(Controller):
         document = parse_document(_toml(body))
         why: Why = {}
         keep = _keep(world, grant, why)
+        plans = declared.decided(world, grant.tenant, document.usage_plans, prune=prune)
         changes = plan_apply(world.catalog, grant.tenant, document, prune=prune, keep=keep)
-        return _views(changes, why)
+        return _views(changes, why, plans)
 
     @post("/apply", opt=BILLING, status_code=200, sync_to_thread=True)
     def apply(self, world: World, grant: Grant, body: bytes, prune: bool = False) -> Changes:
         """Apply this TOML text; applied twice, the second time changes nothing.
 
         `prune` archives what is not declared, but nothing of which something is not billed yet.
+        Usage plans are declared by keys with the scope admin; they are written after the catalog,
+        all together, and `prune` takes those out of use that no key is on, where the file has any.
         """
         document = parse_document(_toml(body))
+        plans = declared.decided(world, grant.tenant, document.usage_plans, prune=prune)
+        declared.check_may(grant, plans)
         why: Why = {}
         keep = _keep(world, grant, why)
         now_us = world.clock.now_us()
         changes = apply(
             world.catalog, grant.tenant, document, prune=prune, keep=keep, now_us=now_us
         )
-        return _views(changes, why)
+        declared.write(world, grant.tenant, plans)
+        return _views(changes, why, plans)
 
     @post("/backtest", opt=READ, status_code=200, sync_to_thread=True)
     def backtest(
@@ -330,11 +338,17 @@ def _keep(world: World, grant: Grant, why: Why) -> Keep:
     return keep
 
 
-def _views(changes: list[Change], why: Why) -> Changes:
+def _views(changes: list[Change], why: Why, plans: declared.Decided) -> Changes:
     return Changes(
-        [ChangeView(c.action, c.kind, c.key, list(c.details)) for c in changes],
-        [ChangeView("keep", kind, key, [reason]) for (kind, key), reason in why.items()],
+        [ChangeView(c.action, c.kind, c.key, list(c.details)) for c in changes]
+        + [_plan_view(change) for change in plans.changes],
+        [ChangeView("keep", kind, key, [reason]) for (kind, key), reason in why.items()]
+        + [_plan_view(change) for change in plans.kept],
     )
+
+
+def _plan_view(change: PlanChange) -> ChangeView:
+    return ChangeView(change.action, "usage-plan", change.key, list(change.details))
 
 
 ROUTES: tuple[type[Controller], ...] = (Meters, Customers, Plans, CatalogFile)

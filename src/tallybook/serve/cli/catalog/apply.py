@@ -50,7 +50,7 @@ def apply(
     prune: bool,
     yes: bool,
 ) -> int:
-    """Apply catalog.toml: meters, plans, taxes, coupons, customers and what they have.
+    """Apply catalog.toml: meters, plans, taxes, coupons, customers, usage plans of API keys.
 
     Shows the difference first. Applied twice, the second time changes nothing.
     """
