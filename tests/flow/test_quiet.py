@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tallybook.adapters.memory.invoices import MemoryInvoices
@@ -133,6 +133,7 @@ def moved(world: World, move: str, month: int) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(months)
+@example([([], "nothing"), ([], "nothing"), ([], "ended"), ([("b", 2, "t", 1)], "nothing")])
 def test_nothing_that_is_late_is_missed(story: list[tuple[list[Told], str]]) -> None:
     one, all_of_it = World(), World(invoices=Forgetful())
     play(one, story)

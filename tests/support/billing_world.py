@@ -59,7 +59,7 @@ class World:
         accounts: Accounts | None = None,
     ) -> None:
         """Start empty, at the beginning of 2027; `accounts` belong to `invoices`."""
-        self.kept = MemoryInvoices()
+        self.kept = invoices if isinstance(invoices, MemoryInvoices) else MemoryInvoices()
         self.clock = SetClock(at("2027-01-01"))
         self.usage = MemoryUsageReader()
         self.seq = 0
