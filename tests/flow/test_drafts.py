@@ -303,6 +303,59 @@ def test_late_events_are_on_the_drafts_of_those_they_concern(world: World) -> No
     assert keeper.round() == []
 
 
+BASE = """
+[[plans]]
+key = "base"
+currency = "USD"
+[[plans.charges]]
+key = "fee"
+price = { type = "flat", amount = 5 }
+[[plans.charges]]
+key = "calls"
+meter = "calls"
+price = { type = "unit", unit_amount = 1 }
+
+[[customers]]
+key = "firm"
+currency = "USD"
+subjects = []
+
+[[customers]]
+key = "west"
+currency = "USD"
+subjects = ["w"]
+zone = "America/Los_Angeles"
+parent = "firm"
+
+[[subscriptions]]
+key = "firm"
+customer = "firm"
+plan = "base"
+start = 2026-05-01
+
+[[subscriptions]]
+key = "west"
+customer = "west"
+plan = "base"
+start = 2026-05-01
+"""
+
+
+@pytest.mark.parametrize("asked", ["2026-05", "2026-06-01T07:00:00Z"])
+def test_the_first_usage_is_on_a_draft_that_had_fees_alone(world: World, asked: str) -> None:
+    world.apply(CATALOG + BASE)
+    world.clock.now = at("2026-06-02")
+    world.bill(asked)
+    keeper = Keeper(world)
+    assert keeper.round() == ["acme", "firm"]
+    assert totals(world)["firm"] == 1000
+    world.event("2026-06-01T07:00:00Z", subject="w")  # not of the month, over there
+    assert keeper.round() == []
+    world.event("2026-06-01T06:59:59Z", subject="w")
+    assert keeper.round() == ["firm"]
+    assert totals(world)["firm"] == 1100
+
+
 def test_a_draft_is_composed_anew_where_books_or_accounts_moved(world: World) -> None:
     due_drafts(world)
     keeper = Keeper(world)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from tallybook.catalog.catalog import Catalog
-from tallybook.invoice.document import decode_invoice
+from tallybook.invoice.due import BillRequest, horizon
 from tallybook.invoice.ports import Billing, Parked, StoredDraft, Waiting
 from tallybook.invoice.run.batch.together import Anew, by_run, composed_anew
 from tallybook.invoice.run.grace import ended, refreshed
@@ -82,7 +82,8 @@ def keep_fresh(billing: Billing, known: Known) -> tuple[Known, int]:
     left = now.keys() - stale
     done = {draft.id: draft for draft in refresh_all(billing, stale[:DRAFTS_AT_ONCE])}
     marks = {name: now[name] for name in (*left, *done) if name in now}
-    ends = {name: _until_us(done[name]) if name in done else known.until_us[name] for name in marks}
+    ends = _ends(catalog, done.values())
+    ends |= {name: known.until_us[name] for name in marks if name not in done}
     return Known(cut, marks, ends), len(done)
 
 
@@ -162,7 +163,16 @@ def _earliest(found: dict[str, int], times: Iterable[tuple[str, int]]) -> None:
         found[name] = min(at_us, found.get(name, _NEVER_US))
 
 
-def _until_us(draft: StoredDraft) -> int:
-    """Return the end of the usage that a draft counts."""
-    items = decode_invoice(draft.body).manifest.items
-    return max((item.until_us for item in items if item.meter is not None), default=0)
+def _ends(catalog: Catalog, drafts: Iterable[StoredDraft]) -> dict[str, int]:
+    """Return, by draft, the end of the usage that it counts, with or without a line of it yet."""
+    asked = list(drafts)
+    zones: dict[str, set[str]] = {draft.customer: set() for draft in asked}
+    for one in catalog.customers.values() if asked else ():
+        for who in zones.keys() & {one.key, one.parent}:
+            zones[who].add(one.zone)
+    return {draft.id: _until_us(draft, zones[draft.customer]) for draft in asked}
+
+
+def _until_us(draft: StoredDraft, zones: Iterable[str]) -> int:
+    request = BillRequest(period=draft.period, until_us=draft.until_us)
+    return max(horizon(request, zone, draft.refreshed_us).until_us for zone in zones)
