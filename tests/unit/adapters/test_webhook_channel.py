@@ -43,6 +43,9 @@ def send(channel: WebhookChannel, url: str) -> Answer:
         "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1",
         "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::a00:1",
         "64:ff9b::7f00:1", "2002:7f00:1::", "2002:a00:1::1", "2001:db8::1",
+        "fec0::1", "3fff::1", "5f00::1", "::8.8.8.8", "fe80::5efe:808:808", "64:ff9b:1::808:808",
+        "2606:4700::5efe:7f00:1", "2606:4700::200:5efe:a00:1", "2002:808:808::5efe:a00:1",
+        "2001:0:a00:1::f7f7:f7f7", "2001:0:808:808::80ff:fffe", "100::1",
     ],
 )  # fmt: skip
 def test_no_address_of_a_network_behind_the_server_is_public(address: str):
@@ -51,8 +54,9 @@ def test_no_address_of_a_network_behind_the_server_is_public(address: str):
 
 @pytest.mark.parametrize(
     "address",
-    ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"],
-)
+    ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101",
+     "2002:808:808::1", "2606:4700::5efe:808:808"],
+)  # fmt: skip
 def test_the_internet_is_public(address: str):
     assert is_public(address)
 
@@ -70,7 +74,6 @@ def test_the_loopback_is_refused_however_it_is_written(host: str):
         assert answer.outcome == "failed"
         assert "not a public address" in answer.error or "no address" in answer.error
         assert hook.heard == []
-        channel.close()
 
 
 def test_a_name_that_leads_inside_is_refused(monkeypatch: pytest.MonkeyPatch):
@@ -110,7 +113,50 @@ def test_a_name_server_that_hangs_ends_in_time(monkeypatch: pytest.MonkeyPatch):
     answer = send(channel, "http://slow.example/")
     assert "was not found in time" in answer.error
     hang.set()
-    channel.close()
+
+
+def test_a_name_server_that_hangs_holds_nobody_elses_name_up(monkeypatch: pytest.MonkeyPatch):
+    """It holds one thread for each of its names, however often they are asked for."""
+    hang, asked = threading.Event(), []
+    real = socket.getaddrinfo
+
+    def answering(host: str, *said: Any, **more: Any) -> Any:
+        asked.append(host)
+        if host.startswith("slow"):
+            hang.wait(30)
+        return real("127.0.0.1", *said, **more)
+
+    monkeypatch.setattr(network.socket, "getaddrinfo", answering)
+    lookups = network.Lookups()
+    for at in range(120):
+        with pytest.raises(network.httpcore2.ConnectTimeout, match="was not found in time"):
+            lookups.addresses(f"slow{at % 40}.example", 443, 0.001)
+    assert lookups.addresses("quick.example", 443, 5.0) == ["127.0.0.1"]
+    assert asked.count("slow0.example") == 1
+    monkeypatch.setattr(network, "LOOKUPS_MAX", 40)
+    with pytest.raises(network.httpcore2.ConnectTimeout, match="cannot be looked up now"):
+        lookups.addresses("further.example", 443, 5.0)
+    hang.set()
+
+
+def test_what_goes_wrong_with_a_name_is_told_to_who_asked(monkeypatch: pytest.MonkeyPatch):
+    lookups = network.Lookups()
+
+    def broken(*_said: Any, **_more: Any) -> Any:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(network.socket, "getaddrinfo", broken)
+    for _ in range(2):  # each who asks has an answer of its own
+        with pytest.raises(network.httpcore2.ConnectError, match="has no address"):
+            lookups.addresses("nowhere.example", 443, 5.0)
+
+    def no_thread(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(network.threading.Thread, "start", no_thread)
+    for _ in range(2):
+        with pytest.raises(network.httpcore2.ConnectTimeout, match="cannot be looked up now"):
+            lookups.addresses("nowhere.example", 443, 5.0)
 
 
 @pytest.mark.parametrize(

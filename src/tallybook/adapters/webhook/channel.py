@@ -84,10 +84,6 @@ class WebhookChannel:
         except (httpcore2.UnsupportedProtocol, Invalid) as error:  # kept under other settings
             return Answer(outcome="failed", error=f"the address cannot be used: {error}")
 
-    def close(self) -> None:
-        """Send nothing more."""
-        self._lookups.close()
-
     def _post(
         self, address: str, headers: dict[str, str], body: bytes, deadline: Deadline, now_us: int
     ) -> Answer:

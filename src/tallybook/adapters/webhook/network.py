@@ -6,9 +6,10 @@ second time gains nothing, because it is asked once. TLS still verifies the name
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
 
 import httpcore2
@@ -16,8 +17,9 @@ import httpcore2
 from tallybook.adapters.webhook.guard import is_public
 
 WRITE_BYTES = 16 * 1024
-LOOKUPS = 16
-"""Names that are asked for at once; a name server that hangs holds one of these."""
+LOOKUPS_MAX = 256
+"""Names that are asked for at once; a name server that hangs holds one of these for each of its
+names, however often it is asked."""
 
 
 class Refused(httpcore2.ConnectError):
@@ -25,31 +27,64 @@ class Refused(httpcore2.ConnectError):
 
 
 class Lookups:
-    """Asks for names beside the attempts, so that a name server that hangs ends no deadline."""
+    """Asks for names beside the attempts, so that a name server that hangs ends no deadline.
+
+    Each name is asked for in a thread of its own, which ends no sooner than the system's resolver
+    gives up, and never keeps the process from ending. Who asks for a name that is being asked for
+    waits for the same answer, so that nobody's name waits behind another.
+    """
 
     def __init__(self) -> None:
         """Start no thread yet."""
-        self._pool = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
+        self._lock = threading.Lock()
+        self._asked: dict[tuple[str, int], Future[list[str]]] = {}
 
     def addresses(self, host: str, port: int, seconds: float) -> list[str]:
         """Return the addresses of a name in the order of the system's preference.
 
         Raises:
-            ConnectTimeout: no answer in time.
+            ConnectTimeout: no answer in time, or too many names are being asked for.
             ConnectError: there is no such name.
         """
-        asked: Future[list[str]] = self._pool.submit(_addresses, host, port)
         try:
-            return asked.result(seconds)
+            return self._ask(host, port).result(seconds)
         except TooLate as error:
-            asked.cancel()
             raise httpcore2.ConnectTimeout(f"the name {host} was not found in time") from error
         except (OSError, UnicodeError) as error:
             raise httpcore2.ConnectError(f"the name {host} has no address") from error
 
-    def close(self) -> None:
-        """Take no more names."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def _ask(self, host: str, port: int) -> "Future[list[str]]":
+        with self._lock:
+            asked = self._asked.get((host, port))
+            if asked is not None:
+                return asked
+            if len(self._asked) >= LOOKUPS_MAX:
+                raise httpcore2.ConnectTimeout(f"the name {host} cannot be looked up now")
+            asked = self._asked[host, port] = Future()
+        look_up = threading.Thread(
+            target=self._look_up, args=(host, port, asked), name="lookup", daemon=True
+        )
+        try:
+            look_up.start()
+        except RuntimeError as error:  # the machine has no thread left
+            self._forget(host, port)
+            raise httpcore2.ConnectTimeout(f"the name {host} cannot be looked up now") from error
+        return asked
+
+    def _look_up(self, host: str, port: int, asked: "Future[list[str]]") -> None:
+        try:
+            found = _addresses(host, port)
+        except Exception as error:  # noqa: BLE001 - told to whoever waits
+            self._forget(host, port)
+            asked.set_exception(error)
+        else:
+            self._forget(host, port)
+            asked.set_result(found)
+
+    def _forget(self, host: str, port: int) -> None:
+        """Let the next one who asks have an answer of its own."""
+        with self._lock:
+            del self._asked[host, port]
 
 
 def _addresses(host: str, port: int) -> list[str]:
