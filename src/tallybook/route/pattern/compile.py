@@ -55,10 +55,10 @@ class Tree:
             return self.holds(value)
         if value.__class__ is not list:
             return self.vacuous
-        elements = list(_elements(value))
-        if not elements:
+        inside = list(elements(value))
+        if not inside:
             return self.vacuous
-        return any(self.holds(e) if e.__class__ is dict else self.vacuous for e in elements)
+        return any(self.holds(e) if e.__class__ is dict else self.vacuous for e in inside)
 
 
 _NOTHING: list[Any] = []
@@ -76,10 +76,10 @@ def leaves_of(value: Any) -> Sequence[Any]:
         return []
     if value.__class__ is not list:
         return [value]
-    return [element for element in _elements(value) if element.__class__ is not dict]
+    return [element for element in elements(value) if element.__class__ is not dict]
 
 
-def _elements(values: Sequence[Any]) -> Iterator[Any]:
+def elements(values: Sequence[Any]) -> Iterator[Any]:
     """Yield the elements of arrays in arrays, in order, however deep."""
     stack = [iter(values)]
     while stack:

@@ -49,12 +49,6 @@ def leaf_test(field: Field) -> Test:
     return test
 
 
-def exact_texts(field: Field) -> frozenset[str] | None:
-    """Return the strings one of which a field must have, None where it may have others."""
-    texts = frozenset(c.text for c in field if isinstance(c, Equal))
-    return texts if texts and all(isinstance(c, Equal) for c in field) else None
-
-
 def _always(leaf: Leaf) -> bool:
     del leaf
     return True
