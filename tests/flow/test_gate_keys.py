@@ -70,8 +70,29 @@ def test_a_bound_key_sends_events_of_its_subjects_only(server: House) -> None:
     assert (mixed.status, len(mixed.json["errors"])) == (400, 2)
     partly = server.ask("POST", f"{API}/events?partial=true", key, [good, bad]).json
     assert (partly["stored"], partly["quarantined"][0]["code"]) == (1, "forbidden")
-    for door in ("/v1/metrics", f"{API}/write", "/write", f"{API}/logs"):
-        assert server.ask("POST", door, key, b"").status == 403, "its subject is the rules' to say"
+
+
+@pytest.mark.parametrize("bound", [{"subjects": ["a1"]}, {"customer": "acme"}])
+def test_a_bound_key_writes_what_is_of_its_subjects_at_the_front_doors(
+    server: House, bound: dict[str, Any]
+) -> None:
+    sold(server)
+    key = server.key("default", "ingest", **bound)
+    lines = b"cpu,host=a1 v=1i 1764583200000000000\ncpu,host=b1 v=1i 1764583200000000000"
+    refused = server.ask("POST", "/write", key, lines)
+    assert (refused.status, refused.json["code"]) == (400, "invalid")
+    assert "may not send events of 'b1'" in refused.json["message"]
+    records = server.ask("POST", f"{API}/logs", key, b'{"host":"a1"}\n{"host":"b1"}').json
+    assert (records["stored"], records["quarantined"]) == (1, 1)
+    reader = server.key("default", "read", subjects=["a1"])
+    assert server.ask("POST", "/write", reader, lines).status == 403, "it lacks the scope"
+    while server.pump.step() is not None:
+        pass
+    pieces = server.ask("GET", f"{API}/quarantine", FIRST_KEY).json["items"]
+    assert [piece["code"] for piece in pieces] == ["forbidden", "forbidden"]
+    for subject, found in (("a1", 2), ("b1", 0)):
+        events = server.ask("GET", f"{API}/events?subject={subject}", FIRST_KEY).json["items"]
+        assert len([one for one in events if one["source"].startswith("door:")]) == found
 
 
 def test_what_a_bound_key_may_not_send_is_redriven_by_others(server: House) -> None:

@@ -24,16 +24,23 @@ from tallybook.transport.accept import AcceptLimits
 from tallybook.transport.columns import ColumnSet
 
 NOW = 1_700_000_000
+BOUND = "tb_bound"
 KEY = "tb_good"
 
 
 class Granted:
     tenant = "default"
 
+    def __init__(self, bound=False):
+        self.bound = bound
+
 
 class Gate:
     def check(self, authorization, scope, *, bound=False):
         assert scope == "ingest"
+        assert bound, "a door keeps to the subjects of a key by itself"
+        if authorization == f"Bearer {BOUND}":
+            return Granted(bound=True)
         if authorization != f"Bearer {KEY}":
             code = "forbidden" if authorization == "Bearer tb_reader" else "no-key"
             raise Forbidden("who are you", code=code)
@@ -59,6 +66,7 @@ def app(log):
             columns=lambda: columns,
             limits=AcceptLimits(request_bytes_max=200_000),
             commit=DoorCommit(log, lambda _epoch: 0),
+            sendable=lambda grant: frozenset({"mine"}) if grant.bound else frozenset(),
         )
     )
     yield made
@@ -334,3 +342,54 @@ def test_the_log_is_trimmed_while_requests_come(app, log, monkeypatch):
         time.sleep(0.02)
     assert reader.state().first_offset == 2
     reader.close()
+
+
+# ---------------------------------------------------------------- keys for some subjects
+
+AS_BOUND = {"authorization": f"Bearer {BOUND}"}
+NOT_YOURS = "the API key may not send events of 'theirs'"
+
+
+def test_influx_keeps_a_bound_key_to_its_subjects(app, log):
+    mine, theirs = (b"m,host=%s f=1 1700000000000000000" % one for one in (b"mine", b"theirs"))
+    assert call(app, "/api/v2/write", mine, AS_BOUND).status == 204
+    answer = call(app, "/api/v2/write", mine + b"\n" + theirs, AS_BOUND)
+    told = {"code": "invalid", "message": f"partial write: {NOT_YOURS}"}
+    assert (answer.status, json.loads(answer.body)) == (400, told)
+    assert wrote(log) == 3
+    assert {row.reason: row.count for row in read_tally(log._path, "default")}["bad"] == 1
+
+
+def test_remote_write_keeps_a_bound_key_to_its_subjects(app):
+    def fill(request):
+        for instance in ("mine", "theirs"):
+            block = request.timeseries.add()
+            block.labels.add(name="__name__", value="x")
+            block.labels.add(name="instance", value=instance)
+            block.samples.add(value=1, timestamp=NOW * 1000)
+
+    answer = call(app, "/api/v1/write", snappy(fill), AS_BOUND)
+    assert (answer.status, answer.body) == (400, f"{NOT_YOURS}\n".encode())
+    assert answer.headers["x-prometheus-remote-write-samples-written"] == "1"
+
+
+def test_otlp_keeps_a_bound_key_to_its_subjects(app):
+    def resource(name):
+        said = {"key": "service.name", "value": {"stringValue": name}}
+        metric = {"name": "m", "gauge": {"dataPoints": [{"timeUnixNano": "1", "asInt": 1}]}}
+        metric["gauge"]["dataPoints"][0]["timeUnixNano"] = str(NOW * 10**9)
+        return {"resource": {"attributes": [said]}, "scopeMetrics": [{"metrics": [metric]}]}
+
+    body = json.dumps({"resourceMetrics": [resource("mine"), resource("theirs")]}).encode()
+    kind = {**AS_BOUND, "content-type": "application/json"}
+    answer = call(app, "/v1/metrics", body, kind)
+    told = {"partialSuccess": {"rejectedDataPoints": "1", "errorMessage": NOT_YOURS}}
+    assert (answer.status, json.loads(answer.body)) == (200, told)
+
+
+def test_logs_keep_a_bound_key_to_its_subjects(app):
+    event = {"specversion": "1.0", "id": "1", "source": "s", "type": "t", "subject": "theirs"}
+    objects = [{"host": "mine"}, {"host": "theirs"}, event, event | {"subject": "mine"}]
+    answer = call(app, "/api/v1/logs", json.dumps(objects).encode(), AS_BOUND)
+    told = {"stored": 2, "quarantined": 2, "said": f"{NOT_YOURS}; {NOT_YOURS}"}
+    assert (answer.status, json.loads(answer.body)) == (200, told)

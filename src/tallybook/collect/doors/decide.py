@@ -6,6 +6,7 @@ transaction with the log, so that a repeated request, or two at once, change not
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
@@ -92,7 +93,21 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     lost: int
 
 
-def prepare(tenant: str, door: str, rules: DoorRules, decoded: Decoded, latest_us: int) -> Prepared:
+class _Named(msgspec.Struct):
+    subject: str | None = None
+
+
+_SUBJECT = msgspec.json.Decoder(_Named).decode
+
+
+def prepare(
+    tenant: str,
+    door: str,
+    rules: DoorRules,
+    decoded: Decoded,
+    latest_us: int,
+    subjects: AbstractSet[str] | None = None,
+) -> Prepared:
     """Return a request with its points mapped.
 
     Args:
@@ -101,6 +116,8 @@ def prepare(tenant: str, door: str, rules: DoorRules, decoded: Decoded, latest_u
         rules: of the tenant for the door.
         decoded: the request.
         latest_us: a later sample is beyond the allowed future, and moves no baseline.
+        subjects: what is of any other subject, or of none, is bad ('forbidden') and moves no
+            baseline; None takes all.
     """
     tally, bad, works = Counter(decoded.ignored), list(decoded.bad), list[Work]()
     for point in _apart(decoded.points, rules):
@@ -111,11 +128,17 @@ def prepare(tenant: str, door: str, rules: DoorRules, decoded: Decoded, latest_u
         found = mapped(door, rules, point)
         if found is None:
             tally["dropped"] += 1
+        elif subjects is not None and found.subject not in subjects:
+            bad.append(_bad(point, code="forbidden", message=_not_yours(found.subject)))
+        elif subjects is not None and _tells_of_others(point, found):
+            tally["dropped"] += 1
         elif found.kind == "counter" and (point.value < 0):
             bad.append(_bad(point, code="counter-negative", message="a counter is never negative"))
         else:
             works.append(_work(tenant, door, point, found))
     works.sort(key=lambda work: work.point.time_us)
+    envelopes, others = _kept_to(subjects, decoded.envelopes)
+    bad += others
     keys = {key for work in works for key in (work.key, *work.evidence) if key}
     return Prepared(
         tenant=tenant,
@@ -123,9 +146,43 @@ def prepare(tenant: str, door: str, rules: DoorRules, decoded: Decoded, latest_u
         works=tuple(works),
         keys=frozenset(keys),
         bad=tuple(bad),
-        envelopes=decoded.envelopes,
+        envelopes=envelopes,
         tally=tally,
     )
+
+
+def _not_yours(subject: str | None) -> str:
+    told = "no subject" if subject is None else f"'{subject}'"
+    return f"the API key may not send events of {told}"
+
+
+def _tells_of_others(point: Point, found: Mapped) -> bool:
+    """Whether a point says when a target began that is not the subject: others count on it."""
+    return (
+        found.kind == "evidence"
+        and point.name == PROCESS_START
+        and (found.subject != str(found.labels.get(_TARGET[1], "")))
+    )
+
+
+def _kept_to(
+    subjects: AbstractSet[str] | None, envelopes: tuple[bytes, ...]
+) -> tuple[tuple[bytes, ...], list[Bad]]:
+    """Return the complete events of the subjects, and the others as what can never be counted."""
+    if subjects is None:
+        return envelopes, []
+    kept, others = list[bytes](), list[Bad]()
+    for envelope in envelopes:
+        try:
+            subject = _SUBJECT(envelope).subject
+        except (msgspec.MsgspecError, RecursionError):
+            subject = None
+        if subject in subjects:
+            kept.append(envelope)
+        else:
+            text = envelope.decode("utf-8", "backslashreplace")
+            others.append(Bad(code="forbidden", message=_not_yours(subject), piece=text))
+    return tuple(kept), others
 
 
 def _apart(points: Sequence[Point], rules: DoorRules) -> Iterator[Point]:
@@ -167,8 +224,10 @@ def _wrong(point: Point, latest_us: int) -> Bad | None:
 
 
 def _bad(point: Point, *, code: str, message: str) -> Bad:
-    piece = {"name": point.name, "labels": dict(point.labels), "time_us": point.time_us}
-    return Bad(code=code, message=message, piece=_ENCODE({**piece, "value": point.value}).decode())
+    said = {"name": point.name, "labels": dict(point.labels), "time_us": point.time_us}
+    measured = {"fields": point.fields} if point.kind == "record" else {"value": point.value}
+    piece = _ENCODE({**said, **measured}).decode()
+    return Bad(code=code, message=message, piece=piece, key=point.key)
 
 
 def _work(tenant: str, door: str, point: Point, found: Mapped) -> Work:

@@ -82,13 +82,14 @@ def composed(settings: Settings) -> Iterator[Composed]:
     columns = ColumnWatch(
         world.catalog.version, world.catalog.all_meters, settings.limits.typed_columns_max
     )
+    sendable = Sendable(world.catalog.load, world.clock.now_us)
     ingest = IngestApp(
         partition,
         trim_mark(settings.log_dir, partition.number),
         gate,
         columns,
         accept_limits(settings),
-        Sendable(world.catalog.load, world.clock.now_us),
+        sendable,
     )
     doors = DoorsApp(
         Parts(
@@ -97,6 +98,7 @@ def composed(settings: Settings) -> Iterator[Composed]:
             columns=columns,
             limits=accept_limits(settings),
             commit=door_commit(settings),
+            sendable=sendable,
         )
     )
     log = AccessLog(settings.data_dir / "access.log") if settings.server.access_log else None

@@ -29,12 +29,13 @@ def point(value, at=0, kind="counter", **more):
 class Door:
     """A door with its standings, request after request."""
 
-    def __init__(self, door="prometheus", rules=NO_RULES, room=1000):
+    def __init__(self, door="prometheus", rules=NO_RULES, room=1000, only=None):
         self.door, self.rules, self.room, self.known = door, rules, room, {}
+        self.only = only
 
     def send(self, *points, bad=(), **more):
         decoded = Decoded(points=points, bad=tuple(bad), **more)
-        prepared = prepare("default", self.door, self.rules, decoded, LATEST)
+        prepared = prepare("default", self.door, self.rules, decoded, LATEST, self.only)
         known = {key: self.known[key] for key in prepared.keys if key in self.known}
         decision = decide(prepared, known, BORN, self.room)
         self.known |= {key: body for key, (_, body) in decision.standings.items()}
@@ -316,3 +317,61 @@ def test_patterns_fit_as_regular_expressions_do(pattern, text):
 
 def test_a_pattern_that_would_take_for_ever_does_not():
     assert not like("a" * 4096, "*a" * 100 + "b")
+
+
+# ---------------------------------------------------------------- keys for some subjects
+
+
+def test_what_is_of_another_subject_is_told_and_kept_and_moves_no_baseline():
+    door = Door()
+    door.send(point(5))
+    door.only = {"mine"}
+    decision = door.send(point(9, 10), point(7, 10, labels={"instance": "mine"}))
+    (bad,) = decision.bad
+    assert (bad.code, bad.message) == (
+        "forbidden",
+        "the API key may not send events of 'i'",
+    )
+    assert json.loads(bad.piece)["labels"] == {"instance": "i"}
+    assert decision.tally == {"baseline": 1, "bad": 1, "events": 0}
+    door.only = None
+    assert [data["value"] for data in door.data(point(11, 20))] == [6]
+
+
+def test_what_names_no_subject_is_nobodys():
+    (bad,) = Door(only={"mine"}).send(point(1, labels={}, kind="level")).bad
+    assert bad.message == "the API key may not send events of no subject"
+
+
+@pytest.mark.parametrize(
+    ("labels", "subject", "known"),
+    [
+        ({"instance": "mine", "job": "j"}, None, 1),
+        ({"instance": "i", "job": "j", "customer": "mine"}, ["customer"], 0),
+    ],
+)
+def test_a_bound_key_tells_of_no_other_targets_start(labels, subject, known):
+    rules = DoorRules(subject=subject)
+    start = point(1_799_999_000, kind="evidence", name="process_start_time_seconds", labels=labels)
+    assert len(Door(rules=rules, only={"mine"}).send(start).standings) == known
+    assert len(Door(rules=rules).send(start).standings) == 1
+
+
+def test_complete_events_are_kept_to_the_subjects_too():
+    mine, theirs = (b'{"specversion":"1.0","subject":"%s"}' % one for one in (b"mine", b"x"))
+    twice = b'{"subject":"mine","subject":"x"}'
+    sent = (mine, theirs, twice, b'{"subject":5}', b"{}")
+    decision = Door("logs", only={"mine"}).send(envelopes=sent)
+    assert decision.envelopes == (mine,)
+    assert [bad.piece for bad in decision.bad] == [piece.decode() for piece in sent[1:]]
+    assert (decision.stored, decision.lost) == (1, 4)
+    assert Door("logs").send(envelopes=sent).envelopes == sent
+
+
+def test_two_records_of_others_are_two_pieces_with_all_they_said():
+    more = {"kind": "record", "labels": {"host": "i"}}
+    fields = {"n": msgspec.Raw(b"1")}
+    one, two = (point(0, fields=fields, key=key, **more) for key in "ab")
+    decision = Door("logs", only={"mine"}).send(one, two)
+    assert len({event.id for event in decision.events}) == 2
+    assert json.loads(decision.bad[0].piece)["fields"] == {"n": 1}

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 import anyio.to_thread
@@ -45,12 +46,17 @@ class Granted(Protocol):
         """Whose events it may write."""
         ...
 
+    @property
+    def bound(self) -> bool:
+        """Whether it may write events of some subjects only."""
+        ...
+
 
 class Gate(Protocol):
     """Knows keys."""
 
-    def check(self, authorization: str | None, scope: str) -> Granted:
-        """Return who it is; raises Forbidden."""
+    def check(self, authorization: str | None, scope: str, *, bound: bool = False) -> Granted:
+        """Return who it is, a bound key only where that is asked; raises Forbidden."""
         ...
 
 
@@ -63,6 +69,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         columns: returns the typed columns to fill now.
         limits: bounds.
         commit: writes.
+        sendable: returns the only subjects that a bound key may write events of.
     """
 
     gate: Gate
@@ -70,6 +77,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     columns: Callable[[], ColumnSet]
     limits: AcceptLimits
     commit: DoorCommit
+    sendable: Callable[[Any], AbstractSet[str]]
 
 
 class DoorsApp:
@@ -95,13 +103,11 @@ class DoorsApp:
         """Answer one request."""
         protocol = PATHS[scope["path"]]
         headers = {name.decode("latin-1").lower(): value for name, value in scope["headers"]}
-        asked = Asked(
-            headers=headers,
-            query=parameters(scope.get("query_string", b"")),
-            body=b"",
-            bytes_max=self._parts.limits.request_bytes_max,
-        )
+        bytes_max = self._parts.limits.request_bytes_max
+        asked = Asked(headers=headers, query={}, body=b"", bytes_max=bytes_max)
         try:
+            query = parameters(scope.get("query_string", b""))
+            asked = msgspec.structs.replace(asked, query=query)
             answer = await self._answer(protocol, asked, receive)
         except TallybookError as error:
             answer = protocol.refuse(asked, error)
@@ -110,16 +116,17 @@ class DoorsApp:
         await send({"type": "http.response.body", "body": answer.body})
 
     async def _answer(self, protocol: Protocoled, asked: Asked, receive: Receive) -> Answer:
-        tenant = self._parts.gate.check(bearer(asked), "ingest").tenant
+        grant = self._parts.gate.check(bearer(asked), "ingest", bound=True)
         body = await read_body(receive, asked.bytes_max)
         whole = msgspec.structs.replace(asked, body=body)
         now_us = time.time_ns() // 1000
+        only = self._parts.sendable(grant) if grant.bound else None
         if len(body) > ASIDE_BYTES:
             decoded, prepared = await anyio.to_thread.run_sync(
-                self._read, protocol, whole, tenant, now_us
+                self._read, protocol, whole, grant.tenant, now_us, only
             )
         else:
-            decoded, prepared = self._read(protocol, whole, tenant, now_us)
+            decoded, prepared = self._read(protocol, whole, grant.tenant, now_us, only)
         count_events(len(prepared.works) + len(prepared.envelopes))
         limits = self._parts.limits
         decision: Decision = await self._parts.commit.write(
@@ -128,9 +135,14 @@ class DoorsApp:
         return protocol.answer(asked, decoded, decision)
 
     def _read(
-        self, protocol: Protocoled, asked: Asked, tenant: str, now_us: int
+        self,
+        protocol: Protocoled,
+        asked: Asked,
+        tenant: str,
+        now_us: int,
+        only: AbstractSet[str] | None,
     ) -> tuple[Decoded, Prepared]:
         rules = self._parts.rules(tenant, protocol.name)
         decoded = protocol.read(asked, rules)
         latest_us = now_us + self._parts.limits.future_seconds_max * SECOND_US
-        return decoded, prepare(tenant, protocol.name, rules, decoded, latest_us)
+        return decoded, prepare(tenant, protocol.name, rules, decoded, latest_us, only)
