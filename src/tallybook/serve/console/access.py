@@ -1,5 +1,6 @@
 """Who may see a page: the cookie's session, else the way to the login page."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -13,7 +14,7 @@ from tallybook.kernel.errors import Forbidden, TallybookError
 from tallybook.serve.api.common.problem import http_problem, problem_of
 from tallybook.serve.api.gate import allowed
 from tallybook.serve.console.render import html
-from tallybook.serve.console.session import COOKIE, Session, read_cookie
+from tallybook.serve.console.session import COOKIE, Session, check_form, read_cookie
 
 PAGE = {"scope": None, "page": "read"}
 BILLING_PAGE = {"scope": None, "page": "billing"}
@@ -42,6 +43,13 @@ def page_guard(connection: "ASGIConnection[Any, Any, Any, Any]", handler: BaseRo
 def session_of(request: "Request[Any, Any, Any]") -> Session:
     """Return the session that the guard found."""
     session: Session = request.state.session
+    return session
+
+
+def sent_by(request: "Request[Any, Any, Any]", form: Mapping[str, str]) -> Session:
+    """Return the session that sent a form; raises Forbidden where no page of it did."""
+    session = session_of(request)
+    check_form(session, form.get("token", ""))
     return session
 
 

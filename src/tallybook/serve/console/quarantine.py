@@ -21,10 +21,9 @@ from tallybook.serve.api.rest.quarantine import (
     pieces,
     redrive,
 )
-from tallybook.serve.console.access import BILLING_PAGE, PAGE, session_of
+from tallybook.serve.console.access import BILLING_PAGE, PAGE, sent_by, session_of
 from tallybook.serve.console.auth import Form
 from tallybook.serve.console.render import html, pretty
-from tallybook.serve.console.session import check_form
 
 PAGE_ROWS = 50
 STATES = ("open", "redriven", "dropped", "all")
@@ -63,8 +62,7 @@ def redrive_piece(
     request: "Request[Any, Any, Any]", world: World, id: str, data: Form
 ) -> Response[Any]:
     """Send the event of the form in the piece's place."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     text = data.get("event", "")
     try:
         event = msgspec.Raw(text.encode())
@@ -83,8 +81,7 @@ def drop_piece(
     request: "Request[Any, Any, Any]", world: World, id: str, data: Form
 ) -> Response[Any]:
     """Give a piece up."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     drop(world, session.grant, id, data.get("reason", ""))
     return Redirect(f"/quarantine/{id}", status_code=303)
 

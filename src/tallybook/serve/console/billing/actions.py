@@ -12,10 +12,9 @@ from tallybook.invoice.run.drafts import discard, finalize, refresh
 from tallybook.invoice.run.listing import named
 from tallybook.kernel.errors import Missing
 from tallybook.kernel.money import money_text
-from tallybook.serve.console.access import BILLING_PAGE, session_of
+from tallybook.serve.console.access import BILLING_PAGE, sent_by
 from tallybook.serve.console.auth import Form
 from tallybook.serve.console.forms import Confirmation, ask, confirmed, to
-from tallybook.serve.console.session import check_form
 from tallybook.settle.receivable.anew import reissue
 from tallybook.settle.receivable.flow import give_up, void_invoice
 
@@ -109,8 +108,7 @@ def act_on_invoice(
     request: "Request[Any, Any, Any]", world: World, name: str, action: str, data: Form
 ) -> Response[Any]:
     """Ask whether something shall be done to an invoice or draft, or do it."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     tenant = session.grant.tenant
     if action not in ACTIONS:
         raise Missing(f"nothing named '{action}' can be done to an invoice", field="action")

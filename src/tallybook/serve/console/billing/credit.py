@@ -12,7 +12,7 @@ from tallybook.invoice.document import Invoice, decode_invoice
 from tallybook.kernel.errors import Invalid, Refused
 from tallybook.kernel.money import money_text
 from tallybook.serve.api.rest.settlement.bodies import minor_of
-from tallybook.serve.console.access import BILLING_PAGE, session_of
+from tallybook.serve.console.access import BILLING_PAGE, sent_by, session_of
 from tallybook.serve.console.auth import Form
 from tallybook.serve.console.forms import (
     Confirmation,
@@ -24,7 +24,7 @@ from tallybook.serve.console.forms import (
     unmoved,
 )
 from tallybook.serve.console.render import html, money
-from tallybook.serve.console.session import Session, check_form
+from tallybook.serve.console.session import Session
 from tallybook.settle.receivable.crediting import Ask
 from tallybook.settle.receivable.flow import Estimate, credit, estimate
 from tallybook.settle.receivable.noting import LineAsk
@@ -46,8 +46,7 @@ def credit_invoice(
     request: "Request[Any, Any, Any]", world: World, name: str, data: Form
 ) -> Response[Any]:
     """Show the credit note that a form asks for, or issue it."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     settling = world.settling(session.grant.tenant)
     invoice = decode_invoice(world.invoices.invoice(session.grant.tenant, name).body)
     try:

@@ -14,11 +14,10 @@ from tallybook.kernel.money import money_text
 from tallybook.serve.api.common.paging import page, place_of
 from tallybook.serve.api.rest.invoices import invoice_view
 from tallybook.serve.api.rest.runs import BILLING_RUN, RunSpec, ask_run, check_run, run_view
-from tallybook.serve.console.access import BILLING_PAGE, PAGE, session_of
+from tallybook.serve.console.access import BILLING_PAGE, PAGE, sent_by, session_of
 from tallybook.serve.console.auth import Form
 from tallybook.serve.console.forms import Confirmation, ask, carried, confirmed, text_of, to
 from tallybook.serve.console.render import html
-from tallybook.serve.console.session import check_form
 
 PAGE_ROWS = 50
 JOBS_SHOWN = 5
@@ -112,8 +111,7 @@ def run_page(
 @post("/invoices/bill", opt=BILLING_PAGE, sync_to_thread=True)
 def bill_now(request: "Request[Any, Any, Any]", world: World, data: Form) -> Response[Any]:
     """Ask whether a billing run shall start, of a month or of what is open so far; start it."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     period = text_of(data, "period")
     spec = RunSpec(period=period) if period else RunSpec(until="now")
     check_run(spec, world.clock.now_us())

@@ -16,11 +16,10 @@ from tallybook.serve.api.rest.documents import (
     note_xml_of,
 )
 from tallybook.serve.api.rest.settlement.credit_notes import note_view
-from tallybook.serve.console.access import BILLING_PAGE, PAGE, session_of
+from tallybook.serve.console.access import BILLING_PAGE, PAGE, sent_by, session_of
 from tallybook.serve.console.auth import Form
 from tallybook.serve.console.forms import Confirmation, ask, confirmed, to
 from tallybook.serve.console.render import html, money
-from tallybook.serve.console.session import check_form
 from tallybook.settle.receivable.credit_note import decode_note
 from tallybook.settle.receivable.flow import check_note, take_back_note
 
@@ -89,8 +88,7 @@ def void_note(
     request: "Request[Any, Any, Any]", world: World, name: str, data: Form
 ) -> Response[Any]:
     """Ask whether a credit note shall be taken back, or take it back."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     tenant = session.grant.tenant
     head = world.settlements.credit_note(tenant, name).head
     if confirmed(data):

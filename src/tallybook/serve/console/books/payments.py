@@ -10,7 +10,7 @@ from litestar.types import ControllerRouterHandler
 from tallybook.catalog.customer import Customer
 from tallybook.compose import World
 from tallybook.invoice.state import shown
-from tallybook.kernel.errors import Missing, Refused
+from tallybook.kernel.errors import Refused
 from tallybook.kernel.money import money_text
 from tallybook.kernel.period import parse_moment, zone
 from tallybook.kernel.timestamps import format_us
@@ -22,9 +22,8 @@ from tallybook.serve.api.rest.settlement.payments import (
     payment_view,
     received_of,
 )
-from tallybook.serve.console.access import BILLING_PAGE, PAGE, session_of
+from tallybook.serve.console.access import BILLING_PAGE, PAGE, sent_by, session_of
 from tallybook.serve.console.auth import Form
-from tallybook.serve.console.customers.wallets import once_key
 from tallybook.serve.console.forms import (
     Confirmation,
     ask,
@@ -36,8 +35,9 @@ from tallybook.serve.console.forms import (
     to,
     values,
 )
+from tallybook.serve.console.once import is_recorded, once_key
 from tallybook.serve.console.render import html, money
-from tallybook.serve.console.session import Session, check_form
+from tallybook.serve.console.session import Session
 from tallybook.settle.receivable.flow import pay, take_back
 from tallybook.settle.receivable.payment import Payment
 
@@ -96,8 +96,7 @@ def payment_form(
 @post("/payments", opt=BILLING_PAGE, sync_to_thread=True)
 def record_payment(request: "Request[Any, Any, Any]", world: World, data: Form) -> Response[Any]:
     """Show what a payment would pay, or record it; the same form is recorded once."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     tenant = session.grant.tenant
     name = f"pay_{once_key(world, needed(data, 'once'))}"
     try:
@@ -106,20 +105,11 @@ def record_payment(request: "Request[Any, Any, Any]", world: World, data: Form) 
         received = msgspec.structs.replace(received_of(world, session.grant, spec, "pay"), id=name)
         if not confirmed(data):
             return ask(session, "payments", _confirmation(customer, spec, data))
-        if not _recorded(world, tenant, name):
+        if not is_recorded(world, tenant, name):
             pay(world.settling(tenant), customer.key, received)
     except Refused as error:
         return _form(session, world, data, error.message)
     return to(f"/payments/{name}")
-
-
-def _recorded(world: World, tenant: str, name: str) -> bool:
-    """Whether a form was sent before."""
-    try:
-        world.settlements.payment(tenant, name)
-    except Missing:
-        return False
-    return True
 
 
 def spec_of(customer: Customer, data: Mapping[str, str]) -> PaymentSpec:
@@ -223,8 +213,7 @@ def reverse_payment(
     request: "Request[Any, Any, Any]", world: World, name: str, data: Form
 ) -> Response[Any]:
     """Ask whether a payment shall be taken back, or take it back."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     tenant, reason = session.grant.tenant, needed(data, "reason")
     payment = world.settlements.payment(tenant, name)
     if confirmed(data):

@@ -11,7 +11,7 @@ from tallybook.compose import World
 from tallybook.invoice.amend import migrate
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.timestamps import format_us
-from tallybook.serve.console.access import BILLING_PAGE, session_of
+from tallybook.serve.console.access import BILLING_PAGE, sent_by
 from tallybook.serve.console.auth import Form
 from tallybook.serve.console.customers.commands import when_of
 from tallybook.serve.console.forms import (
@@ -23,7 +23,6 @@ from tallybook.serve.console.forms import (
     to,
     unmoved,
 )
-from tallybook.serve.console.session import check_form
 
 NAMED = 20
 """Subscriptions that the asking page names one by one."""
@@ -34,8 +33,7 @@ def migrate_plan(
     request: "Request[Any, Any, Any]", world: World, key: str, data: Form
 ) -> Response[Any]:
     """Show what moving all subscriptions of a plan would do, or move them, all or none."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     billing, version = world.billing(session.grant.tenant), _version(data)
     when, catalog = when_of(data), world.catalog.load(session.grant.tenant)
     if confirmed(data):

@@ -28,7 +28,7 @@ from tallybook.invoice.flow import preview
 from tallybook.kernel.errors import Invalid, Missing
 from tallybook.kernel.period import parse_moment, zone
 from tallybook.kernel.timestamps import format_us
-from tallybook.serve.console.access import BILLING_PAGE, session_of
+from tallybook.serve.console.access import BILLING_PAGE, sent_by
 from tallybook.serve.console.auth import Form
 from tallybook.serve.console.forms import (
     Confirmation,
@@ -42,7 +42,6 @@ from tallybook.serve.console.forms import (
     unmoved,
 )
 from tallybook.serve.console.render import day, moment
-from tallybook.serve.console.session import check_form
 
 Fields = Mapping[str, str]
 Made = Callable[[int, int], Amendment]
@@ -123,8 +122,7 @@ def command_subscription(
     request: "Request[Any, Any, Any]", world: World, key: str, name: str, data: Form
 ) -> Response[Any]:
     """Show what a command would do to a subscription and to its next invoice, or do it."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     if name not in COMMANDS:
         raise Missing(f"there is no command '{name}'", field="command")
     command, billing = COMMANDS[name], world.billing(session.grant.tenant)

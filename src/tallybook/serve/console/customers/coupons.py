@@ -7,11 +7,10 @@ from litestar.types import ControllerRouterHandler
 
 from tallybook.compose import World
 from tallybook.kernel.errors import Missing
-from tallybook.serve.console.access import BILLING_PAGE, session_of
+from tallybook.serve.console.access import BILLING_PAGE, sent_by
 from tallybook.serve.console.auth import Form
 from tallybook.serve.console.catalog.words import coupon_words
 from tallybook.serve.console.forms import Confirmation, ask, carried, confirmed, needed, to
-from tallybook.serve.console.session import check_form
 from tallybook.settle.receivable.flow import redeem, withdraw_coupon
 
 
@@ -20,8 +19,7 @@ def redeem_coupon(
     request: "Request[Any, Any, Any]", world: World, key: str, data: Form
 ) -> Response[Any]:
     """Ask whether a customer shall redeem a coupon, or redeem it."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     tenant, code = session.grant.tenant, needed(data, "coupon")
     catalog = world.catalog.load(tenant)
     name, coupon = catalog.customer(key).name, catalog.coupons.get(code)
@@ -51,8 +49,7 @@ def withdraw(
     request: "Request[Any, Any, Any]", world: World, key: str, data: Form
 ) -> Response[Any]:
     """Ask whether a redeemed coupon shall be taken away, or take it away."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     tenant, name = session.grant.tenant, needed(data, "redemption")
     if confirmed(data):
         withdraw_coupon(world.settling(tenant), key, name)

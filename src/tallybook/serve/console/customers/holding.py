@@ -16,9 +16,8 @@ from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import format_us
 from tallybook.serve.api.rest.settlement.bodies import minor_of
 from tallybook.serve.api.rest.settlement.payments import RefundSpec, received_of
-from tallybook.serve.console.access import BILLING_PAGE, session_of
+from tallybook.serve.console.access import BILLING_PAGE, sent_by
 from tallybook.serve.console.auth import Form
-from tallybook.serve.console.customers.wallets import once_key
 from tallybook.serve.console.forms import (
     Confirmation,
     ask,
@@ -29,8 +28,8 @@ from tallybook.serve.console.forms import (
     text_of,
     to,
 )
+from tallybook.serve.console.once import is_recorded, once_key
 from tallybook.serve.console.render import money, number
-from tallybook.serve.console.session import check_form
 from tallybook.settle.receivable.flow import pay_out, withdraw_extra
 
 
@@ -39,8 +38,7 @@ def refund_credit(
     request: "Request[Any, Any, Any]", world: World, key: str, data: Form
 ) -> Response[Any]:
     """Ask whether credit was paid out to a customer, or write it down; the same form once."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     tenant = session.grant.tenant
     name = f"ref_{once_key(world, needed(data, 'once'))}"
     customer = world.catalog.load(tenant).customer(key)
@@ -54,18 +52,9 @@ def refund_credit(
     received = msgspec.structs.replace(received_of(world, session.grant, spec, "ref"), id=name)
     if not confirmed(data):
         return ask(session, "customers", _refund(customer, spec, data))
-    if not _written(world, tenant, name):
+    if not is_recorded(world, tenant, name):
         pay_out(world.settling(tenant), key, received, spec.source)
     return to(f"/payments/{name}")
-
-
-def _written(world: World, tenant: str, name: str) -> bool:
-    """Whether a form was sent before."""
-    try:
-        world.settlements.payment(tenant, name)
-    except Missing:
-        return False
-    return True
 
 
 def _refund(customer: Customer, spec: RefundSpec, data: Mapping[str, str]) -> Confirmation:
@@ -92,8 +81,7 @@ def withdraw_charge(
     request: "Request[Any, Any, Any]", world: World, key: str, data: Form
 ) -> Response[Any]:
     """Ask whether a one-off charge that waits shall be withdrawn, or withdraw it."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     tenant, name = session.grant.tenant, needed(data, "charge")
     if confirmed(data):
         withdraw_extra(world.settling(tenant), key, name)
@@ -121,8 +109,7 @@ def grant_use(
     request: "Request[Any, Any, Any]", world: World, key: str, data: Form
 ) -> Response[Any]:
     """Ask whether a customer shall be granted more of a feature, or grant it; a form once."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     tenant = session.grant.tenant
     catalog = world.catalog.load(tenant)
     customer, entitlement = (

@@ -1,6 +1,5 @@
 """Wallets: the balance over time, top-ups, the statement, and the form to top up."""
 
-import hmac
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -26,7 +25,7 @@ from tallybook.serve.api.common.paging import keyed_page
 from tallybook.serve.api.rest.contracts.lookups import wallet_of
 from tallybook.serve.api.rest.contracts.recharges import recharge_view
 from tallybook.serve.api.rest.contracts.wallets import balance_view, top_up_view
-from tallybook.serve.console.access import BILLING_PAGE, PAGE, session_of
+from tallybook.serve.console.access import BILLING_PAGE, PAGE, sent_by, session_of
 from tallybook.serve.console.auth import Form
 from tallybook.serve.console.charts import Point, stairs
 from tallybook.serve.console.forms import (
@@ -39,8 +38,9 @@ from tallybook.serve.console.forms import (
     to,
     values,
 )
+from tallybook.serve.console.once import once_key
 from tallybook.serve.console.render import html, money, number
-from tallybook.serve.console.session import Session, check_form
+from tallybook.serve.console.session import Session
 from tallybook.settle.prepaid.flow import made, top_up
 from tallybook.settle.prepaid.recharging import Outcome, failed, paid
 from tallybook.settle.purse import Purse, StoredTopUp
@@ -106,8 +106,7 @@ def add_top_up(
     request: "Request[Any, Any, Any]", world: World, key: str, data: Form
 ) -> Response[Any]:
     """Ask whether an amount shall be put into a wallet, or put it in."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     tenant = session.grant.tenant
     wallet = wallet_of(world.catalog.load(tenant), key)
     try:
@@ -139,11 +138,6 @@ def _stored(world: World, tenant: str, wallet: Wallet, data: Mapping[str, str]) 
     now_us = world.clock.now_us()
     checked = check_top_up_spec(spec, zone, now_us, world.ids.new("top"))
     return made(wallet, checked, now_us, method=spec.method, reference=spec.reference)
-
-
-def once_key(world: World, once: str) -> str:
-    """Return a key that the same form always has."""
-    return hmac.digest(world.secret, f"once {once}".encode(), "sha256").hex()[:24]
 
 
 def _confirmation(wallet: Wallet, stored: StoredTopUp, data: Mapping[str, str]) -> Confirmation:
@@ -223,8 +217,7 @@ def settle_recharge(
     request: "Request[Any, Any, Any]", world: World, key: str, name: str, data: Form
 ) -> Response[Any]:
     """Ask whether a recharge was paid, or failed, or write down that it did."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     tenant, now_us = session.grant.tenant, world.clock.now_us()
     wallet = wallet_of(world.catalog.load(tenant), key)
     try:

@@ -19,7 +19,7 @@ from tallybook.serve.api.rest.access.keys import (
     revoke_key,
     rotate_key,
 )
-from tallybook.serve.console.access import ADMIN_PAGE, session_of
+from tallybook.serve.console.access import ADMIN_PAGE, sent_by, session_of
 from tallybook.serve.console.auth import Form
 from tallybook.serve.console.forms import (
     Confirmation,
@@ -31,7 +31,7 @@ from tallybook.serve.console.forms import (
     to,
 )
 from tallybook.serve.console.render import html
-from tallybook.serve.console.session import Session, check_form
+from tallybook.serve.console.session import Session
 
 PAGE_ROWS = 100
 OVERLAPS = {"0": "at once", "3600": "in an hour", "86400": "in a day", "604800": "in a week"}
@@ -65,8 +65,7 @@ def keys_page(
 @post("/keys", opt=ADMIN_PAGE, status_code=200, sync_to_thread=True)
 def create_key(request: "Request[Any, Any, Any]", world: World, data: Form) -> Response[bytes]:
     """Make a key, and show it this once."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     ends = text_of(data, "expires")
     spec = KeySpec(
         name=needed(data, "name"),
@@ -82,8 +81,7 @@ def create_key(request: "Request[Any, Any, Any]", world: World, data: Form) -> R
 @post("/keys/{id:str}/rotate", opt=ADMIN_PAGE, status_code=200, sync_to_thread=True)
 def rotate(request: "Request[Any, Any, Any]", world: World, id: str, data: Form) -> Response[bytes]:
     """Make a key's successor, and show it this once."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     overlap = needed(data, "overlap")
     if overlap not in OVERLAPS:
         raise Invalid("choose when the old key ends", field="overlap")
@@ -94,8 +92,7 @@ def rotate(request: "Request[Any, Any, Any]", world: World, id: str, data: Form)
 @post("/keys/{id:str}/revoke", opt=ADMIN_PAGE, sync_to_thread=True)
 def revoke(request: "Request[Any, Any, Any]", world: World, id: str, data: Form) -> Response[Any]:
     """Ask whether a key shall be refused from now on, or refuse it."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     key = world.keys.get(session.grant.tenant, id)
     if confirmed(data):
         revoke_key(world, session.grant, id)

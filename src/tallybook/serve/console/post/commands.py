@@ -17,25 +17,19 @@ from tallybook.serve.api.rest.webhooks.commands import (
     find_endpoint,
     rotate_secret,
 )
-from tallybook.serve.console.access import ADMIN_PAGE, BILLING_PAGE, session_of
+from tallybook.serve.console.access import ADMIN_PAGE, BILLING_PAGE, sent_by
 from tallybook.serve.console.auth import Form
 from tallybook.serve.console.forms import Confirmation, ask, confirmed, needed, text_of, to
 from tallybook.serve.console.post.pages import Fresh, listing
-from tallybook.serve.console.session import Session, check_form
+from tallybook.serve.console.session import Session
 
 OVERLAP_HOURS = 24
-
-
-def _form(request: "Request[Any, Any, Any]", data: Form) -> Session:
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
-    return session
 
 
 @post("/webhooks", opt=ADMIN_PAGE, status_code=200, sync_to_thread=True)
 def add_page(request: "Request[Any, Any, Any]", world: World, data: Form) -> Response[Any]:
     """Add the endpoint of the form and show its secret, this once."""
-    session = _form(request, data)
+    session = sent_by(request, data)
     form = {name: data.get(name, "") for name in ("url", "kinds", "customers", "description")}
     try:
         spec = EndpointSpec(
@@ -55,7 +49,7 @@ def test_page(
     request: "Request[Any, Any, Any]", world: World, id: str, data: Form
 ) -> Response[Any]:
     """Send `webhook.test` and show its delivery."""
-    session = _form(request, data)
+    session = sent_by(request, data)
     made = probe(world.post, session.grant.tenant, id, world.clock.now_us())
     return to(f"/webhooks/deliveries/{made.id}")
 
@@ -65,7 +59,7 @@ def replay_page(
     request: "Request[Any, Any, Any]", world: World, id: str, data: Form
 ) -> Response[Any]:
     """Send everything that was not delivered since a date, after asking."""
-    session = _form(request, data)
+    session = sent_by(request, data)
     since = needed(data, "since")
     since_us = parse_moment(since, zone("UTC"), "since")
     if not confirmed(data):
@@ -91,7 +85,7 @@ def rotate_page(
     request: "Request[Any, Any, Any]", world: World, id: str, data: Form
 ) -> Response[Any]:
     """Make a new secret after asking, and show it, this once."""
-    session = _form(request, data)
+    session = sent_by(request, data)
     if not confirmed(data):
         return _ask(
             session,
@@ -113,7 +107,7 @@ def switch_page(
     request: "Request[Any, Any, Any]", world: World, id: str, data: Form
 ) -> Response[Any]:
     """Disable an endpoint after asking, or enable it again."""
-    session = _form(request, data)
+    session = sent_by(request, data)
     enabled = data.get("enabled") == "yes"
     if not enabled and not confirmed(data):
         return _ask(
@@ -138,7 +132,7 @@ def remove_page(
     request: "Request[Any, Any, Any]", world: World, id: str, data: Form
 ) -> Response[Any]:
     """Remove an endpoint, after asking."""
-    session = _form(request, data)
+    session = sent_by(request, data)
     tenant = session.grant.tenant
     endpoint = find_endpoint(world, tenant, id)
     if not confirmed(data):
@@ -163,7 +157,7 @@ def replay_delivery_page(
     request: "Request[Any, Any, Any]", world: World, id: str, data: Form
 ) -> Response[Any]:
     """Send a delivery again; the receiver knows it by its id."""
-    session = _form(request, data)
+    session = sent_by(request, data)
     replay(world.post, session.grant.tenant, id, world.clock.now_us())
     return to(f"/webhooks/deliveries/{id}")
 

@@ -16,11 +16,10 @@ from tallybook.serve.api.rest.streams.views import (
     record_view,
     stream_view,
 )
-from tallybook.serve.console.access import BILLING_PAGE, PAGE, session_of
+from tallybook.serve.console.access import BILLING_PAGE, PAGE, sent_by, session_of
 from tallybook.serve.console.auth import Form
 from tallybook.serve.console.forms import needed, to
 from tallybook.serve.console.render import html
-from tallybook.serve.console.session import check_form
 
 RECENT = 20
 LETTERS = 50
@@ -71,8 +70,7 @@ def redrive_letters(
     request: "Request[Any, Any, Any]", world: World, name: str, data: Form
 ) -> Redirect:
     """Hand the dead letters of a group out again."""
-    session = session_of(request)
-    check_form(session, data.get("token", ""))
+    session = sent_by(request, data)
     at = GroupAt(session.grant.tenant, name, needed(data, "group"))
     SqliteShares(world.streams_file).redrive(at, None, world.clock.now_us())
     return to(f"/streams/{name}")
