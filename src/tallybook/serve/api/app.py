@@ -6,8 +6,10 @@ It writes the access log, adds the headers that keep browsers careful, and answe
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from tallybook.kernel.errors import Invalid
 from tallybook.serve.api.access_log import AccessLog
 from tallybook.serve.api.admission.wrapper import Admission
+from tallybook.serve.api.common.problem import PROBLEM_JSON, encoded, problem_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -16,6 +18,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 EVENTS_PATH = "/api/v1/events"
+AUTHORIZATION = b"authorization"
 
 SAFE_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -60,6 +63,8 @@ class Front:
             await self._rest(scope, receive, send)
             return
         app = self._app(scope["method"], scope["path"])
+        if sum(name.lower() == AUTHORIZATION for name, _ in scope["headers"]) > 1:
+            app = _two_keys
         status, size = 0, 0
 
         async def noting(message: Message) -> None:
@@ -75,7 +80,7 @@ class Front:
             if self._admission is None:
                 await app(scope, receive, noting)
             else:
-                door = app is not self._rest
+                door = app not in {self._rest, _two_keys}
                 await self._admission(app, scope, receive, noting, door=door)
         finally:
             if self._log is not None and status:
@@ -103,6 +108,19 @@ class Front:
             headers.get(b"referer", b"").decode("latin-1"),
             headers.get(b"user-agent", b"").decode("latin-1"),
         )
+
+
+async def _two_keys(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Refuse a request that says twice who asks: parts of a server would read either of them."""
+    message = "a request has one Authorization header"
+    problem = problem_of(Invalid(message, field="Authorization"))
+    body = encoded(problem)
+    headers = [
+        (b"content-type", PROBLEM_JSON.encode()),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def hardened(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

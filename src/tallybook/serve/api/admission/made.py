@@ -2,32 +2,41 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
+from litestar.connection import ASGIConnection
+
+from tallybook.admit.key import Grant
 from tallybook.admit.plan.bind import built_in
 from tallybook.admit.plan.limit import Concurrency
 from tallybook.compose import World
 from tallybook.serve.api.admission.teller import Teller
-from tallybook.serve.api.admission.ticket import Told
+from tallybook.serve.api.admission.ticket import Scope, Told
 from tallybook.serve.api.admission.watch import PlanWatch
-from tallybook.serve.api.admission.wrapper import Access, Admission, Keys, Parts
+from tallybook.serve.api.admission.wrapper import Access, Admission, Parts
 from tallybook.serve.api.checks import Checks
 from tallybook.serve.api.checks import Parts as CheckParts
+from tallybook.serve.api.compat.stripe.session import PREFIX, key_of_session
+from tallybook.serve.api.gate import PERSON, Gate
+from tallybook.serve.console.session import COOKIE, read_cookie
 from tallybook.settings import GateSettings
 
 
 @contextmanager
-def admission(world: World, gate: Keys) -> Iterator[Admission]:
+def admission(world: World, gate: Gate) -> Iterator[Admission]:
     """Make the wrapper, and let its threads run until the block ends."""
     settings = world.settings.gate
     plans = PlanWatch(world.usage_plans)
     teller = Teller(world.counts, world.usage_plans.tell)
     parts = Parts(
-        keys=gate,
+        keys=WithSessions(gate, world),
         plans=plans,
         told=Told(world.counts, teller.add),
         built_in=built_in(protecting(settings)),
         access=asking(world),
         use=settings.meter_use,
+        page=partial(key_of_page, world, gate),
     )
     plans.start()
     teller.start()
@@ -36,6 +45,47 @@ def admission(world: World, gate: Keys) -> Iterator[Admission]:
     finally:
         plans.close()
         teller.close()
+
+
+class WithSessions:
+    """Knows keys, and for which of them a session of Stripe's clients stands.
+
+    Args:
+        gate: knows keys.
+        world: of the process.
+    """
+
+    def __init__(self, gate: Gate, world: World) -> None:
+        """Keep both."""
+        self._gate = gate
+        self._world = world
+
+    def grant(self, key: str) -> Grant | None:
+        """Return what a key, or the key of a session, grants; None where it is not good.
+
+        Raises:
+            Forbidden: no such session.
+            Invalid: the session has ended.
+        """
+        if not key.startswith(PREFIX):
+            return self._gate.grant(key)
+        now_us = self._world.clock.now_us()
+        return self._gate.by_id(key_of_session(self._world.secret, key, now_us))
+
+
+def key_of_page(world: World, gate: Gate, scope: Scope) -> Grant | None:
+    """Return what the key grants with which somebody signed in to the console.
+
+    None for people: they are under no usage plan.
+    """
+    if not any(name == b"cookie" for name, _ in scope["headers"]):
+        return None
+    asked: Any = {**scope, "state": {}}
+    cookie = ASGIConnection(asked).cookies.get(COOKIE)
+    session = read_cookie(world.secret, gate, cookie, world.clock.now_us())
+    if session is None or session.grant.key_id.startswith(PERSON):
+        return None
+    return session.grant
 
 
 def protecting(settings: GateSettings) -> list[Concurrency]:

@@ -7,13 +7,13 @@ import msgspec
 import structlog
 from anyio.to_thread import run_sync
 
-from tallybook.admit.key import Grant
+from tallybook.admit.key import ADMIN, Grant
 from tallybook.admit.plan import routes
 from tallybook.admit.plan.bind import Binding
 from tallybook.admit.plan.decide import Bound
 from tallybook.admit.plan.limit import Entitled
 from tallybook.admit.plan.use import route_of
-from tallybook.kernel.errors import Forbidden, Missing, TallybookError, Unavailable
+from tallybook.kernel.errors import Forbidden, Invalid, Missing, TallybookError, Unavailable
 from tallybook.serve.api.admission.ticket import (
     TICKET,
     App,
@@ -42,6 +42,11 @@ class Keys(Protocol):
         ...
 
 
+WAY_BACK = ("* /api/v1/usage-plans*", "* /api/v1/keys*")
+"""What a key with the scope admin may ask for whatever its plan says: it puts plans right there, so
+that nobody locks themselves out."""
+API = "/api/"
+
 Access = Callable[[str, str, str], bool]
 """Whether a customer of a tenant has access to a feature now; raises Missing, Unavailable."""
 
@@ -56,6 +61,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         built_in: limits that hold for everybody together, in front of what does not scale.
         access: asks entitlements.
         use: whether the use of keys is counted.
+        page: returns whose key the session of a console page is; None for nobody's, or a person's.
     """
 
     keys: Keys
@@ -64,6 +70,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     built_in: Sequence[Bound]
     access: Access
     use: bool
+    page: Callable[[Scope], Grant | None] = lambda _scope: None
 
 
 class Admission:
@@ -92,7 +99,7 @@ class Admission:
         grant = None
         if self._parts.plans.any or self._parts.use:
             grant = self._asks(scope, door=door)
-        binding = self._parts.plans.binding(grant) if grant is not None else NOTHING
+        binding = self._binding(scope, grant)
         limits = self._limits(scope, binding, grant, built_in, door=door)
         entitled = self._entitled(scope, binding, door=door)
         if not limits and not entitled:
@@ -163,6 +170,14 @@ class Admission:
             message = f"{who} has no access to '{limit.feature}', or nothing left of it"
             raise Forbidden(message, code="entitlement-exhausted")
 
+    def _binding(self, scope: Scope, grant: Grant | None) -> Binding:
+        if grant is None:
+            return NOTHING
+        binding = self._parts.plans.binding(grant)
+        if binding is NOTHING or not grant.allows(ADMIN):
+            return binding
+        return NOTHING if routes.covers(WAY_BACK, scope["method"], scope["path"]) else binding
+
     def _built_in(self, scope: Scope) -> Sequence[Bound]:
         method, path = scope["method"], scope["path"]
         if not self._guarded or not routes.covers(self._guarded, method, path):
@@ -201,11 +216,14 @@ class Admission:
 
     def _asks(self, scope: Scope, *, door: bool) -> Grant | None:
         """Return whose key a request carries; None where it has no good one."""
+        path = scope["path"]
         try:
-            text = _spoken(scope) if door and scope["path"] != EVENTS_PATH else _plain(scope)
+            if not door and not path.startswith(API):
+                return self._parts.page(scope)
+            text = _spoken(scope) if door and path != EVENTS_PATH else _plain(scope)
             kind, _, key = text.partition(" ")
             return self._parts.keys.grant(key.strip()) if kind.lower() == "bearer" else None
-        except (Forbidden, Unavailable):
+        except (Forbidden, Unavailable, Invalid):
             return None  # the application refuses it, and says why
 
 

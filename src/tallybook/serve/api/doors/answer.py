@@ -51,9 +51,17 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return self.header("content-type").partition(";")[0].strip().lower()
 
 
+PARAMETERS_MAX = 50
+
+
 def parameters(query: bytes) -> dict[str, str]:
-    """Return the parameters of a query string, the last of each name."""
-    found = parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=50)
+    """Return the parameters of a query string, the last of each name; raises Invalid for many."""
+    try:
+        text = query.decode("latin-1")
+        found = parse_qs(text, keep_blank_values=True, max_num_fields=PARAMETERS_MAX)
+    except ValueError as error:
+        message = f"a request has at most {PARAMETERS_MAX} parameters"
+        raise Invalid(message, field="query") from error
     return {name: values[-1] for name, values in found.items()}
 
 

@@ -38,6 +38,7 @@ from tallybook.serve.api.doors.answer import Asked
 FOUND_WITHIN_SECONDS = 5.0
 """How long an adjustment waits for an event that was accepted a moment ago to be in the lake."""
 _LOOK_SECONDS = 0.1
+SESSION_PATH = "/v2/billing/meter_event_session"
 
 
 class Lookup(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +80,7 @@ class StripeApp:
             "/v1/billing/meter_event_adjustments": self._adjust_v1,
             "/v2/billing/meter_events": self._event_v2,
             "/v2/billing/meter_event_adjustments": self._adjust_v2,
-            "/v2/billing/meter_event_session": self._session,
+            SESSION_PATH: self._session,
             "/v2/billing/meter_event_stream": self._stream,
         }
 
@@ -90,17 +91,20 @@ class StripeApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
-            grant = self._granted(authorization_of(scope))
+            grant = self._granted(authorization_of(scope), scope["path"])
             asked = await read_whole(scope, receive, self._bytes_max)
             told = await self._answers[scope["path"]](grant, asked)
         except TallybookError as error:
             told = refusal(error)
         await tell(send, told)
 
-    def _granted(self, authorization: str | None) -> Any:
+    def _granted(self, authorization: str | None, path: str) -> Any:
         token = (authorization or "").partition(" ")[2]
         if not token.startswith(session.PREFIX):
             return self._gate.check(authorization, "ingest", bound=True)
+        if path == SESSION_PATH:
+            message = "a session is opened with the key; one that was seen cannot live for ever"
+            raise Forbidden(message, code="forbidden")
         lookup = self._lookup
         grant = self._gate.by_id(session.key_of_session(lookup.secret, token, lookup.now_us()))
         if grant is None or not grant.allows("ingest"):
