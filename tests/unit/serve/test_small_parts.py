@@ -19,7 +19,7 @@ from tallybook.serve.api.rest.events import Touch, touches
 from tallybook.serve.api.rest.quarantine import is_given, parse_redrive
 from tallybook.serve.api.rest.runs import RunSpec, check_run
 from tallybook.serve.cli.billing import grouped_money
-from tallybook.serve.cli.common import exit_code
+from tallybook.serve.cli.common import exit_code, read_tables
 from tallybook.serve.cli.demo import sample_catalog
 from tallybook.serve.cli.usage import grouped, moment
 from tallybook.serve.console.charts import Bar, bars, nice_top, short, spark
@@ -298,3 +298,34 @@ def test_errors_are_ours(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TallybookError, match="cannot be used"):
         folder.prepare(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("[[rows]]\nkey = 1\n[[rows]]\nkey = 2\n", [{"key": 1}, {"key": 2}]),
+        ("other = 1\n", []),
+    ],
+)
+def test_tables_of_a_file_are_read(tmp_path, text, wanted):
+    file = tmp_path / "rows.toml"
+    file.write_text(text)
+    assert read_tables(file, "rows") == wanted
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[[rows]\n", "is not TOML"),
+        (b"\xff", "is not TOML"),
+        (b"rows = 1\n", r"each under \[\[rows\]\]"),
+        (b"rows = [1]\n", r"each under \[\[rows\]\]"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_file_without_tables_is_refused(tmp_path, content, message):
+    file = tmp_path / "rows.toml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(Invalid, match=message):
+        read_tables(file, "rows")

@@ -110,9 +110,7 @@ def invoice() -> None:
 def list_(target: Target, customer: str | None, run_id: str | None, state: str | None) -> None:
     """List invoices in the order of their numbers, then drafts."""
     params = {"customer": customer, "run": run_id, "state": state, "limit": 1000}
-    with target.client() as client:
-        found = list(client.pages("/api/v1/invoices", params))
-    target.show(found, lambda: invoices_table(found) if found else "No invoices.")
+    target.show_list("/api/v1/invoices", invoices_table, "No invoices.", params)
 
 
 @invoice.command("preview")

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
-from tallybook.kernel.errors import Corrupt, Forbidden, TallybookError, Unavailable
+from tallybook.kernel.errors import Corrupt, Forbidden, Invalid, TallybookError, Unavailable
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
 
-    from tallybook.adapters.http.client import Client
+    from tallybook.adapters.http.client import Client, Params
 
 R = TypeVar("R")
 
@@ -102,6 +102,25 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         shown = human()
         if shown is not None:
             console().print(shown, soft_wrap=isinstance(shown, str))
+
+    def show_list(
+        self,
+        path: str,
+        human: Callable[[list[Any]], object],
+        nothing: str,
+        params: "Params | None" = None,
+    ) -> None:
+        """Fetch every page of a list and print it.
+
+        Args:
+            path: of the list.
+            human: makes the table for people of what is there.
+            nothing: what people read where it is empty.
+            params: what to ask with.
+        """
+        with self.client() as client:
+            found = list(client.pages(path, params))
+        self.show(found, lambda: human(found) if found else nothing)
 
     def say(self, text: str) -> None:
         """Print a sentence for people; nothing in JSON mode."""
@@ -181,6 +200,26 @@ def _escaped(value: object) -> str:
     from rich.markup import escape
 
     return escape(str(value))
+
+
+def read_tables(file: Path, name: str) -> list[dict[str, Any]]:
+    """Return every [[name]] of a TOML file, '-' for standard input; none where it has none.
+
+    Raises:
+        Invalid: it cannot be read, or is no such file.
+    """
+    import tomllib
+
+    try:
+        with click.open_file(str(file), "rb") as opened:
+            found = tomllib.loads(opened.read().decode()).get(name, [])
+    except OSError as error:
+        raise Invalid(f"{file} cannot be read: {error.strerror}", field="file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"{file} is not TOML: {error}", field="file") from error
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise Invalid(f"{name} must be tables, each under [[{name}]]", field=name)
+    return found
 
 
 @contextmanager

@@ -23,9 +23,7 @@ def keys() -> None:
 @server_options
 def list_(target: Target, *, dead: bool) -> None:
     """List keys by age."""
-    with target.client() as client:
-        found = list(client.pages(PATH, {"all": "true" if dead else "false"}))
-    target.show(found, lambda: _table(found) if found else "None.")
+    target.show_list(PATH, _table, "None.", {"all": "true" if dead else "false"})
 
 
 @keys.command()

@@ -19,9 +19,7 @@ def tenants() -> None:
 @server_options
 def list_(target: Target) -> None:
     """List the tenants that were made; the first one, `default`, is always there."""
-    with target.client() as client:
-        found = list(client.pages(PATH))
-    target.show(found, lambda: _table(found) if found else "None besides `default`.")
+    target.show_list(PATH, _table, "None besides `default`.")
 
 
 @tenants.command()

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from tallybook.kernel.errors import Invalid
-from tallybook.serve.cli.common import Target, server_options, table
+from tallybook.serve.cli.common import Target, read_tables, server_options, table
 
 PATH = "/api/v1/usage-plans"
 
@@ -87,14 +87,8 @@ def usage(target: Target, key_id: str) -> None:
 
 def read_plans(file: Path) -> list[dict[str, Any]]:
     """Return the usage plans of a TOML file; raises Invalid where it has none."""
-    import tomllib
-
-    try:
-        told = tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Invalid(f"{file}: {error}", field="file") from error
-    plans = told.get("usage_plans")
-    if not isinstance(plans, list) or not all(isinstance(one, dict) for one in plans) or not plans:
+    plans = read_tables(file, "usage_plans")
+    if not plans:
         raise Invalid(f"{file} has no [[usage_plans]]", field="usage_plans")
     for plan in plans:
         if not isinstance(plan.get("key"), str) or not plan["key"] or "/" in plan["key"]:

@@ -21,9 +21,7 @@ def users() -> None:
 @server_options
 def list_(target: Target) -> None:
     """List people by name."""
-    with target.client() as client:
-        found = list(client.pages(PATH))
-    target.show(found, lambda: _table(found) if found else "Nobody; keys sign in too.")
+    target.show_list(PATH, _table, "Nobody; keys sign in too.")
 
 
 @users.command()

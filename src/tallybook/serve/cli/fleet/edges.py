@@ -22,9 +22,7 @@ edges.add_command(rules)
 @server_options
 def list_(target: Target) -> None:
     """List edges by name."""
-    with target.client() as client:
-        found = list(client.pages(PATH, {"limit": 1000}))
-    target.show(found, lambda: edges_table(found) if found else "No edge was seen yet.")
+    target.show_list(PATH, edges_table, "No edge was seen yet.", {"limit": 1000})
 
 
 @edges.command()

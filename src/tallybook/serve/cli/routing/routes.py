@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from tallybook.kernel.errors import Invalid
-from tallybook.serve.cli.common import DONE, REFUSED, Target, server_options, table
+from tallybook.serve.cli.common import DONE, REFUSED, Target, read_tables, server_options, table
 
 PATH = "/api/v1/routes"
 FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
@@ -34,9 +34,7 @@ def routes() -> None:
 @server_options
 def list_(target: Target) -> None:
     """List rules, by key."""
-    with target.client() as client:
-        found = list(client.pages(PATH))
-    target.show(found, lambda: rules_table(found) if found else "There are no rules.")
+    target.show_list(PATH, rules_table, "There are no rules.")
 
 
 def rules_table(found: list[Any]) -> object:
@@ -127,17 +125,7 @@ def apply_(target: Target, file: Path) -> None:
 
 
 def _declared(file: Path) -> list[dict[str, Any]]:
-    import tomllib
-
-    try:
-        found = tomllib.loads(click.open_file(str(file), "rb").read().decode())
-    except OSError as error:
-        raise Invalid(f"{file} cannot be read: {error.strerror}", field="file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"{file} is not TOML: {error}", field="file") from error
-    rules = found.get("routes", [])
-    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
-        raise Invalid("routes must be tables, each under [[routes]]", field="routes")
+    rules = read_tables(file, "routes")
     for at, rule in enumerate(rules):
         if "key" not in rule or "pattern" not in rule:
             raise Invalid("a rule needs a key and a pattern", field=f"routes[{at}]")

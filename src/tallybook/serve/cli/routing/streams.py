@@ -23,9 +23,7 @@ def streams() -> None:
 @server_options
 def list_(target: Target) -> None:
     """List streams, by name."""
-    with target.client() as client:
-        found = list(client.pages(PATH))
-    target.show(found, lambda: _streams(found) if found else "There are no streams.")
+    target.show_list(PATH, _streams, "There are no streams.")
 
 
 def _streams(found: list[Any]) -> object:
@@ -88,9 +86,7 @@ def groups() -> None:
 @server_options
 def list_groups(target: Target, name: str) -> None:
     """List the groups of a stream with their lag."""
-    with target.client() as client:
-        found = list(client.pages(f"{PATH}/{name}/groups"))
-    target.show(found, lambda: _groups(found) if found else "There are no groups.")
+    target.show_list(f"{PATH}/{name}/groups", _groups, "There are no groups.")
 
 
 def _groups(found: list[Any]) -> object:

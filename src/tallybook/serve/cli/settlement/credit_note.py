@@ -23,9 +23,7 @@ def credit_note() -> None:
 def list_(target: Target, customer: str | None, invoice: str | None) -> None:
     """List credit notes in the order of their numbers."""
     params = {"customer": customer, "invoice": invoice, "limit": 1000}
-    with target.client() as client:
-        found = list(client.pages("/api/v1/credit-notes", params))
-    target.show(found, lambda: notes_table(found) if found else "No credit notes.")
+    target.show_list("/api/v1/credit-notes", notes_table, "No credit notes.", params)
 
 
 @credit_note.command()

@@ -24,9 +24,7 @@ def ledger() -> None:
 def entries(target: Target, document: str | None, account: str | None) -> None:
     """List entries; those of a document, or those on an account."""
     params = {"document": document, "account": account, "limit": 1000}
-    with target.client() as client:
-        found = list(client.pages("/api/v1/ledger/entries", params))
-    target.show(found, lambda: entries_table(found) if found else "No entries.")
+    target.show_list("/api/v1/ledger/entries", entries_table, "No entries.", params)
 
 
 @ledger.command()

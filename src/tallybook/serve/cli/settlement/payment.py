@@ -25,9 +25,9 @@ def parts_of(texts: tuple[str, ...]) -> list[dict[str, str | None]]:
 @server_options
 def list_(target: Target, customer: str | None) -> None:
     """List payments, refunds and uses of credit, the oldest first."""
-    with target.client() as client:
-        found = list(client.pages("/api/v1/payments", {"customer": customer, "limit": 1000}))
-    target.show(found, lambda: payments_table(found) if found else "No payments.")
+    target.show_list(
+        "/api/v1/payments", payments_table, "No payments.", {"customer": customer, "limit": 1000}
+    )
 
 
 @payment.command()
