@@ -30,9 +30,11 @@ from tallybook.deliver.flow import (
 )
 from tallybook.deliver.health import disabled, enabled
 from tallybook.deliver.ports import Asked, Ready
+from tallybook.deliver.schedule import RETRY_AFTER_MAX_US
 from tallybook.deliver.steps import Written
 from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Conflict, Invalid, Missing
+from tallybook.kernel.timestamps import HOUR_US
 
 NOW = 1_000_000_000
 LEASED = NOW + 60_000_000
@@ -358,6 +360,70 @@ def test_everything_since_a_time_is_replayed_and_nothing_older(stores: Stores) -
     assert states == {
         "f1": "cancelled", "f2": "cancelled", "f3": "pending", "f4": "pending", "f5": "delivered",
     }  # fmt: skip
+
+
+def test_nothing_is_begun_for_an_endpoint_that_is_removed_during_a_replay(stores: Stores) -> None:
+    """A delivery without an endpoint would be on its way for good."""
+
+    class Removing:
+        """Reads; somebody removes the endpoint meanwhile."""
+
+        def __getattr__(self, name: str) -> Any:
+            def read(*said: Any) -> Any:
+                found = getattr(stores.post, name)(*said)
+                if any(one.id == "e1" for one in stores.post.endpoints("t")):
+                    remove(stores.post, "t", "e1", NOW)
+                return found
+
+            return read
+
+    add(stores.post, "t", endpoint())
+    begin(stores, fact("f1"))
+    change(stores.post, "t", "e1", lambda one: disabled(one, "x"), NOW)
+    stores.tell("t", [fact("f2")])
+    fan_out(stores.post, NOW, 9)
+    change(stores.post, "t", "e1", enabled, NOW)
+    with pytest.raises(Missing):
+        replay_since(stores.post, Removing(), "t", "e1", 0, NOW)
+    add(stores.post, "t", endpoint())
+    with pytest.raises(Missing):
+        replay_since(stores.post, Late(stores.post), "t", "e1", 0, NOW)
+    assert {one.state for one in deliveries(stores) if one.fact == "f2"} <= {"cancelled"}
+    assert stores.post.figures().waiting == 0
+
+
+class Late:
+    """Reads; the endpoint is removed once facts that it missed are looked for."""
+
+    def __init__(self, post: Any) -> None:
+        self.post = post
+
+    def deliveries(self, tenant: str, asked: Asked) -> list[Delivery]:
+        found: list[Delivery] = self.post.deliveries(tenant, asked)
+        return found
+
+    def facts(self, tenant: str, since_us: int, after: str, limit: int) -> list[Fact]:
+        found: list[Fact] = self.post.facts(tenant, since_us, after, limit)
+        remove(self.post, tenant, "e1", NOW)
+        return found
+
+
+def test_what_a_clock_ahead_of_the_time_has_put_off_is_due(stores: Stores) -> None:
+    """The clock was a year ahead for a moment: that must not be a year's silence."""
+    add(stores.post, "t", endpoint())
+    stores.tell("t", [fact("f1"), fact("f2")])
+    fan_out(stores.post, NOW, 9)
+    year_us = 365 * 24 * HOUR_US
+    first, second = take(stores.post, ("t", "e1"), NOW + year_us, 9, LEASED + year_us, "gone")
+    failed = Answer(outcome="failed", code=500, error="x", retry_after_us=RETRY_AFTER_MAX_US)
+    put_on_record(stores.post, [tried(first, failed, at_us=NOW + year_us)], NOW + year_us, 5)
+    assert stores.post.ready(NOW) == [Ready("t", "e1", answers=False)]
+    again = take(stores.post, ("t", "e1"), NOW, 9, LEASED, "me")
+    assert {one.delivery.id for one in again} == {first.delivery.id, second.delivery.id}
+    assert take(stores.post, ("t", "e1"), NOW, 9, LEASED, "me") == []
+    put_on_record(stores.post, [tried(one, failed) for one in again], NOW, 5)
+    assert stores.post.ready(NOW) == []  # a day is as far as anything is ever put off
+    assert stores.post.ready(NOW + 24 * HOUR_US + 7) == [Ready("t", "e1", answers=False)]
 
 
 def test_deliveries_are_listed_newest_first_by_pages_and_filters(stores: Stores) -> None:

@@ -15,14 +15,19 @@ from tallybook.adapters.sql.outbox import add_facts
 from tallybook.adapters.sql.post.store import SqlPost
 from tallybook.adapters.webhook.channel import WebhookChannel
 from tallybook.adapters.webhook.signing import new_secret
+from tallybook.compose import World
 from tallybook.deliver.delivery import Answer
 from tallybook.deliver.endpoint import Endpoint, Secret, rotated
-from tallybook.deliver.flow import add, change, replay, secret_place
+from tallybook.deliver.flow import add, change, fan_out, replay, secret_place, take
 from tallybook.deliver.ports import Asked
 from tallybook.deliver.schedule import HORIZON_US
+from tallybook.deliver.steps import Written
 from tallybook.kernel.book.fact import Fact
+from tallybook.kernel.errors import Unavailable
 from tallybook.kernel.timestamps import DAY_US, SECOND_US
+from tallybook.serve.worker.post import run
 from tallybook.serve.worker.post.sender import Bounds, Sender
+from tallybook.settings import Settings, WebhookSettings
 from tests.support.receiver import Handler, Receiver, raw_server, receiving
 
 
@@ -443,3 +448,68 @@ def test_two_senders_share_the_work_and_send_nothing_twice(tmp_path: Path, hook:
     assert hook.unverified == []
     assert set(office.states()) == {"delivered"}
     office.engine.dispose()
+
+
+def test_the_post_sends_while_it_forgets_and_ends_when_it_is_asked_to(
+    tmp_path: Path, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Much that is past its time is dropped in pieces, and what a killed sender held is told."""
+    monkeypatch.setattr(run.os, "nice", lambda by: by)
+    settings = Settings(data_dir=tmp_path, webhooks=WebhookSettings(allow_private=True))
+    (tmp_path / "secret").write_bytes(b"s" * 32)
+    world = World(settings)
+    node = run.node_of(settings)
+    old = tuple(_fact(f"old_{n}", n) for n in range(2_500))
+    with world.post.writing() as transaction:
+        transaction.put("t", Written(aside=old), 1)
+    secret = new_secret()
+    sealed = Secret(sealed=world.seal.close(secret, secret_place("t", "e1")), created_us=1)
+    add(
+        world.post,
+        "t",
+        Endpoint(id="e1", channel="webhook", address=hook.url, created_us=1, secrets=(sealed,)),
+    )
+    now_us = world.clock.now_us()
+    with write(world.engine) as connection:
+        add_facts(connection, "t", [_fact("new", now_us)])
+    fan_out(world.post, now_us, 9)
+    assert take(world.post, ("t", "e1"), now_us, 9, now_us + DAY_US, f"{node}.killed")
+    assert run.forget(world) == run.FORGOTTEN_AT_ONCE
+    stop = threading.Event()
+    post = threading.Thread(target=run.run_post, args=(settings, stop))
+    post.start()
+    deadline = time.monotonic() + 30
+    while not hook.heard or len(world.post.facts("t", 0, "", 3_000)) > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    stop.set()
+    post.join(20)
+    assert not post.is_alive()
+    assert [one.state for one in world.post.deliveries("t", Asked())] == ["delivered"]
+    world.engine.dispose()
+
+
+def test_a_database_that_is_away_ends_no_post(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run.os, "nice", lambda by: by)
+    monkeypatch.setattr(run, "AWAY_SECONDS", 0.01)
+    settings = Settings(data_dir=tmp_path)
+    (tmp_path / "secret").write_bytes(b"s" * 32)
+    World(settings).engine.dispose()
+    rounds: list[int] = []
+    stop = threading.Event()
+
+    def away(_self: Sender) -> int:
+        rounds.append(1)
+        if len(rounds) == 3:
+            stop.set()
+        raise Unavailable("the database is away")
+
+    monkeypatch.setattr(Sender, "round", away)
+    run.run_post(settings, stop)
+    assert len(rounds) == 3
+
+
+def _fact(name: str, at_us: int) -> Fact:
+    return Fact(id=name, kind="invoice.paid", subject="s", customer="c", at_us=at_us, body="{}")

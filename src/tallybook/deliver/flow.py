@@ -191,9 +191,10 @@ def replay_since(
     """
     if since_us > now_us:
         raise Invalid("since lies in the future", field="since")
-    endpoint = _checked(post, tenant, name)
+    with post.writing() as transaction:
+        _able(transaction, tenant, name)
     again = _replay_ended(post, reader, tenant, name, since_us, now_us)
-    return again + _begin_missed(post, reader, tenant, endpoint, since_us, now_us)
+    return again + _begin_missed(post, reader, tenant, name, since_us, now_us)
 
 
 def _replay_ended(
@@ -203,6 +204,7 @@ def _replay_ended(
     asked = Asked(endpoint=name, states=UNTOLD, since_us=since_us, limit=REPLAYED_AT_ONCE)
     while some := reader.deliveries(tenant, asked):
         with post.writing() as transaction:
+            _able(transaction, tenant, name)  # still: nothing is begun for one that is gone
             held = transaction.held(tenant, sorted(one.id for one in some))
             again = tuple(replayed(one, now_us) for one, _ in held if one.state in UNTOLD)
             transaction.put(tenant, Written(deliveries=again), now_us)
@@ -212,24 +214,20 @@ def _replay_ended(
 
 
 def _begin_missed(
-    post: Post, reader: PostReader, tenant: str, endpoint: Endpoint, since_us: int, now_us: int
+    post: Post, reader: PostReader, tenant: str, name: str, since_us: int, now_us: int
 ) -> int:
     """Begin deliveries of facts that happened while nobody was there to want them."""
     count, after = 0, ""
     while facts := reader.facts(tenant, since_us, after, REPLAYED_AT_ONCE):
         after = facts[-1].id
-        wanted = [begun(endpoint, fact, now_us) for fact in facts if endpoint.wants(fact)]
         with post.writing() as transaction:
+            endpoint = _able(transaction, tenant, name)
+            wanted = [begun(endpoint, fact, now_us) for fact in facts if endpoint.wants(fact)]
             there = {one.id for one, _ in transaction.held(tenant, [one.id for one in wanted])}
             missed = tuple(one for one in wanted if one.id not in there)
             transaction.put(tenant, Written(begun=missed), now_us)
         count += len(missed)
     return count
-
-
-def _checked(post: Post, tenant: str, name: str) -> Endpoint:
-    with post.writing() as transaction:
-        return _able(transaction, tenant, name)
 
 
 def _able(transaction: PostTransaction, tenant: str, name: str) -> Endpoint:

@@ -115,8 +115,9 @@ class PostTransaction(Protocol):
         ...
 
     def due(self, tenant: str, endpoint: str, now_us: int, limit: int) -> list[Delivery]:
-        """Return deliveries whose time has come, the longest due first.
+        """Return deliveries that are due, the longest due first.
 
+        Due is what was put off until now or earlier, and further than `schedule.FURTHEST_US`.
         One that another transaction has in hand is not among them.
         """
         ...
@@ -142,7 +143,7 @@ class Post(Protocol):
         ...
 
     def ready(self, now_us: int) -> list[Ready]:
-        """Return the endpoints of which something is due."""
+        """Return the endpoints of which something is due; see `PostTransaction.due`."""
         ...
 
     def release(self, holder: str, now_us: int) -> int:

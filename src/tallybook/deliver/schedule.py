@@ -22,6 +22,9 @@ PAUSE_MIN_US = SECOND_US
 ATTEMPTS_MIN = 6
 """Made before giving up, however late: a sender that stood still is not the endpoint's fault."""
 RETRY_AFTER_MAX_US = 24 * HOUR_US
+FURTHEST_US = RETRY_AFTER_MAX_US + HOUR_US
+"""Further ahead nothing is ever put off: what is due later was put off by a clock that was ahead
+of the time, and is due now."""
 
 
 def next_due_us(

@@ -9,6 +9,7 @@ import msgspec
 from tallybook.deliver.delivery import Attempt, Delivery
 from tallybook.deliver.endpoint import Endpoint
 from tallybook.deliver.ports import Asked, Figures, Ready, ready_of
+from tallybook.deliver.schedule import FURTHEST_US
 from tallybook.deliver.steps import Written, cancelled
 from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Missing
@@ -66,7 +67,7 @@ class MemoryPost:
         due = {
             (tenant, one.endpoint)
             for (tenant, _), one in state.deliveries.items()
-            if one.due_us is not None and one.due_us <= now_us
+            if _is_due(one, now_us)
         }
         found = ((key, state.endpoints[key]) for key in sorted(due & state.endpoints.keys()))
         return [ready_of(*key, one.state, one.succeeded_us) for key, one in found]
@@ -178,10 +179,7 @@ class MemoryPostTransaction:
         found = [
             (one.due_us, one.id, one)
             for (owner, _), one in self._state.deliveries.items()
-            if owner == tenant
-            and one.endpoint == endpoint
-            and one.due_us is not None
-            and one.due_us <= now_us
+            if owner == tenant and one.endpoint == endpoint and _is_due(one, now_us)
         ]
         return [one for _, _, one in sorted(found, key=lambda row: row[:2])[:limit]]
 
@@ -210,6 +208,11 @@ class MemoryPostTransaction:
             if key[0] == tenant and one.endpoint in written.cancelled
         }
         state.told |= {(tenant, name): now_us for name in written.fanned}
+
+
+def _is_due(one: Delivery, now_us: int) -> bool:
+    due_us = one.due_us
+    return due_us is not None and not now_us < due_us <= now_us + FURTHEST_US
 
 
 def _is_asked(one: Delivery, asked: Asked) -> bool:

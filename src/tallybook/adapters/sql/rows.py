@@ -6,10 +6,12 @@ SQLAlchemy's own way of many rows costs as much as the database; here it only wr
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Dialect, Insert, Table
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 Values = Mapping[str, object]
 Made = Callable[[Table, str], Insert]
@@ -84,7 +86,7 @@ def _replacing(table: Table, dialect: str) -> Insert:
     keys = [column.name for column in table.primary_key.columns]
     others = [column.name for column in table.columns if column.name not in keys]
     if dialect in {"mysql", "mariadb"}:
-        into = mysql.insert(table)
+        into = _mysql(table)
         return into.on_duplicate_key_update({name: into.inserted[name] for name in others})
     made = _standard(table, dialect)
     changed = {name: made.excluded[name] for name in others}
@@ -95,7 +97,7 @@ def _adding(table: Table, dialect: str) -> Insert:
     """Return an insert that leaves the row with its key as it is."""
     keys = [column.name for column in table.primary_key.columns]
     if dialect in {"mysql", "mariadb"}:
-        into = mysql.insert(table)
+        into = _mysql(table)
         return into.on_duplicate_key_update({keys[0]: table.c[keys[0]]})
     made = _standard(table, dialect)
     return made.on_conflict_do_nothing(index_elements=keys)
@@ -107,7 +109,7 @@ def _summing(total: str) -> Made:
     def made(table: Table, dialect: str) -> Insert:
         keys = [column.name for column in table.primary_key.columns]
         if dialect in {"mysql", "mariadb"}:
-            into = mysql.insert(table)
+            into = _mysql(table)
             return into.on_duplicate_key_update({total: table.c[total] + into.inserted[total]})
         into_ = _standard(table, dialect)
         summed = {total: table.c[total] + into_.excluded[total]}
@@ -120,6 +122,19 @@ _SUMMING = {total: _summing(total) for total in ("balance_minor",)}
 """One of each, so that its statement is written once."""
 
 
+def _mysql(table: Table) -> "mysql.Insert":
+    """Return an insert that knows ON DUPLICATE KEY; a dialect is imported once it is used."""
+    from sqlalchemy.dialects import mysql
+
+    return mysql.insert(table)
+
+
 def _standard(table: Table, dialect: str) -> "sqlite.Insert | postgresql.Insert":
     """Return an insert of a dialect that knows ON CONFLICT."""
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    if dialect == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
     Select,
@@ -38,6 +39,7 @@ from tallybook.adapters.sql.rows import add_rows, insert_rows, replace_rows
 from tallybook.deliver.delivery import Attempt, Delivery
 from tallybook.deliver.endpoint import Endpoint
 from tallybook.deliver.ports import Asked, Figures, Ready, ready_of
+from tallybook.deliver.schedule import FURTHEST_US
 from tallybook.deliver.state import OPEN
 from tallybook.deliver.steps import Written
 from tallybook.kernel.book.fact import Fact
@@ -71,7 +73,7 @@ class SqlPost:
         due = exists().where(
             DELIVERY.c.tenant == ENDPOINT.c.tenant,
             DELIVERY.c.endpoint == ENDPOINT.c.id,
-            DELIVERY.c.due_us <= now_us,
+            _is_due(now_us),
         )
         with read(self._engine) as connection:
             rows = connection.execute(select(*columns).where(due))
@@ -192,7 +194,7 @@ class SqlPostTransaction:
             .where(
                 DELIVERY.c.tenant == tenant,
                 DELIVERY.c.endpoint == endpoint,
-                DELIVERY.c.due_us <= now_us,
+                _is_due(now_us),
             )
             .order_by(DELIVERY.c.due_us, DELIVERY.c.id)
             .limit(limit)
@@ -247,6 +249,11 @@ class SqlPostTransaction:
             .order_by(OUTBOX.c.at_us, OUTBOX.c.id)
         )
         return [fact_of(dict(row)) for row in found.mappings()]
+
+
+def _is_due(now_us: int) -> "ColumnElement[bool]":
+    due_us = DELIVERY.c.due_us
+    return or_(due_us <= now_us, due_us > now_us + FURTHEST_US)
 
 
 def _all_endpoints(tenant: str) -> "Select[tuple[object, ...]]":

@@ -25,7 +25,7 @@ STOP_SECONDS_MAX = 12.0
 """How long a stop waits for attempts; one that is not on record then is made again."""
 TIDY_SECONDS = 600.0
 FORGOTTEN_AT_ONCE = 1_000
-FORGOTTEN_PAUSE_SECONDS = 0.05
+"""Between two rounds of sending, so that nobody waits while much is forgotten."""
 
 
 def run_post(settings: Settings, stop: threading.Event) -> None:
@@ -36,17 +36,19 @@ def run_post(settings: Settings, stop: threading.Event) -> None:
     sender = sender_of(world, node)
     log = structlog.get_logger("post")
     _guarded(lambda: world.post.release(f"{node}.", world.clock.now_us()))
-    tidied = 0.0
+    tidied = -TIDY_SECONDS
     while not stop.is_set():
         done = _guarded(sender.round)
         if done is None:
             stop.wait(AWAY_SECONDS)
             continue
         if time.monotonic() - tidied > TIDY_SECONDS:
-            tidied = time.monotonic()
-            forgotten = _guarded(lambda: forget(world, stop)) or 0
+            forgotten = _guarded(lambda: forget(world)) or 0
             if forgotten:
                 log.info("post.forgotten", things=forgotten)
+            if forgotten >= FORGOTTEN_AT_ONCE:
+                continue
+            tidied = time.monotonic()
         if not done:
             _pause(sender, stop)
     _guarded(lambda: _finished(sender))
@@ -75,16 +77,10 @@ def node_of(settings: Settings) -> str:
     return derived_id("node", socket.gethostname(), str(settings.data_dir.resolve()))
 
 
-def forget(world: World, stop: threading.Event) -> int:
-    """Drop facts and deliveries that are past their time; return how many."""
+def forget(world: World) -> int:
+    """Drop some facts and deliveries that are past their time; return how many."""
     before_us = world.clock.now_us() - world.settings.webhooks.keep_days * DAY_US
-    gone = 0
-    while not stop.wait(FORGOTTEN_PAUSE_SECONDS):
-        some = world.post.forget(before_us, FORGOTTEN_AT_ONCE)
-        gone += some
-        if some < FORGOTTEN_AT_ONCE:
-            break
-    return gone
+    return world.post.forget(before_us, FORGOTTEN_AT_ONCE)
 
 
 def _pause(sender: Sender, stop: threading.Event) -> None:
