@@ -22,8 +22,15 @@ FREE = {("GET", path) for path in ("/health/live", "/health/ready", "/metrics")}
 BY_CERTIFICATE = ("POST", f"{API}/edges/certificates/renew")
 """Knows its caller by the certificate of the connection, never by a key."""
 STREAMING = f"{API}/streams/{{name}}/sse"
+LAGO_EVENT = f"{API}/events/{{transaction_id}}"
+STRIPE = {f"/v1/billing/{what}" for what in ("meter_events", "meter_event_adjustments")} | {
+    f"/v2/billing/{what}"
+    for what in ("meter_events", "meter_event_adjustments", "meter_event_session")
+}
+"""Refuse in Stripe's words, with its statuses; its stream takes tokens of a session."""
+STRIPE_STREAM = "/v2/billing/meter_event_stream"
 EVENT_DOORS = {"/v1/metrics", "/write", f"{API}/events", f"{API}/write", "/api/v2/write",
-               f"{API}/logs"}  # fmt: skip
+               f"{API}/logs", f"{API}/events/batch", *STRIPE, STRIPE_STREAM}  # fmt: skip
 READ_BY_BOUND = {
     ("GET", f"{API}/meters/{{key}}/query"),
     ("GET", f"{API}/events"),

@@ -46,8 +46,11 @@ CODE_STATUS = {
     "not-acceptable": 406,
     "records-expired": 410,
     "over-limit": 413,
+    "precondition-failed": 412,
+    "request-timeout": 408,
     "too-large": 413,
     "unsupported-media-type": 415,
+    "uri-too-long": 414,
 }
 """Codes with a status of their own."""
 

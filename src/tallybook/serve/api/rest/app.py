@@ -124,5 +124,6 @@ def _description() -> OpenAPIConfig:
         components=Components(security_schemes={"key": bearer}),
         security=[{"key": []}],
         path="/openapi",
+        use_handler_docstrings=True,
         render_plugins=[JsonRenderPlugin()],  # none that shows a page made by somebody else
     )

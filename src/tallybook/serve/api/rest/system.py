@@ -11,8 +11,8 @@ from tallybook.compose import World
 from tallybook.kernel.timestamps import format_us
 from tallybook.meter.usage import Counters
 from tallybook.serve.api.common.access import OPEN, READ, READ_BOUND
+from tallybook.serve.api.document.complete import completed
 from tallybook.serve.api.gate import Grant
-from tallybook.serve.api.rest.ingest_doc import with_ingest
 from tallybook.serve.api.rest.metrics import exposition
 from tallybook.serve.api.rest.prices import with_question
 from tallybook.serve.supervisor.folder import ServerInfo, read_info
@@ -82,5 +82,5 @@ def metrics(world: World) -> Response[bytes]:
 def openapi(request: "Request[Any, Any, Any]") -> Response[bytes]:
     """Describe this API: OpenAPI 3.1."""
     found: OpenAPI = request.app.openapi_schema
-    described = with_question(with_ingest(found.to_schema()))
+    described = completed(with_question(found.to_schema()))
     return Response(msgspec.json.encode(described), media_type="application/json")

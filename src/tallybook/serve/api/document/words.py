@@ -1,0 +1,31 @@
+"""What each group of routes is about."""
+
+TAGS = {
+    "events": "Usage: sent, durable before the answer, and looked at.",
+    "doors": "Protocols that agents speak already: OTLP, Prometheus, Influx, JSON lines.",
+    "compatibility": "Posts in the shapes of Stripe and Lago, so that a URL is all that changes.",
+    "quarantine": "What could not be taken, with its reason: corrected, sent again, dropped.",
+    "meters": "What of the events is counted, and the counts.",
+    "catalog": "Everything that is sold, as one file.",
+    "customers": "Who uses and who pays.",
+    "plans": "What is sold, at which prices.",
+    "subscriptions": "Who has which plan, since when.",
+    "entitlements": "What a customer may use, and how much is left.",
+    "wallets": "Credit paid in advance.",
+    "coupons": "Discounts.",
+    "taxes": "Tax rates.",
+    "seller": "Who bills.",
+    "prices": "The calculator.",
+    "invoices": "Made from usage, explained, verified.",
+    "settlement": "Payments, credit notes, the ledger.",
+    "routing": "Rules that send events to streams, and those who read them.",
+    "edges": "The agents out there.",
+    "webhooks": "Facts told to others.",
+    "keys": "Who may do what.",
+    "usage plans": "How much of it a key may do.",
+    "users": "People who sign in.",
+    "tenants": "Who is kept apart from whom.",
+    "audit": "Who changed what.",
+    "system": "How the server is.",
+}
+"""Tag -> description, in the order in which they are shown."""

@@ -1,0 +1,87 @@
+"""Requests made from the API's own description, good ones and bad ones, against a real server.
+
+No answer is a failure of the server, and none is one that the description does not know: not its
+status, not its media type, not its headers, not its shape.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.e2e.server import Server
+from tests.support.gatehouse import story as told
+from tests.support.gatehouse.house import FIRST_KEY, house
+from tests.support.gatehouse.story import Story
+
+ROOT = Path(__file__).parent.parent.parent
+CHECKS = (
+    "not_a_server_error", "status_code_conformance", "content_type_conformance",
+    "response_headers_conformance", "response_schema_conformance",
+)  # fmt: skip
+LEFT_OUT = (
+    "/api/v1/streams/{name}/sse",  # has no end
+    "/api/v1/keys/{id}",  # would revoke the key that asks
+    "/api/v1/tenants/{tenant}/close",
+    "/v1/billing/meter_event_adjustments",  # waits five seconds for an event
+    "/v2/billing/meter_event_adjustments",
+)
+SEED = 20261121
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("fuzz") / "data"
+    with house(folder) as made:
+        story = Story(made, "default", FIRST_KEY)
+        for part in told.LIVING:
+            for call in part():
+                story.tell(call)
+    settings = {"TALLYBOOK_FIRST_KEY": FIRST_KEY, "TALLYBOOK_SERVER__ACCESS_LOG": "false"}
+    with Server(folder, settings) as started:
+        yield started
+
+
+def run(server: Server, folder: Path, *options: str, seconds: int) -> dict[str, Any]:
+    """Return the report of a run of schemathesis."""
+    with server.client(FIRST_KEY) as client:
+        document = client.raw("GET", "/openapi.json").content
+    described, report = folder / "openapi.json", folder / "report.json"
+    described.write_bytes(document)
+    left_out = [option for path in LEFT_OUT for option in ("--exclude-path", path)]
+    command = [
+        str(Path(sys.executable).parent / "schemathesis"), "run", str(described),
+        "-u", server.url, "-H", f"Authorization: Bearer {FIRST_KEY}",
+        "-c", ",".join(CHECKS), "--seed", str(SEED), "--max-time", str(seconds),
+        "--continue-on-failure", "--no-shrink", "--generation-database", ":memory:", "--no-color",
+        "--warnings", "off", "--report", "json", "--report-json-path", str(report),
+        *left_out, *options,
+    ]  # fmt: skip
+    hooks = {"SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        command, cwd=folder, env={**os.environ, **hooks}, capture_output=True, text=True,
+        check=False, timeout=seconds + 120,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]
+    return dict(msgspec.json.decode(report.read_bytes(), type=dict[str, Any]))
+
+
+def test_examples_and_borders(server: Server, tmp_path: Path) -> None:
+    report = run(server, tmp_path, "--phases", "examples,coverage", "-n", "1", seconds=40)
+    assert json.dumps(report)
+    assert server.alive()
+
+
+@pytest.mark.slow
+def test_everything_for_a_long_time(server: Server, tmp_path: Path) -> None:
+    run(
+        server, tmp_path, "--phases", "examples,coverage,fuzzing,stateful", "-n", "60",
+        seconds=1500,
+    )  # fmt: skip
+    assert server.alive()
