@@ -6,8 +6,7 @@ import msgspec
 
 from tallybook.catalog.catalog import Catalog, Entry
 from tallybook.catalog.subscription import Subscription
-from tallybook.kernel.book.fact import Fact
-from tallybook.kernel.ids import derived_id
+from tallybook.kernel.book.fact import Fact, fact
 from tallybook.kernel.timestamps import format_us
 
 CREATED = "subscription.created"
@@ -54,11 +53,4 @@ def _created(subscription: Subscription, now_us: int) -> Fact:
         start=format_us(subscription.start_us),
         end=None if end_us is None else format_us(end_us),
     )
-    return Fact(
-        id=derived_id("fact", CREATED, subscription.key, ""),
-        kind=CREATED,
-        subject=subscription.key,
-        customer=subscription.customer,
-        at_us=now_us,
-        body=msgspec.json.encode(body).decode(),
-    )
+    return fact(CREATED, subscription.key, subscription.customer, now_us, body)

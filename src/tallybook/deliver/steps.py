@@ -20,9 +20,7 @@ from tallybook.deliver.endpoint import TEST_KIND, Endpoint
 from tallybook.deliver.health import disabled, failed, succeeded
 from tallybook.deliver.schedule import next_due_us
 from tallybook.deliver.state import OPEN, after
-from tallybook.kernel.book.fact import Fact
-from tallybook.kernel.decimals import encode_plain
-from tallybook.kernel.ids import derived_id
+from tallybook.kernel.book.fact import Fact, fact
 from tallybook.kernel.timestamps import format_us
 
 DISABLED_KIND = "webhook.disabled"
@@ -213,24 +211,10 @@ def disabled_fact(endpoint: Endpoint, at_us: int) -> Fact:
         reason=endpoint.reason,
         failing_since=None if since is None else format_us(since),
     )
-    return Fact(
-        id=derived_id("fact", DISABLED_KIND, endpoint.id, str(at_us)),
-        kind=DISABLED_KIND,
-        subject=endpoint.id,
-        customer="",
-        at_us=at_us,
-        body=encode_plain(body).decode(),
-    )
+    return fact(DISABLED_KIND, endpoint.id, "", at_us, body, str(at_us))
 
 
 def probe_fact(endpoint: Endpoint, now_us: int) -> Fact:
     """Return a fact that is told to one endpoint because somebody asked for it."""
     body = ProbeTold(endpoint=endpoint.id, message="This is a test; nothing happened.")
-    return Fact(
-        id=derived_id("fact", TEST_KIND, endpoint.id, str(now_us)),
-        kind=TEST_KIND,
-        subject=endpoint.id,
-        customer="",
-        at_us=now_us,
-        body=encode_plain(body).decode(),
-    )
+    return fact(TEST_KIND, endpoint.id, "", now_us, body, str(now_us))

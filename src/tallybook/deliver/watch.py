@@ -10,9 +10,8 @@ from decimal import Decimal
 import msgspec
 
 from tallybook.invoice.ports import InvoiceHead
-from tallybook.kernel.book.fact import Fact
-from tallybook.kernel.decimals import encode_plain, plain
-from tallybook.kernel.ids import derived_id
+from tallybook.kernel.book.fact import Fact, fact
+from tallybook.kernel.decimals import plain
 from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import SECOND_US, format_us
 from tallybook.settle.entitlement import Value
@@ -90,7 +89,7 @@ def overdue_fact(head: InvoiceHead, now_us: int) -> Fact:
         issued=format_us(head.issued_us),
         due=format_us(head.due_us),
     )
-    return _fact("invoice.overdue", head.id, head.customer, now_us, body)
+    return fact("invoice.overdue", head.id, head.customer, now_us, body)
 
 
 def entitlement_level(told: Value) -> int:
@@ -141,8 +140,8 @@ def entitlement_fact(
         period_end=format_us(told.period.end_us),
     )
     if reached == EXHAUSTED:
-        return _fact("entitlement.exhausted", key, customer, now_us, body, str(now_us))
-    return _fact("entitlement.threshold", key, customer, now_us, body, str(now_us))
+        return fact("entitlement.exhausted", key, customer, now_us, body, str(now_us))
+    return fact("entitlement.threshold", key, customer, now_us, body, str(now_us))
 
 
 def quarantine_fact(reasons: Mapping[str, int], until_commit: int, now_us: int) -> Fact:
@@ -152,34 +151,21 @@ def quarantine_fact(reasons: Mapping[str, int], until_commit: int, now_us: int) 
         reasons=dict(sorted(reasons.items())),
         until_commit=until_commit,
     )
-    return _fact("quarantine.received", str(until_commit), "", now_us, body)
+    return fact("quarantine.received", str(until_commit), "", now_us, body)
 
 
 def edge_silent_fact(name: str, last_seen_us: int, now_us: int) -> Fact:
     """Return the fact that an edge was not heard of for long."""
     body = _edge(name, last_seen_us, now_us)
-    return _fact("edge.silent", name, "", now_us, body, str(last_seen_us))
+    return fact("edge.silent", name, "", now_us, body, str(last_seen_us))
 
 
 def edge_returned_fact(name: str, silent_since_us: int, now_us: int) -> Fact:
     """Return the fact that an edge that was told silent is heard of again."""
     body = _edge(name, silent_since_us, now_us)
-    return _fact("edge.returned", name, "", now_us, body, str(silent_since_us))
+    return fact("edge.returned", name, "", now_us, body, str(silent_since_us))
 
 
 def _edge(name: str, since_us: int, now_us: int) -> EdgeTold:
     silent = max(0, now_us - since_us) // SECOND_US
     return EdgeTold(edge=name, last_seen=format_us(since_us), silent_seconds=silent)
-
-
-def _fact(
-    kind: str, subject: str, customer: str, at_us: int, body: msgspec.Struct, step: str = ""
-) -> Fact:
-    return Fact(
-        id=derived_id("fact", kind, subject, step),
-        kind=kind,
-        subject=subject,
-        customer=customer,
-        at_us=at_us,
-        body=encode_plain(body).decode(),
-    )

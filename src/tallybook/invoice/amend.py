@@ -39,9 +39,8 @@ from tallybook.catalog.subscription import (
 )
 from tallybook.invoice.due import places
 from tallybook.invoice.due.places import Place, base_of
-from tallybook.invoice.ledger.facts import fact
 from tallybook.invoice.ports import Billing, Part
-from tallybook.kernel.book.fact import Fact
+from tallybook.kernel.book.fact import Fact, fact
 from tallybook.kernel.errors import Missing
 from tallybook.kernel.period import Period, parse_moment, zone
 from tallybook.kernel.timestamps import format_us

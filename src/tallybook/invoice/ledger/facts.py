@@ -6,9 +6,7 @@ Source: DECISIONS 28; docs/algorithms/invoice-life.md
 import msgspec
 
 from tallybook.invoice.document import Invoice
-from tallybook.kernel.book.fact import Fact
-from tallybook.kernel.decimals import encode_plain
-from tallybook.kernel.ids import derived_id
+from tallybook.kernel.book.fact import Fact, fact
 
 
 class InvoiceTold(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,20 +42,6 @@ def told(kind: str, invoice: Invoice, at_us: int, step: str = "") -> Fact:
         due=invoice.due,
     )
     return fact(kind, invoice.id, invoice.customer_key, at_us, body, step)
-
-
-def fact(
-    kind: str, subject: str, customer: str, at_us: int, body: msgspec.Struct, step: str = ""
-) -> Fact:
-    """Return a fact with an id that derives from what happened, to what, and by which step."""
-    return Fact(
-        id=derived_id("fact", kind, subject, step),
-        kind=kind,
-        subject=subject,
-        customer=customer,
-        at_us=at_us,
-        body=encode_plain(body).decode(),
-    )
 
 
 def finalized_facts(invoice: Invoice) -> tuple[Fact, ...]:

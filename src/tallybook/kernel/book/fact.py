@@ -2,6 +2,9 @@
 
 import msgspec
 
+from tallybook.kernel.decimals import encode_plain
+from tallybook.kernel.ids import derived_id
+
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened.
@@ -21,3 +24,17 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     customer: str
     at_us: int
     body: str
+
+
+def fact(
+    kind: str, subject: str, customer: str, at_us: int, body: msgspec.Struct, step: str = ""
+) -> Fact:
+    """Return a fact with an id that derives from what happened, to what, and by which step."""
+    return Fact(
+        id=derived_id("fact", kind, subject, step),
+        kind=kind,
+        subject=subject,
+        customer=customer,
+        at_us=at_us,
+        body=encode_plain(body).decode(),
+    )

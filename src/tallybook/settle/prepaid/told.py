@@ -8,8 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from tallybook.catalog.entitlement import Wallet
-from tallybook.invoice.ledger.facts import fact
-from tallybook.kernel.book.fact import Fact
+from tallybook.kernel.book.fact import Fact, fact
 from tallybook.kernel.decimals import plain
 from tallybook.kernel.money import money_text
 from tallybook.settle.purse import StoredTopUp

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from tallybook.invoice.document import Invoice, number_text
-from tallybook.invoice.ledger.facts import fact
 from tallybook.invoice.ledger.holdings import Credit, Holdings, Purpose, withdrawn
 from tallybook.invoice.ledger.posting import service
 from tallybook.invoice.ports import InvoiceHead
 from tallybook.invoice.record import digest_of
 from tallybook.kernel.book.entry import Entry, Move, Step, account, posted, reversal
-from tallybook.kernel.book.fact import Fact
+from tallybook.kernel.book.fact import Fact, fact
 from tallybook.kernel.errors import Conflict
 from tallybook.kernel.timestamps import format_us
 from tallybook.settle.receivable.credit_note import (

@@ -11,11 +11,10 @@ import msgspec
 
 from tallybook.catalog.coupon import Coupon
 from tallybook.invoice.document import Invoice, decode_invoice
-from tallybook.invoice.ledger.facts import fact
 from tallybook.invoice.ledger.holdings import WITHDRAWN, Holdings, PendingExtra, Redemption
 from tallybook.invoice.manifest import Extra
 from tallybook.invoice.ports import Billing, Books, InvoiceHead, InvoiceTransaction, Part
-from tallybook.kernel.book.fact import Fact
+from tallybook.kernel.book.fact import Fact, fact
 from tallybook.kernel.decimals import plain
 from tallybook.kernel.errors import Conflict, Invalid, Missing
 from tallybook.settle.receivable.credit_note import (

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from tallybook.invoice.funds import CreditUsed
-from tallybook.invoice.ledger.facts import fact
 from tallybook.invoice.ledger.holdings import Credit, Holdings, drawn
 from tallybook.invoice.ports import InvoiceHead
 from tallybook.invoice.state import after
 from tallybook.kernel.book.entry import Move, Step, account, posted
-from tallybook.kernel.book.fact import Fact
+from tallybook.kernel.book.fact import Fact, fact
 from tallybook.kernel.errors import Conflict, Invalid
 from tallybook.kernel.money import money_text
 from tallybook.settle.receivable.payment import Allocation, Payment
