@@ -141,3 +141,100 @@ def test_the_pages_show_rules_and_streams(api: Api) -> None:
     assert "usage.http" in page.text
     assert "/streams/feed" in page.text
     assert browser.get("/streams/none").status == 404
+
+
+CATALOG = """
+[[meters]]
+key = "requests"
+event_type = "usage.http"
+aggregation = "COUNT"
+
+[[routes]]
+key = "slow"
+targets = ["feed", "audit"]
+[routes.pattern]
+type = ["usage.http"]
+data.took = [{ numeric = [">=", 0.12345678901234567890123] }]
+
+[[routes]]
+key = "failures"
+targets = ["feed"]
+description = "what went wrong"
+pattern = '{"data": {"status": [{"numeric": [">=", 500]}]}}'
+"""
+
+
+def applied(api: Api, text: str, *, action: str = "apply", prune: bool = False) -> Any:
+    path = f"/catalog/{action}" + ("?prune=true" if prune else "")
+    return api.call("POST", path, raw=text.encode())
+
+
+def test_routes_are_applied_with_the_catalog_and_twice_changes_nothing(api: Api) -> None:
+    status, found = applied(api, CATALOG, action="diff")
+    assert (status, [(c["action"], c["kind"], c["key"]) for c in found["changes"]]) == (
+        200,
+        [
+            ("create", "meter", "requests"),
+            ("create", "route", "slow"),
+            ("create", "route", "failures"),
+        ],
+    )
+    assert api.get("/routes")["items"] == []
+    assert applied(api, CATALOG)[1] == found
+    assert applied(api, CATALOG)[1]["changes"] == []
+    rules = {rule["key"]: rule for rule in api.get("/routes")["items"]}
+    assert "0.12345678901234567890123" in api.world.rules.history("default", "slow")[0].pattern
+    assert rules["failures"]["description"] == "what went wrong"
+    assert [s["name"] for s in api.get("/streams")["items"]] == ["audit", "feed", "unmatched"]
+
+
+def test_an_apply_tells_what_differs_and_prunes_only_where_it_has_routes(api: Api) -> None:
+    assert applied(api, CATALOG)[0] == 200
+    changed = CATALOG.replace('["feed", "audit"]', '["feed"]')
+    assert applied(api, changed, action="diff")[1]["changes"] == [
+        {
+            "action": "update",
+            "kind": "route",
+            "key": "slow",
+            "details": ["targets: feed, audit -> feed"],
+        }
+    ]
+    meters, _, rest = CATALOG.partition("[[routes]]")
+    assert applied(api, meters, prune=True)[1]["changes"] == []
+    only = meters + "[[routes]]" + rest.partition("[[routes]]")[0]
+    assert [(c["action"], c["key"]) for c in applied(api, only, prune=True)[1]["changes"]] == [
+        ("archive", "failures")
+    ]
+    assert [rule["key"] for rule in api.get("/routes")["items"]] == ["slow"]
+    assert applied(api, CATALOG)[1]["changes"][0]["action"] == "create"
+    assert api.get("/routes/failures")["version"] == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("[{ numeric", "[{ nomeric", "routes.data.took[0]"),
+        ('["feed", "audit"]', "[]", "routes.targets"),
+        ('"slow"', '"failures"', "routes.key"),
+        ('"slow"', '"Slow"', "routes.key"),
+        ('targets = ["feed"]', "", "routes"),
+    ],
+)
+def test_a_wrong_route_is_refused_and_nothing_of_the_file_is_applied(
+    api: Api, old: str, new: str, field: str
+) -> None:
+    status, found = applied(api, CATALOG.replace(old, new))
+    assert (status, found["field"]) == (400, field)
+    assert api.get("/meters")["items"] == []
+
+
+def test_the_same_rule_written_otherwise_is_no_new_version(api: Api) -> None:
+    assert api.call("PUT", "/routes/r", RULE | {"pattern": {"data": {"n": [5]}}})[1]["version"] == 1
+    same = '{"pattern":{ "data" : {"n":[5.0]}},"targets":["feed"]}'
+    assert api.call("PUT", "/routes/r", raw=same.encode())[1]["version"] == 1
+
+
+def test_a_rule_is_taken_away_only_as_it_was_seen(api: Api) -> None:
+    api.call("PUT", "/routes/r", RULE)
+    for tag, status in (('"2"', 409), ("x", 400), ('"1"', 204)):
+        assert api.call("DELETE", "/routes/r", headers={"if-match": tag})[0] == status

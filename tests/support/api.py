@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,17 @@ class Api:
         )
         self.usage.add("default", [event])
 
-    def call(self, method: str, path: str, body: Any = None, raw: bytes | None = None) -> Any:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        raw: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
         """Return status and body of an answer."""
         content = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
-        return asyncio.run(self._call(method, path, content))
+        return asyncio.run(self._call(method, path, content, headers or {}))
 
     def get(self, path: str, status: int = 200) -> Any:
         """Return the body of an answer to GET that has this status."""
@@ -103,7 +111,9 @@ class Api:
         assert got == status, (got, told)
         return told
 
-    async def _call(self, method: str, path: str, content: bytes) -> tuple[int, Any]:
+    async def _call(
+        self, method: str, path: str, content: bytes, headers: Mapping[str, str]
+    ) -> tuple[int, Any]:
         heard: list[Any] = []
         sent = False
 
@@ -133,6 +143,7 @@ class Api:
             "headers": [
                 (b"authorization", f"Bearer {self.key}".encode()),
                 (b"content-type", b"application/json"),
+                *((name.encode(), value.encode()) for name, value in headers.items()),
             ],
         }
         await self.app(scope, receive, send)

@@ -49,6 +49,7 @@ class DocumentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     entitlements: list[EntitlementSpec] = []
     wallets: list[WalletSpec] = []
     usage_plans: list[dict[str, object]] | None = None
+    routes: list[dict[str, object]] | None = None
 
 
 class CatalogDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,7 @@ class CatalogDocument(msgspec.Struct, frozen=True, kw_only=True):
         subscriptions: still as written: their dates need the customer's zone.
         entitlements: still as written, for the same reason.
         usage_plans: still as written: they are the gate's; None where the file says nothing of any.
+        routes: still as written, for they are the router's.
     """
 
     seller: Seller | None = None
@@ -71,6 +73,7 @@ class CatalogDocument(msgspec.Struct, frozen=True, kw_only=True):
     entitlements: tuple[EntitlementSpec, ...] = ()
     wallets: tuple[Wallet, ...] = ()
     usage_plans: tuple[dict[str, object], ...] | None = None
+    routes: tuple[dict[str, object], ...] | None = None
 
 
 def parse_document(text: str) -> CatalogDocument:
@@ -96,6 +99,7 @@ def parse_document(text: str) -> CatalogDocument:
         entitlements=tuple(spec.entitlements),
         wallets=_distinct("wallets", [check_wallet(wallet) for wallet in spec.wallets]),
         usage_plans=None if spec.usage_plans is None else tuple(spec.usage_plans),
+        routes=None if spec.routes is None else tuple(spec.routes),
     )
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from tallybook.kernel.errors import Conflict, Missing
 from tallybook.kernel.ports import Clock
+from tallybook.route.declare import RuleChange, taken_away
 from tallybook.route.ports import CommittedRecords, Replays, RuleStore, Slice, StreamWriter
 from tallybook.route.record import DONE, Place, Record, begun_anew, envelope
 from tallybook.route.replay import Replay
@@ -185,7 +186,16 @@ def put_rule(store: RuleStore, wanted: Declared, changing: Changing) -> tuple[Ru
         len(store.rules(changing.tenant)) >= RULES_MAX
     ):
         raise Conflict(f"a tenant has at most {RULES_MAX} rules", code="too-many-rules")
-    rule = next_version(
+    rule = _next(stored, wanted, changing)
+    if rule is None:
+        assert stored is not None
+        return stored, False
+    store.add(rule)
+    return rule, True
+
+
+def _next(stored: Rule | None, wanted: Declared, changing: Changing) -> Rule | None:
+    return next_version(
         stored,
         wanted,
         tenant=changing.tenant,
@@ -193,11 +203,6 @@ def put_rule(store: RuleStore, wanted: Declared, changing: Changing) -> tuple[Ru
         now_us=changing.now_us,
         by=changing.by,
     )
-    if rule is None:
-        assert stored is not None
-        return stored, False
-    store.add(rule)
-    return rule, True
 
 
 def delete_rule(store: RuleStore, key: str, changing: Changing) -> Rule:
@@ -207,14 +212,28 @@ def delete_rule(store: RuleStore, key: str, changing: Changing) -> Rule:
         Missing: there is none.
     """
     stored = rule_of(store, changing.tenant, key)
-    wanted = Declared(
-        key=key,
-        pattern=stored.pattern,
-        targets=stored.targets,
-        state="deleted",
-        description=stored.description,
-    )
-    return put_rule(store, wanted, changing)[0]
+    return put_rule(store, taken_away(stored), changing)[0]
+
+
+def apply_rules(store: RuleStore, changes: Sequence[RuleChange], changing: Changing) -> list[Rule]:
+    """Write what an apply decided, all of it or nothing, and return the new versions.
+
+    Raises:
+        Conflict: a rule was changed since that was decided.
+    """
+    made = []
+    for change in changes:
+        history = store.history(changing.tenant, change.key)
+        stored = history[-1] if history else None
+        live = stored.version if stored is not None and stored.state != "deleted" else 0
+        if live != change.seen:
+            message = f"the rule '{change.key}' was changed meanwhile; look at it again"
+            raise Conflict(message, code="version-changed", field="version")
+        made.append(_next(stored, change.rule, changing))
+    rules = [rule for rule in made if rule is not None]
+    if rules:
+        store.add(*rules)
+    return rules
 
 
 def rule_of(store: RuleStore, tenant: str, key: str) -> Rule:

@@ -31,8 +31,8 @@ class RuleStore(Protocol):
         """Return every version of every rule of every tenant, by tenant, key and version."""
         ...
 
-    def add(self, rule: Rule) -> None:
-        """Store a version; raises Conflict where one of this number is there already."""
+    def add(self, *rules: Rule) -> None:
+        """Store versions, all or none; raises Conflict where one of a number is there already."""
         ...
 
 

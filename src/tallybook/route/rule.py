@@ -103,8 +103,20 @@ def next_version(
         made_us=now_us,
         made_by=by,
     )
-    return found if stored is None or _meaning(stored) != _meaning(found) else None
+    if stored is None or _meaning(stored) != _meaning(found):
+        return found
+    return None if same_pattern(stored.pattern, found.pattern) else found
 
 
 def _meaning(rule: Rule) -> tuple[object, ...]:
-    return rule.pattern, rule.targets, rule.state, rule.description
+    return rule.targets, rule.state, rule.description
+
+
+def same_pattern(one: str, other: str) -> bool:
+    """Whether two patterns say the same, however they are spaced and their numbers written."""
+    if one == other:
+        return True
+    try:
+        return parse_pattern(one).alternatives == parse_pattern(other).alternatives
+    except Invalid:
+        return False  # one that another version of the language took: they differ

@@ -64,12 +64,12 @@ class MemoryRules:
         """Return every version of every rule, by tenant, key and version."""
         return [self._stored[at] for at in sorted(self._stored)]
 
-    def add(self, rule: Rule) -> None:
-        """Store a version; raises Conflict where it is there."""
-        at = rule.tenant, rule.key, rule.version
-        if at in self._stored:
+    def add(self, *rules: Rule) -> None:
+        """Store versions, all or none; raises Conflict where one is there."""
+        new = {(rule.tenant, rule.key, rule.version): rule for rule in rules}
+        if new.keys() & self._stored.keys():
             raise Conflict("this version is there already")
-        self._stored[at] = rule
+        self._stored |= new
 
 
 class MemoryRecords:

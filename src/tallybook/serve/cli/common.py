@@ -14,6 +14,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -203,7 +204,7 @@ def _escaped(value: object) -> str:
 
 
 def read_tables(file: Path, name: str) -> list[dict[str, Any]]:
-    """Return every [[name]] of a TOML file, '-' for standard input; none where it has none.
+    """Return every [[name]] of a TOML file, '-' for standard input; numbers are exact.
 
     Raises:
         Invalid: it cannot be read, or is no such file.
@@ -212,7 +213,7 @@ def read_tables(file: Path, name: str) -> list[dict[str, Any]]:
 
     try:
         with click.open_file(str(file), "rb") as opened:
-            found = tomllib.loads(opened.read().decode()).get(name, [])
+            found = tomllib.loads(opened.read().decode(), parse_float=Decimal).get(name, [])
     except OSError as error:
         raise Invalid(f"{file} cannot be read: {error.strerror}", field="file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

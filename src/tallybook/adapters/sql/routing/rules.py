@@ -55,13 +55,10 @@ class SqlRules:
         """Return every version of every rule of every tenant, by tenant, key and version."""
         return self._some(None)
 
-    def add(self, rule: Rule) -> None:
-        """Store a version; raises Conflict where one of this number is there already."""
-        row = msgspec.structs.asdict(rule)
-        row["rule_key"] = row.pop("key")
-        row["targets"] = msgspec.json.encode(rule.targets).decode()
+    def add(self, *rules: Rule) -> None:
+        """Store versions, all or none; raises Conflict where one of a number is there already."""
         with write(self._engine) as connection:
-            connection.execute(RULES.insert(), row)
+            connection.execute(RULES.insert(), [_row(rule) for rule in rules])
 
     def _some(self, where: Any) -> list[Rule]:
         asked = select(RULES).order_by(RULES.c.tenant, RULES.c.rule_key, RULES.c.version)
@@ -69,6 +66,13 @@ class SqlRules:
             asked = asked.where(where)
         with read(self._engine) as connection:
             return [_rule(dict(row)) for row in connection.execute(asked).mappings()]
+
+
+def _row(rule: Rule) -> dict[str, Any]:
+    row = msgspec.structs.asdict(rule)
+    row["rule_key"] = row.pop("key")
+    row["targets"] = msgspec.json.encode(rule.targets).decode()
+    return row
 
 
 def _rule(row: dict[str, Any]) -> Rule:

@@ -19,6 +19,7 @@ from tallybook.invoice.backtest import Backtest, backtest, check_span
 from tallybook.invoice.unbilled import Why, without_unbilled
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.period import parse_moment, zone
+from tallybook.route.declare import RuleChange
 from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant
@@ -32,6 +33,7 @@ from tallybook.serve.api.rest.contracts.entries import (
     create,
     shown,
 )
+from tallybook.serve.api.rest.streams import declared as routing
 
 
 class MeterView(MeterSpec, frozen=True, kw_only=True):
@@ -274,8 +276,9 @@ class CatalogFile(Controller):
         why: Why = {}
         keep = _keep(world, grant, why)
         plans = declared.decided(world, grant.tenant, document.usage_plans, prune=prune)
+        routes = routing.decided(world, grant.tenant, document.routes, prune=prune)
         changes = plan_apply(world.catalog, grant.tenant, document, prune=prune, keep=keep)
-        return _views(changes, why, plans)
+        return _views(changes, why, plans, routes)
 
     @post("/apply", opt=BILLING, status_code=200, sync_to_thread=True)
     def apply(self, world: World, grant: Grant, body: bytes, prune: bool = False) -> Changes:
@@ -284,10 +287,13 @@ class CatalogFile(Controller):
         `prune` archives what is not declared, but nothing of which something is not billed yet.
         Usage plans are declared by keys with the scope admin; they are written after the catalog,
         all together, and `prune` takes those out of use that no key is on, where the file has any.
+        Routes come last, all together; `prune` takes away those the file does not name, where it
+        has any.
         """
         document = parse_document(_toml(body))
         plans = declared.decided(world, grant.tenant, document.usage_plans, prune=prune)
         declared.check_may(grant, plans)
+        routes = routing.decided(world, grant.tenant, document.routes, prune=prune)
         why: Why = {}
         keep = _keep(world, grant, why)
         now_us = world.clock.now_us()
@@ -295,7 +301,8 @@ class CatalogFile(Controller):
             world.catalog, grant.tenant, document, prune=prune, keep=keep, now_us=now_us
         )
         declared.write(world, grant.tenant, plans)
-        return _views(changes, why, plans)
+        routing.write(world, grant, routes)
+        return _views(changes, why, plans, routes)
 
     @post("/backtest", opt=READ, status_code=200, sync_to_thread=True)
     def backtest(
@@ -338,10 +345,13 @@ def _keep(world: World, grant: Grant, why: Why) -> Keep:
     return keep
 
 
-def _views(changes: list[Change], why: Why, plans: declared.Decided) -> Changes:
+def _views(
+    changes: list[Change], why: Why, plans: declared.Decided, routes: list[RuleChange]
+) -> Changes:
     return Changes(
         [ChangeView(c.action, c.kind, c.key, list(c.details)) for c in changes]
-        + [_plan_view(change) for change in plans.changes],
+        + [_plan_view(change) for change in plans.changes]
+        + [ChangeView(c.action, "route", c.key, list(c.details)) for c in routes],
         [ChangeView("keep", kind, key, [reason]) for (kind, key), reason in why.items()]
         + [_plan_view(change) for change in plans.kept],
     )

@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from tallybook.kernel.errors import Invalid
+from tallybook.route.declare import pattern_text
 from tallybook.serve.cli.common import DONE, REFUSED, Target, read_tables, server_options, table
 
 PATH = "/api/v1/routes"
@@ -131,6 +132,8 @@ def _declared(file: Path) -> list[dict[str, Any]]:
             raise Invalid("a rule needs a key and a pattern", field=f"routes[{at}]")
         if isinstance(rule["pattern"], str):
             rule["pattern"] = read_object(rule["pattern"], f"routes[{at}].pattern")
+        elif isinstance(rule["pattern"], dict):
+            rule["pattern"] = msgspec.Raw(pattern_text(rule["pattern"]).encode())
     return rules
 
 
