@@ -1,18 +1,18 @@
 """One suite for every `EntitlementStore`: each test tries to break a sentence of the port."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
 from tallybook.adapters.memory.entitlements import MemoryEntitlements
-from tallybook.adapters.sql.database import open_database, sqlite_url
+from tallybook.adapters.sql.database import open_database
 from tallybook.adapters.sql.prepaid.entitlements import SqlEntitlements
 from tallybook.catalog.entitlement import Grant, Recurrence, Rollover, parse_interval, void
 from tallybook.kernel.errors import Conflict, Missing
 from tallybook.settle.entitlement import HandReset
 from tallybook.settle.ports import EntitlementFacts, EntitlementStore
+from tests.support.databases import KINDS
 
 GRANT = Grant(
     key="g",
@@ -25,12 +25,14 @@ GRANT = Grant(
 )
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EntitlementStore]:
+@pytest.fixture(params=["memory", *KINDS])
+def store(
+    request: pytest.FixtureRequest, new_database: Callable[[str], str]
+) -> Iterator[EntitlementStore]:
     if request.param == "memory":
         yield MemoryEntitlements()
         return
-    engine = open_database(sqlite_url(tmp_path / "control.db"))
+    engine = open_database(new_database(request.param))
     yield SqlEntitlements(engine)
     engine.dispose()
 

@@ -1,8 +1,7 @@
 """One suite for `Settlements`, `Payments` and `Ledger`: each test tries to break a sentence."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
@@ -14,15 +13,18 @@ from tallybook.settle.receivable.flow import put_extras, take_back_note, withdra
 from tallybook.settle.receivable.ports import Balance, KindBalance
 from tallybook.settle.receivable.standing import Moves, Standing
 from tests.support.billing_world import TENANT
+from tests.support.databases import KINDS
 from tests.support.settled_world import MONTHLY, SettledWorld
 from tests.unit.invoice.ledger.test_holdings import CREDIT, EXTRA
 
 ONE, TWO = "INV-000001", "INV-000002"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SettledWorld]:
-    made = SettledWorld(None if request.param == "memory" else tmp_path)
+@pytest.fixture(params=["memory", *KINDS])
+def world(
+    request: pytest.FixtureRequest, new_database: Callable[[str], str]
+) -> Iterator[SettledWorld]:
+    made = SettledWorld(url="" if request.param == "memory" else new_database(request.param))
     made.apply(MONTHLY.format(rate="20", amount="100"))
     yield made
     made.close()
@@ -221,8 +223,9 @@ def test_the_place_of_an_invoice_is_taken_once(world: SettledWorld) -> None:
     assert world.ledger.replaced_by("t", "inv_1") is None
 
 
-def test_payments_at_once_pay_nothing_twice(tmp_path: Path) -> None:
-    world = SettledWorld(tmp_path)
+@pytest.mark.parametrize("kind", KINDS)
+def test_payments_at_once_pay_nothing_twice(kind: str, new_database: Callable[[str], str]) -> None:
+    world = SettledWorld(url=new_database(kind))
     world.apply(MONTHLY.format(rate="20", amount="100"))
     for month in ("2026-05", "2026-06", "2026-07"):
         world.bill(month)

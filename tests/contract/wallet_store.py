@@ -1,9 +1,8 @@
 """One suite for every `WalletStore`: each test tries to break a sentence of the port."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ from tallybook.adapters.memory.invoices import MemoryInvoices
 from tallybook.adapters.memory.wallets import MemoryWallets
 from tallybook.adapters.sql.accounts import SqlAccounts
 from tallybook.adapters.sql.catalog import SqlCatalog
-from tallybook.adapters.sql.database import open_database, sqlite_url
+from tallybook.adapters.sql.database import open_database
 from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.adapters.sql.prepaid.wallets import SqlWallets
 from tallybook.catalog.catalog import Archive
@@ -28,6 +27,7 @@ from tallybook.kernel.errors import Conflict
 from tallybook.settle.ports import Happened, WalletStore
 from tallybook.settle.purse import GivenUp, StoredTopUp, Watch, give_up, topped_up
 from tallybook.settle.request import Request
+from tests.support.databases import KINDS
 
 WALLET = Wallet(key="w", customer="c", currency="USD")
 UNITS = Wallet(key="u", customer="c", currency="USD", unit="CRD", rate=Decimal("0.000000000004"))
@@ -44,15 +44,15 @@ class Stores:
     wallets: WalletStore
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
+@pytest.fixture(params=["memory", *KINDS])
+def stores(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[Stores]:
     if request.param == "memory":
         catalog, invoices = MemoryCatalog(), MemoryInvoices()
         made = Stores(catalog, invoices, MemoryAccounts(invoices, catalog), MemoryWallets(invoices))
         _begin(made)
         yield made
         return
-    engine = open_database(sqlite_url(tmp_path / "control.db"))
+    engine = open_database(new_database(request.param))
     made = Stores(SqlCatalog(engine), SqlInvoices(engine), SqlAccounts(engine), SqlWallets(engine))
     _begin(made)
     yield made

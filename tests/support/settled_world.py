@@ -46,14 +46,16 @@ start = 2026-05-01
 class SettledWorld(World):
     """A world with payments and credit notes; amounts are minor units of USD."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """Start empty, on memory adapters or on a database in a folder."""
-        if folder is None:
+    def __init__(self, folder: Path | None = None, url: str = "") -> None:
+        """Start empty, on memory adapters, on a database in a folder, or on that at an address."""
+        if folder is not None:
+            url = sqlite_url(folder / "control.db")
+        if not url:
             super().__init__()
             self.ledger = MemorySettlements(self.kept)
             self.engine = None
         else:
-            self.engine = open_database(sqlite_url(folder / "control.db"))
+            self.engine = open_database(url)
             super().__init__(
                 SqlCatalog(self.engine), SqlInvoices(self.engine), SqlAccounts(self.engine)
             )

@@ -10,9 +10,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, Text, create_engine, event, exc, make_url
+from sqlalchemy import (
+    Connection,
+    Engine,
+    MetaData,
+    String,
+    Text,
+    create_engine,
+    event,
+    exc,
+    make_url,
+)
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateColumn, CreateTable
 
 from tallybook.adapters.sql.schema import newest, steps
 from tallybook.kernel.errors import Conflict, Corrupt, Invalid, Unavailable
@@ -130,6 +140,20 @@ def _exact_text(create: CreateTable, compiler: Any, **more: Any) -> str:
     options.update(default_charset="utf8mb4", collate="utf8mb4_bin")
     made: str = compiler.visit_create_table(create, **more)
     return made
+
+
+@compiles(CreateColumn, "postgresql")
+def _bytewise(create: CreateColumn, compiler: Any, **more: Any) -> str:
+    """Return how a column is made: texts are compared and ordered by their bytes, as everywhere.
+
+    Most servers order as a dictionary does, where the entries that begin with 'inv_1.' need not lie
+    between 'inv_1.' and 'inv_1/'.
+    """
+    made: str = compiler.visit_create_column(create, **more)
+    if not isinstance(create.element.type, String):
+        return made
+    spelled = compiler.dialect.type_compiler_instance.process(create.element.type)
+    return made.replace(f" {spelled}", f' {spelled} COLLATE "C"', 1)
 
 
 def _sqlite_connect(connection: Any, _record: object) -> None:
