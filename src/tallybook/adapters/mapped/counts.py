@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tallybook.adapters.mapped.locks import ByteLocks
-from tallybook.adapters.mapped.table import MEMBERS_MAX, ZEROS, Read, SlotFile
+from tallybook.adapters.mapped.table import MEMBERS_MAX, ZEROS, Read, SlotFile, word_of
 from tallybook.admit.plan.decide import Held, Place
 from tallybook.kernel.errors import Corrupt, Unavailable
 
@@ -27,6 +27,12 @@ MEMBER = 512
 """The byte that member 0 holds as long as it lives."""
 KNOWN_MAX = 200_000
 """Offsets that are remembered."""
+HOUR_SECONDS = 3600
+TRIES = 3
+
+
+class _Moved(Exception):
+    """A slot was given to another name before it was locked."""
 
 
 class MappedCounts:
@@ -35,13 +41,20 @@ class MappedCounts:
     Args:
         path: the file; `….lock` beside it holds no data.
         aside: renames a file that is none of counts, so that a new one takes its place.
+        now: seconds since 1970: slots of what is over by then are used again.
 
     Raises:
         Unavailable: the files cannot be used.
     """
 
-    def __init__(self, path: Path, aside: Callable[[Path, Corrupt], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        aside: Callable[[Path, Corrupt], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
         """Open and map the file."""
+        self._now = now
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -73,6 +86,16 @@ class MappedCounts:
         self, places: Sequence[Place], decide: Callable[[list[Held]], tuple[list[Held] | None, T]]
     ) -> T:
         """Change counts together; see `Counts`."""
+        for _ in range(TRIES):
+            try:
+                return self._change(places, decide)
+            except _Moved:
+                continue
+        raise Unavailable("the counts of limits are busy; try again", code="limits-unavailable")
+
+    def _change(
+        self, places: Sequence[Place], decide: Callable[[list[Held]], tuple[list[Held] | None, T]]
+    ) -> T:
         slots = [self._slot(place) for place in places]
         stripes = sorted({place.stripe for place in places})
         taken = 0
@@ -85,11 +108,8 @@ class MappedCounts:
                     self._threads[stripe].release()
                     raise
                 taken += 1
-            before = [self._slots.read(at) for at, _ in slots]
-            held = [
-                self._held(place, name, read)
-                for place, (_, name), read in zip(places, slots, before, strict=True)
-            ]
+            before = [self._own_read(at, name) for at, name in slots]
+            held = [self._held(place, read) for place, read in zip(places, before, strict=True)]
             after, answer = decide(held)
             if after is not None:
                 self._write(places, slots, before, after)
@@ -98,6 +118,14 @@ class MappedCounts:
             for stripe in stripes[:taken]:
                 self._locks.drop(stripe)
                 self._threads[stripe].release()
+
+    def _own_read(self, at: int, name: bytes) -> Read | None:
+        """Return a slot of a name under its lock; None where it is damaged."""
+        read = self._slots.read(at)
+        if read is not None and read[0] != name:
+            self._known.pop(name, None)
+            raise _Moved
+        return read
 
     def read(self, places: Sequence[Place]) -> list[Held]:
         """Return counts as they are now; see `Counts`."""
@@ -118,9 +146,18 @@ class MappedCounts:
         if place.own:
             mine = self._running(name, self._me[0]) if self._me is not None else 0
             return (mine, self._others(name), 0, 0)
+        found = self._looked_up(name)
+        return found[3] if found is not None else ZEROS
+
+    def _looked_up(self, name: bytes) -> Read | None:
+        """Return what stands under a name; None where nothing does."""
         at = self._find(name)
         found = self._slots.read(at) if at is not None else None
-        return found[3] if found is not None else ZEROS
+        if found is not None and found[0] != name:  # its slot was given to another one
+            self._known.pop(name, None)
+            at = self._find(name)
+            found = self._slots.read(at) if at is not None else None
+        return found if found is not None and found[0] == name else None
 
     def _slot(self, place: Place) -> tuple[int, bytes]:
         """Return where a place's slot is, made where there is none, and its name."""
@@ -128,7 +165,7 @@ class MappedCounts:
         at = self._known.get(name)
         if at is None:
             at = self._find(name)
-        return (at if at is not None else self._made(name)), name
+        return (at if at is not None else self._made(name, place)), name
 
     def _find(self, name: bytes) -> int | None:
         at = self._known.get(name)
@@ -140,19 +177,42 @@ class MappedCounts:
                     self._remember(name, at)
         return at
 
-    def _made(self, name: bytes) -> int:
+    def _made(self, name: bytes, place: Place) -> int:
+        hour = self._hour()
         with self._growth():
-            at = self._slots.make(name)
+            at = self._slots.make(name, self._word(place, hour), hour, self._claim)
             self._remember(name, at)
             return at
+
+    def _hour(self) -> int:
+        return int(self._now()) // HOUR_SECONDS
+
+    def _word(self, place: Place, hour: int) -> int:
+        return word_of(hour + place.hours + 1 if place.hours else 0, place.stripe)
+
+    @contextmanager
+    def _claim(self, stripe: int) -> Iterator[bool]:
+        """Hold a stripe for the block where nobody does; never wait: its holder may wait for us."""
+        if not self._threads[stripe].acquire(blocking=False):
+            yield False
+            return
+        try:
+            is_ours = self._locks.try_take(stripe)
+            try:
+                yield is_ours
+            finally:
+                if is_ours:
+                    self._locks.drop(stripe)
+        finally:
+            self._threads[stripe].release()
 
     def _remember(self, name: bytes, at: int) -> None:
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()
         self._known[name] = at
 
-    def _held(self, place: Place, name: bytes, read: Read | None) -> Held:
-        if read is None or read[0] != name:
+    def _held(self, place: Place, read: Read | None) -> Held:
+        if read is None:
             return ZEROS
         if not place.own:
             return read[3]
@@ -167,9 +227,13 @@ class MappedCounts:
         before: Sequence[Read | None],
         after: Sequence[Held],
     ) -> None:
+        hour = self._hour()
         for place, (at, name), read, values in zip(places, slots, before, after, strict=True):
             held = (self._join()[1], values[0], *values[2:]) if place.own else values
-            self._slots.write(at, name, (read[1], read[2]) if read is not None else (0, 1), held)
+            runs = place.own and values[0]  # what runs means something until it has ended
+            word = word_of(0, place.stripe) if runs else self._word(place, hour)
+            newest = (read[1], read[2]) if read is not None else (0, 1)
+            self._slots.write(at, name, newest, held, word)
         self._changed = True
 
     def _others(self, name: bytes) -> int:
@@ -179,8 +243,7 @@ class MappedCounts:
         return sum(self._running(name, member) for member in members)
 
     def _running(self, name: bytes, member: int) -> int:
-        at = self._find(self._named(name, member))
-        read = self._slots.read(at) if at is not None else None
+        read = self._looked_up(self._named(name, member))
         if read is None or read[3][0] != self._slots.incarnation(member) or not read[3][1]:
             return 0
         mine = self._me is not None and self._me[0] == member

@@ -7,6 +7,10 @@ the same record twice, each with a sequence number and a checksum. A writer repl
 the two, so a record half-written by a process that was killed leaves the one before it, which is
 the truth: nobody was told of what the dying process was about to write.
 
+Each record says until when it means anything (hours since 1970; 0 for good), and which lock guards
+it. A slot whose time is over is given to another name, so the file is as large as what counts at
+one time, however many keys come and go. None is ever free again: so a search knows its end.
+
 What can be read of neither record (a disk's fault) is damage: the slot stays unused, and what was
 counted in it begins at zero in another one.
 """
@@ -14,6 +18,8 @@ counted in it begins at zero in another one.
 import mmap
 import os
 import zlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from struct import Struct
 from typing import TypeAlias
@@ -34,6 +40,7 @@ FIRST_SLOTS = 1024
 SEGMENTS_MAX = 20
 
 _RECORD = Struct("<16sQqqqqII")
+"""Name, sequence number, four values, until when (upper 24 bits) and stripe (lower 8), checksum."""
 _BODY_BYTES = RECORD_BYTES - 4
 _PLAIN = Struct("<16sQqqqqI")
 _CRC = Struct("<I")
@@ -41,8 +48,12 @@ _FREE = bytes(SLOT_BYTES)
 _U32 = Struct("<I")
 
 Four: TypeAlias = tuple[int, int, int, int]
-Read: TypeAlias = tuple[bytes, int, int, Four]
-"""Name, sequence number, which of the two records (0, 1), values."""
+Read: TypeAlias = tuple[bytes, int, int, Four, int]
+"""Name, sequence number, which of the two records (0, 1), values, until when and stripe."""
+Claim: TypeAlias = Callable[[int], AbstractContextManager[bool]]
+"""Locks a stripe for a block where nobody holds it; tells whether it did."""
+UNTIL_MAX = (1 << 24) - 1
+STRIPE_BITS = 255
 
 ZEROS: Four = (0, 0, 0, 0)
 
@@ -107,14 +118,20 @@ class SlotFile:
                     return None  # an earlier place would have been taken, and none is ever freed
         return None
 
-    def make(self, name: bytes) -> int:
+    def make(self, name: bytes, word: int, hour: int, claim: Claim) -> int:
         """Return the offset of a name's slot, made where there is none.
 
         The caller holds the lock for growing.
+
+        Args:
+            name: whose it shall be.
+            word: until when it means anything, and its stripe; see `word_of`.
+            hour: the present one: what means nothing any more may be taken.
+            claim: locks the stripe of a slot that is to be taken.
         """
         self.follow()
         found = self.find(name)
-        return found if found is not None else self._make(name)
+        return found if found is not None else self._make(name, word, hour, claim)
 
     def follow(self) -> None:
         """Map what others have added to the file."""
@@ -125,7 +142,7 @@ class SlotFile:
         """Return the newer sound record of a slot, None where neither is sound."""
         return parsed(self._map[at : at + SLOT_BYTES])
 
-    def write(self, at: int, name: bytes, before: tuple[int, int], values: Four) -> None:
+    def write(self, at: int, name: bytes, before: tuple[int, int], values: Four, word: int) -> None:
         """Replace the older record of a slot.
 
         Args:
@@ -133,9 +150,10 @@ class SlotFile:
             name: whose it is.
             before: sequence number and place of the newer record.
             values: what it shall hold.
+            word: until when it means anything, and its stripe; see `word_of`.
         """
         sequence, which = before
-        body = _PLAIN.pack(name, sequence + 1, *values, 0)
+        body = _PLAIN.pack(name, sequence + 1, *values, word)
         at += RECORD_BYTES * (1 - which)
         self._map[at : at + RECORD_BYTES] = body + _CRC.pack(zlib.crc32(body))
 
@@ -160,15 +178,29 @@ class SlotFile:
         """Return the number of a member's present life."""
         return int(_U32.unpack_from(self._map, INCARNATIONS_AT + 4 * member)[0])
 
-    def _make(self, name: bytes) -> int:
+    def _make(self, name: bytes, word: int, hour: int, claim: Claim) -> int:
         for segment in range(self._segments):
             at = _bucket(segment, name)
             for offset in range(at, at + BUCKET_BYTES, SLOT_BYTES):
                 if self._map[offset : offset + SLOT_BYTES] == _FREE:
-                    self.write(offset, name, (0, 1), ZEROS)
+                    self.write(offset, name, (0, 1), ZEROS, word)
+                    return offset
+                if self._taken_over(offset, name, word, hour, claim):
                     return offset
         self._grow()
-        return self._make(name)
+        return self._make(name, word, hour, claim)
+
+    def _taken_over(self, at: int, name: bytes, word: int, hour: int, claim: Claim) -> bool:
+        """Give a slot that means nothing any more to another name; return whether it was done."""
+        seen = self.read(at)
+        if seen is None or not is_over(seen[4], hour):
+            return False
+        with claim(seen[4] & STRIPE_BITS) as is_ours:
+            held = self.read(at) if is_ours else None  # as it is while nobody else changes it
+            if held is None or held[0] != seen[0] or not is_over(held[4], hour):
+                return False
+            self.write(at, name, (held[1], held[2]), ZEROS, word)
+            return True
 
     def _grow(self) -> None:
         if self._segments >= SEGMENTS_MAX:
@@ -206,12 +238,22 @@ def parsed(slot: bytes) -> Read | None:
     newest: Read | None = None
     for which in (0, 1):
         start = which * RECORD_BYTES
-        name, sequence, a, b, c, d, _, crc = _RECORD.unpack_from(slot, start)
+        name, sequence, a, b, c, d, word, crc = _RECORD.unpack_from(slot, start)
         if newest is not None and newest[1] > sequence:
             continue
         if zlib.crc32(slot[start : start + _BODY_BYTES]) == crc:
-            newest = (name, sequence, which, (a, b, c, d))
+            newest = (name, sequence, which, (a, b, c, d), word)
     return newest
+
+
+def word_of(until_hour: int, stripe: int) -> int:
+    """Return how a record says until when it means anything, 0 for good, and what guards it."""
+    return min(until_hour, UNTIL_MAX) << 8 | stripe
+
+
+def is_over(word: int, hour: int) -> bool:
+    """Whether a record means nothing any more."""
+    return 0 < word >> 8 < hour
 
 
 def _bucket(segment: int, name: bytes) -> int:

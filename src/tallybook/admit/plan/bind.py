@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import assert_never
 
 import msgspec
 
 from tallybook.admit.key import Grant
 from tallybook.admit.plan import routes
 from tallybook.admit.plan.decide import Bound, Place
-from tallybook.admit.plan.limit import Concurrency, Counting, Entitled, Per
+from tallybook.admit.plan.limit import Concurrency, Counting, Entitled, Per, Quota, Rate
 from tallybook.admit.plan.plan import UsagePlan
+
+HOUR_SECONDS = 3600
+WINDOW_HOURS = {"day": 26, "week": 7 * 24 + 2, "month": 31 * 24 + 2}
+"""The longest that a window is, with a clock change."""
 
 
 class Binding(msgspec.Struct, frozen=True):
@@ -61,7 +66,12 @@ def bound(limit: Counting, plan: str, zone: str, grant: Grant) -> Bound:
         who=who,
         tenant=grant.tenant,
         customer=grant.customer,
-        place=place(parts, own=isinstance(limit, Concurrency), stripe=(grant.tenant, who)),
+        place=place(
+            parts,
+            own=isinstance(limit, Concurrency),
+            stripe=(grant.tenant, who),
+            hours=lasting(limit),
+        ),
     )
 
 
@@ -75,21 +85,42 @@ def built_in(limits: Sequence[Concurrency]) -> tuple[Bound, ...]:
             who="server",
             tenant="",
             customer="",
-            place=place(("", "built-in", limit.key), own=True),
+            place=place(("", "built-in", limit.key), own=True, hours=lasting(limit)),
         )
         for limit in limits
     )
 
 
-def place(parts: Sequence[str], *, own: bool = False, stripe: Sequence[str] = ()) -> Place:
+def lasting(limit: Counting) -> int:
+    """Return for how many hours after its last change a count of a limit means anything.
+
+    A bucket is full again by then, a window has ended with the one after it, for a clock that is
+    set back, and what was told in an hour is told anew.
+    """
+    match limit:
+        case Rate():
+            filling = -(-limit.size * limit.seconds // limit.rate)
+            return filling // HOUR_SECONDS + 2
+        case Quota():
+            return 2 * WINDOW_HOURS[limit.window]
+        case Concurrency():
+            return 2
+        case never:
+            assert_never(never)
+
+
+def place(
+    parts: Sequence[str], *, own: bool = False, stripe: Sequence[str] = (), hours: int = 0
+) -> Place:
     """Return where the count of something is kept.
 
     Args:
         parts: name it, together.
         own: each process keeps a part of its own.
         stripe: what is counted together with it shares its lock; nothing: as `parts`.
+        hours: for how long after its last change it means anything; 0 for good.
     """
-    return Place(_digest(parts), _digest(stripe or parts)[0], own)
+    return Place(_digest(parts), _digest(stripe or parts)[0], own, hours)
 
 
 def _who(per: Per, grant: Grant) -> str:

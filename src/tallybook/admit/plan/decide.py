@@ -44,11 +44,13 @@ class Place(msgspec.Struct, frozen=True):
         stripe: counts of one stripe are locked together, 0 to 255.
         own: each process keeps a part of its own, which ends with it; the second number is then
             the sum of the others'.
+        hours: for how long after its last change it means anything; 0 for good.
     """
 
     name: bytes
     stripe: int
     own: bool = False
+    hours: int = 0
 
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True):
