@@ -1,6 +1,7 @@
 """One suite for every `WalletStore`: each test tries to break a sentence of the port."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database
 from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.adapters.sql.prepaid.wallets import SqlWallets
+from tallybook.adapters.sql.settlements import SqlSettlements
 from tallybook.catalog.catalog import Archive
 from tallybook.catalog.customer import Customer
 from tallybook.catalog.entitlement import TopUp, Wallet
@@ -25,6 +27,8 @@ from tallybook.invoice.funds import WalletInHand, WalletUsed
 from tallybook.invoice.ports import Accounts, InvoiceStore, Spent
 from tallybook.kernel.errors import Conflict
 from tallybook.settle.ports import Happened, WalletStore
+from tallybook.settle.prepaid.flow import top_up
+from tallybook.settle.prepaid.recharging import Outcome, failed, paid
 from tallybook.settle.purse import GivenUp, StoredTopUp, Watch, give_up, topped_up
 from tallybook.settle.request import Request
 from tests.support.databases import KINDS
@@ -230,3 +234,38 @@ def test_only_wallets_in_use_of_the_currency_pay(stores: Stores) -> None:
     assert hands(stores, "EUR") == ()
     stores.catalog.write("t", [Archive("wallet", "u")])
     assert [hand.wallet.key for hand in hands(stores)] == ["w"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_top_ups_of_a_customer_may_come_at_once(
+    kind: str, new_database: Callable[[str], str]
+) -> None:
+    engine = open_database(new_database(kind))
+    SqlCatalog(engine).write("t", [Customer(key="c", name="c", currency="USD"), WALLET])
+    wallets, ledger = SqlWallets(engine), SqlSettlements(engine)
+    asked = Request(
+        wallet="w", customer="c", key="recharge-1", amount=Decimal(7), cost_minor=700, asked_us=1
+    )
+    with wallets.transaction("t") as transaction:
+        transaction.put(Happened(requests=(asked,)))
+    told = Outcome(key="recharge-1", method="card")
+
+    def settle(number: int) -> str:
+        if number % 3 == 0:
+            top_up(wallets, "t", WALLET, up(f"k{number}"))
+            return "topped up"
+        settled = paid if number % 3 == 1 else failed
+        try:
+            return settled(wallets, "t", WALLET, told, 9).state
+        except Conflict as error:
+            return error.code
+
+    with ThreadPoolExecutor(9) as pool:
+        came = list(pool.map(settle, range(9)))
+    assert came.count("topped up") == 3
+    outcome = wallets.purses("t", [WALLET])["w"].requests[0].state
+    assert came.count(outcome) == came.count("recharge-settled") == 3
+    cents = 3 * 1000 + (700 if outcome == "paid" else 0)
+    (prepaid,) = ledger.balances("t", "prepaid:")
+    assert prepaid.balance_minor == -cents
+    engine.dispose()

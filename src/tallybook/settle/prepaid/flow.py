@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from tallybook.catalog.entitlement import TopUp, Wallet
+from tallybook.invoice.run.alone import insist
 from tallybook.kernel.errors import Missing
 from tallybook.settle.ports import Happened, WalletStore, WalletTransaction
 from tallybook.settle.prepaid.told import topped_up_fact
@@ -53,10 +54,14 @@ def top_up(store: WalletStore, tenant: str, wallet: Wallet, stored: StoredTopUp)
     Raises:
         Conflict: its key is taken, or the wallet was drawn from after it begins.
     """
-    with store.transaction(tenant) as transaction:
-        check_top_up(transaction.purse(wallet), stored)
-        add(transaction, wallet, stored)
-    return stored
+
+    def attempt() -> StoredTopUp:
+        with store.transaction(tenant) as transaction:
+            check_top_up(transaction.purse(wallet), stored)
+            add(transaction, wallet, stored)
+        return stored
+
+    return insist(attempt)
 
 
 def add(
@@ -84,23 +89,33 @@ def void_top_up(
     Raises:
         Missing: there is no such top-up.
     """
-    with store.transaction(tenant) as transaction:
-        purse = transaction.purse(wallet)
-        stored = _found(purse, key)
-        if stored.top_up.voided_us is not None:
-            return stored
-        _post(transaction, wallet, give_up(purse, now_us))
-        ended = msgspec.structs.replace(stored.top_up, voided_us=purse.not_before(now_us))
-        voided = msgspec.structs.replace(stored, top_up=ended)
-        transaction.put(Happened(top_ups=(voided,)))
-        purse = transaction.purse(wallet)
-        if stored.top_up.free:
-            gone = give_up(purse, now_us, "promotion")
-        elif refund:
-            gone = give_up(purse, now_us, "cash", stored.method)
-        else:
-            gone = give_up(purse, now_us)
-        _post(transaction, wallet, gone)
+
+    def attempt() -> StoredTopUp:
+        with store.transaction(tenant) as transaction:
+            return _void(transaction, wallet, key, now_us, refund=refund)
+
+    return insist(attempt)
+
+
+def _void(
+    transaction: WalletTransaction, wallet: Wallet, key: str, now_us: int, *, refund: bool
+) -> StoredTopUp:
+    purse = transaction.purse(wallet)
+    stored = _found(purse, key)
+    if stored.top_up.voided_us is not None:
+        return stored
+    _post(transaction, wallet, give_up(purse, now_us))
+    ended = msgspec.structs.replace(stored.top_up, voided_us=purse.not_before(now_us))
+    voided = msgspec.structs.replace(stored, top_up=ended)
+    transaction.put(Happened(top_ups=(voided,)))
+    purse = transaction.purse(wallet)
+    if stored.top_up.free:
+        gone = give_up(purse, now_us, "promotion")
+    elif refund:
+        gone = give_up(purse, now_us, "cash", stored.method)
+    else:
+        gone = give_up(purse, now_us)
+    _post(transaction, wallet, gone)
     return voided
 
 

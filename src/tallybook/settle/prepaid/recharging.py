@@ -6,6 +6,7 @@ Source: docs/algorithms/wallets.md, Automatic recharge
 import msgspec
 
 from tallybook.catalog.entitlement import TopUp, Wallet
+from tallybook.invoice.run.alone import insist
 from tallybook.kernel.errors import Conflict, Missing
 from tallybook.settle.ports import Happened, WalletStore, WalletTransaction
 from tallybook.settle.prepaid.flow import add, take_back
@@ -57,23 +58,31 @@ def paid(store: WalletStore, tenant: str, wallet: Wallet, told: Outcome, now_us:
         Missing: there is no such request.
         Conflict: it has failed.
     """
-    with store.transaction(tenant) as transaction:
-        purse = transaction.purse(wallet)
-        request = _found(purse, told.key)
-        if not _is_open(request, "paid"):
-            return request
-        request = msgspec.structs.replace(
-            request,
-            state="paid",
-            settled_us=now_us,
-            method=told.method,
-            reference=told.reference,
-        )
-        if request.trusted:
-            transaction.books.post(arrived(request, wallet.currency, now_us))
-        else:
-            add(transaction, wallet, _topped_up(purse, request, now_us))
-        _settled(transaction, wallet, request, now_us)
+
+    def attempt() -> Request:
+        with store.transaction(tenant) as transaction:
+            return _paid(transaction, wallet, told, now_us)
+
+    return insist(attempt)
+
+
+def _paid(transaction: WalletTransaction, wallet: Wallet, told: Outcome, now_us: int) -> Request:
+    purse = transaction.purse(wallet)
+    request = _found(purse, told.key)
+    if not _is_open(request, "paid"):
+        return request
+    request = msgspec.structs.replace(
+        request,
+        state="paid",
+        settled_us=now_us,
+        method=told.method,
+        reference=told.reference,
+    )
+    if request.trusted:
+        transaction.books.post(arrived(request, wallet.currency, now_us))
+    else:
+        add(transaction, wallet, _topped_up(purse, request, now_us))
+    _settled(transaction, wallet, request, now_us)
     return request
 
 
@@ -93,18 +102,26 @@ def failed(store: WalletStore, tenant: str, wallet: Wallet, told: Outcome, now_u
         Missing: there is no such request.
         Conflict: it was paid.
     """
-    with store.transaction(tenant) as transaction:
-        request = _found(transaction.purse(wallet), told.key)
-        if not _is_open(request, "failed"):
-            return request
-        request = msgspec.structs.replace(
-            request, state="failed", settled_us=now_us, reason=told.reason
-        )
-        if request.trusted:
-            back = take_back(transaction, wallet, request.key, now_us, owed(request))
-            rest = request.cost_minor - back
-            transaction.books.post(lost(request, wallet.currency, now_us, rest))
-        _settled(transaction, wallet, request, now_us)
+
+    def attempt() -> Request:
+        with store.transaction(tenant) as transaction:
+            return _failed(transaction, wallet, told, now_us)
+
+    return insist(attempt)
+
+
+def _failed(transaction: WalletTransaction, wallet: Wallet, told: Outcome, now_us: int) -> Request:
+    request = _found(transaction.purse(wallet), told.key)
+    if not _is_open(request, "failed"):
+        return request
+    request = msgspec.structs.replace(
+        request, state="failed", settled_us=now_us, reason=told.reason
+    )
+    if request.trusted:
+        back = take_back(transaction, wallet, request.key, now_us, owed(request))
+        rest = request.cost_minor - back
+        transaction.books.post(lost(request, wallet.currency, now_us, rest))
+    _settled(transaction, wallet, request, now_us)
     return request
 
 
