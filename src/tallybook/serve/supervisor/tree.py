@@ -31,6 +31,9 @@ STOP_SECONDS_MAX = 15.0
 DOORS = frozenset({"api", "tls"})
 """Children that take requests."""
 
+ROUTER = Role("router", 0)
+"""Started when the file of streams is there: who has no rule pays for no process."""
+
 Say = Callable[[str], None]
 
 
@@ -65,6 +68,7 @@ class Tree:
         self._waiting: list[Restart] = []
         self._deaths: deque[float] = deque()
         self._stopping = False
+        self._routing = False
         self._started_us = time.time_ns() // 1000
         self.url = url
         self.tls_url = _tls_url(settings)
@@ -91,7 +95,6 @@ class Tree:
             if answers(self.url) and (self.tls_url is None or listens(self.tls_url)):
                 self._spawn(Role("pump", 0))
                 self._spawn(Role("jobs", 0))
-                self._spawn(Role("router", 0))
                 self._spawn(Role("post", 0))
                 if self._settings.kafka.servers:
                     self._spawn(Role("kafka", 0))
@@ -110,6 +113,10 @@ class Tree:
         """
         while not self._stopping:
             self._check_children()
+            if not self._routing and self._settings.streams_db.exists():
+                self._routing = True
+                self._spawn(ROUTER)
+                self._tell_if_possible()
             time.sleep(TICK_SECONDS)
 
     def ask_stop(self) -> None:

@@ -1,7 +1,6 @@
 """The router process: a side branch of the lake, with a cursor of its own.
 
-Meters and lake do not know of it. While no rule is in use it opens nothing and reads nothing: it
-only looks now and then whether there is one.
+Meters and lake do not know of it. It is started when the first rule was made.
 """
 
 import threading
@@ -67,10 +66,11 @@ def _route(world: World, stop: threading.Event) -> None:
 def routing_of(world: World) -> Routing:
     """Return the ports that routing works with."""
     from tallybook.adapters.delta.record_reader import LakeRecords
+    from tallybook.adapters.sql.routing.known import KnownRules
     from tallybook.adapters.sqlite.streams import SqliteReplays, SqliteStreamWriter
 
     return Routing(
-        rules=world.rules,
+        rules=KnownRules(world.rules),
         records=LakeRecords(world.table),
         streams=SqliteStreamWriter(world.streams_file),
         replays=SqliteReplays(world.streams_file),

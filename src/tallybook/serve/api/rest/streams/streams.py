@@ -13,7 +13,9 @@ from tallybook.serve.api.rest.streams.views import StreamView, stream_view
 
 
 def all_streams(world: World, tenant: str) -> list[StreamView]:
-    """Return every stream with what its groups lack."""
+    """Return every stream with what its groups lack; looking makes no file where none is."""
+    if not world.settings.streams_db.exists():
+        return []
     groups = SqliteGroups(world.streams_file).groups(tenant, "")
     streams = SqliteStreamReader(world.streams_file).streams(tenant)
     return [stream_view(stream, groups) for stream in streams]
