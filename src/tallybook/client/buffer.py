@@ -69,6 +69,7 @@ class MemoryQueue:
         self._pieces: deque[bytes] = deque()
         self._bytes = 0
         self._room = Condition()
+        self._closed = False
 
     def put(self, pieces: Sequence[bytes]) -> None:
         """Keep events, once there is room for all of them; a queue that is empty has room."""
@@ -76,6 +77,8 @@ class MemoryQueue:
         until = None if self._patience is None else time.monotonic() + self._patience
         with self._room:
             while not self._fits(len(pieces), size):
+                if self._closed:
+                    raise Unavailable("the client is closed", code="client-closed")
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     message = f"{len(self._pieces)} events wait to be sent and there is no room"
@@ -108,7 +111,10 @@ class MemoryQueue:
         return len(self._pieces)
 
     def close(self) -> None:
-        """Do nothing: there are no files."""
+        """Let go of those who wait for room: there will be none."""
+        with self._room:
+            self._closed = True
+            self._room.notify_all()
 
     def _fits(self, count: int, size: int) -> bool:
         if not self._pieces:

@@ -213,6 +213,9 @@ class Client:
     def close(self, timeout: float | None = None) -> None:
         """Send what waits, then end. May be called twice.
 
+        In a signal handler that has interrupted this client's own work nothing is done: that
+        work goes on when the handler returns, and the end of the program closes the client.
+
         Args:
             timeout: seconds; None is `exit_seconds`.
 
@@ -220,7 +223,7 @@ class Client:
             Timeout: something waits still. With a spool it is sent by the next process that opens
                 the folder; without, it is lost with this object, which is why this is raised.
         """
-        if self._closed:
+        if self._closed or self._worker.interrupted():
             return
         try:
             self._worker.flush(self._options.exit_seconds if timeout is None else timeout)

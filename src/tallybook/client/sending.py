@@ -45,11 +45,15 @@ def send(http: Http, pieces: Sequence[bytes], park: Park) -> Outcome:
 
     Raises:
         Forbidden: the key will not do; nothing is parked for that.
-        Unavailable: not now, or the outcome is unknown; send the same again.
+        Unavailable: not now, or the outcome is unknown; send the same again. Also where what
+            refuses is something else than the server, such as a proxy: its word parks nothing.
     """
     try:
         return _sent(http, pieces)
     except (Invalid, Conflict) as error:
+        if error.code in {Invalid.code, Conflict.code}:  # the server always says which of them
+            message = f"{error.message}; is something else at this address?"
+            raise Unavailable(message) from error
         if len(pieces) == 1:
             park(pieces[0], error)
             return Outcome(0, (refused(pieces[0], error),))

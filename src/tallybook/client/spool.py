@@ -10,7 +10,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Condition, Lock
 
@@ -26,7 +26,8 @@ _LOG = logging.getLogger("tallybook")
 
 ADOPT_SECONDS = 30.0
 """How often a process looks for files whose process is gone."""
-ROWS_AT_ONCE = 500
+ROWS_AT_ONCE = 32
+"""Read in one step; a row has up to a MiB."""
 RESERVE_BYTES = 1024 * 1024
 SUFFIX = ".spool"
 
@@ -66,18 +67,16 @@ class SpoolFile:
     def head(self, events_max: int, bytes_max: int) -> Taken | None:
         """Return the events of the oldest rows, whole rows only."""
         with self._lock:
-            rows = self._spool.read(0, ROWS_AT_ONCE)
             pieces: list[bytes] = []
             size, upto = 0, 0
-            for row in rows:
+            for row in self._rows():
                 length = len(row.payload or b"")
                 if pieces and (len(pieces) + row.events > events_max or size + length > bytes_max):
                     break
                 pieces += self._pieces(row)
                 size, upto = size + length, row.offset
-            if rows and not pieces:
+            if upto and not pieces:
                 self._forget(upto)  # damaged rows alone; they are set aside
-                return None
         return Taken(pieces, _Mark(self, upto)) if pieces else None
 
     def trim(self, upto: int) -> None:
@@ -102,6 +101,13 @@ class SpoolFile:
     def forget(self) -> None:
         """Let go of the lock in a child that was forked; the file stays the parent's."""
         os.close(self._fd)
+
+    def _rows(self) -> Iterator[LogRow]:
+        """Yield rows, the oldest first; few of them are in memory."""
+        after = 0
+        while rows := self._spool.read(after, ROWS_AT_ONCE):
+            yield from rows
+            after = rows[-1].offset
 
     def _forget(self, upto: int) -> None:
         self._spool.trim(upto)

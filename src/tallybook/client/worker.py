@@ -61,19 +61,36 @@ class Worker:
         self._recorded = 0
         self._hurry = 0
         self._busy = False
+        self._idle = False
         self._ending = False
+        self._adding: set[int] = set()
         self._stats = Stats()
 
     def add(self, pieces: Sequence[bytes]) -> None:
         """Keep events and see to it that they are sent; raises Unavailable."""
         if self._ending:
             raise Unavailable("the client is closed", code="client-closed")
-        self.queue.put(pieces)
-        with self._news:
-            self._recorded += len(pieces)
-            self._start()
-            if self.queue_is_ripe():
-                self._news.notify_all()
+        if self.interrupted():
+            raise Unavailable("a signal handler records within a record that it has interrupted")
+        me = threading.get_ident()
+        try:
+            self._adding.add(me)
+            self.queue.put(pieces)
+            with self._news:
+                self._recorded += len(pieces)
+                self._start()
+                if self._idle or self.queue_is_ripe():
+                    self._news.notify_all()
+        finally:
+            self._adding.discard(me)
+
+    def interrupted(self) -> bool:
+        """Whether this thread is within `add`: a signal handler has interrupted it.
+
+        What it has locked there is not let go before the handler returns, so that the handler
+        must not wait for it.
+        """
+        return threading.get_ident() in self._adding
 
     def wake(self) -> None:
         """Send what an earlier process has left."""
@@ -83,14 +100,15 @@ class Worker:
 
     def queue_is_ripe(self) -> bool:
         """Whether the thread should look now, and not when it has lingered."""
-        waiting = self.queue.waiting()
-        return waiting >= self._pace.events_max or waiting <= 1 or self._hurry > 0
+        return self.queue.waiting() >= self._pace.events_max or self._hurry > 0
 
     def flush(self, timeout: float | None) -> None:
         """Wait until nothing waits; raises Timeout with the reason of the last failure."""
         until = None if timeout is None else time.monotonic() + timeout
         if threading.current_thread() is self._thread:
             return  # a callback must not wait for itself
+        if self.interrupted():
+            raise self._late()
         with self._news:
             if not self._has_work():
                 return
@@ -107,13 +125,13 @@ class Worker:
                 self._hurry -= 1
 
     def end(self) -> None:
-        """Stop after the request that is under way."""
+        """Stop after the request that is under way, which is hardly waited for."""
         with self._news:
             self._ending = True
             self._news.notify_all()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=self._pace.retry_seconds_max)
+            thread.join(timeout=END_SECONDS)
 
     def stats(self) -> Stats:
         """Return the counters."""
@@ -132,7 +150,7 @@ class Worker:
         return Timeout(message)
 
     def _start(self) -> None:
-        if self._thread is None and not self._ending:
+        if not self._ending and (self._thread is None or not self._thread.is_alive()):
             self._thread = threading.Thread(target=self._run, name="tallybook", daemon=True)
             self._thread.start()
 
@@ -140,10 +158,10 @@ class Worker:
         failures = 0
         while True:
             with self._news:
-                while not self.queue.waiting() and not self._ending:
-                    self._news.wait(ADOPT_WAIT_SECONDS)
-                    if not self.queue.waiting():
-                        break  # look for what other processes have left
+                if not self.queue.waiting() and not self._ending:
+                    self._idle = True
+                    self._news.wait(ADOPT_WAIT_SECONDS)  # then look for what others have left
+                    self._idle = False
                 self._linger()
                 if self._ending:
                     return
@@ -205,7 +223,7 @@ class Worker:
             return
         try:
             self._on_refused(each)
-        except Exception:  # noqa: BLE001 - the callback is the program's, the thread is ours
+        except BaseException:  # noqa: BLE001 - the callback is the program's, the thread is ours
             _LOG.exception("on_refused failed for an event that is refused: %s", each.code)
 
     def _failed(self, error: TallybookError, failures: int) -> None:
@@ -224,5 +242,7 @@ class Worker:
                 self._news.wait(left)
 
 
+END_SECONDS = 0.5
+"""How long the end of a client waits for its thread beyond what it has waited for its events."""
 ADOPT_WAIT_SECONDS = 30.0
 """How often an idle process looks for what others have left in the folder."""

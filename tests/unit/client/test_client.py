@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -283,3 +285,130 @@ def test_an_abandoned_client_may_be_collected():
         for _ in range(3):
             Client(server.url, "tb_k").close()
     assert threading.active_count() < 20
+
+
+def test_several_events_at_once_wait_no_longer_than_one():
+    """The thread that is idle hears of them, however many they are."""
+    with EdgeServer() as server, Client(server.url, "tb_k", **FAST) as client:
+        client.record("t", "s", {"n": 0})
+        client.flush(10)
+        time.sleep(0.1)  # the thread is idle now
+        client.send(*({"type": "t", "subject": "s", "data": {"n": n}} for n in range(1, 4)))
+        until = time.monotonic() + 5
+        while len(server.stored) < 4:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    assert numbers(server) == [0, 1, 2, 3]
+
+
+def test_closing_waits_no_longer_than_it_is_asked_to():
+    """The server takes the request and says nothing: that is not the program's time."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", "tb_k", **FAST)
+        client.record("t", "s", {"n": 1})
+        time.sleep(0.2)
+        began = time.monotonic()
+        with pytest.raises(Timeout, match="1 events are not sent yet"):
+            client.close(0.5)
+        assert time.monotonic() - began < 5
+
+
+def test_who_waits_for_room_is_told_that_the_client_is_closed():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        client = Client(url, "tb_k", buffer_events_max=1, **FAST)
+        client.record("t", "s", {"n": 1})
+        told = []
+
+        def waiting():
+            with pytest.raises(Unavailable) as caught:
+                client.record("t", "s", {"n": 2})
+            told.append(caught.value.code)
+
+        thread = threading.Thread(target=waiting, daemon=True)
+        thread.start()
+        time.sleep(0.2)
+        with pytest.raises(Timeout):
+            client.close(0.1)
+        thread.join(5)
+        assert told == ["client-closed"]
+
+
+def test_a_page_of_something_else_refuses_no_event(caplog):
+    """A proxy's 400 is no judgement of the events: they wait for the server."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(400)
+            self.end_headers()
+            self.wfile.write(b"<html>The plain HTTP request was sent to HTTPS port</html>")
+
+        def log_message(self, *_said):
+            pass
+
+    refused = []
+    proxy = HTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
+    client = Client(
+        f"http://127.0.0.1:{proxy.server_port}", "tb_k", on_refused=refused.append, **FAST
+    )
+    client.record("t", "s", {"n": 1})
+    client.record("t", "s", {"n": 2})
+    with pytest.raises(Timeout, match="is something else at this address"):
+        client.flush(0.5)
+    assert (client.stats.waiting, client.stats.refused, refused) == (2, 0, [])
+    with pytest.raises(Timeout):
+        client.close(0.1)
+    proxy.shutdown()
+    proxy.server_close()
+
+
+def test_a_callback_that_ends_its_thread_ends_no_sending(caplog):
+    def leaving(_event):
+        raise SystemExit
+
+    with (
+        EdgeServer() as server,
+        Client(server.url, "tb_k", on_refused=leaving, **FAST) as client,
+    ):
+        client.record("io.tallybook.unparsed", "s", {"code": "x"})
+        client.record("t", "s", {"n": 2})
+        client.flush(10)
+        client.record("t", "s", {"n": 3})
+        client.flush(10)
+        assert client.stats.waiting == 0
+
+
+@pytest.mark.parametrize("spooled", [False, True], ids=["memory", "spool"])
+def test_a_signal_handler_that_interrupts_a_record_does_not_wait_for_it(tmp_path, spooled):
+    """What it interrupted has a lock; the end of the program sends what waits."""
+    with EdgeServer() as server:
+        code = f"""
+import os, signal, sys, time
+from tallybook import Client, Unavailable, Timeout
+client = Client({server.url!r}, "tb_k", spool={str(tmp_path / "spool") if spooled else None!r})
+put = client._queue.put
+def interrupted(pieces):
+    put(pieces)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)  # the handler runs here, within the record
+client._queue.put = interrupted
+def handler(*_):
+    for wrong, call in ((Unavailable, lambda: client.record("t", "s")), (Timeout, client.flush)):
+        try:
+            call()
+        except wrong:
+            print("refused", flush=True)
+    client.close()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, handler)
+client.record("t", "s", {{"n": 1}})
+"""
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        )
+        assert time.monotonic() - began < 15
+        assert done.stdout.split() == ["refused", "refused"], done.stderr
+        assert numbers(server) == [1]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tallybook import Unavailable
+from tallybook.adapters.sqlite.spool import SqliteSpool
 from tallybook.client.buffer import MemoryQueue
 from tallybook.client.spool import SUFFIX, SpoolFile, SpoolQueue
 
@@ -161,3 +162,24 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable):
         SpoolQueue(Path(tmp_path / "file" / "spool"), MB)
+
+
+def test_a_spool_is_read_in_small_pieces(tmp_path, monkeypatch):
+    """A row has up to a MiB: what a long outage has left must not come into memory at once."""
+    queue = SpoolQueue(tmp_path, 1 << 30)
+    for n in range(100):
+        queue.put([b'{"n":%d}' % n])
+    asked = []
+    real = SqliteSpool.read
+
+    def reading(self, after, rows_max):
+        asked.append(rows_max)
+        return real(self, after, rows_max)
+
+    monkeypatch.setattr(SqliteSpool, "read", reading)
+    taken = queue.head(70, 1 << 20)
+    assert taken.pieces == [b'{"n":%d}' % n for n in range(70)]
+    assert asked == [32, 32, 32]
+    queue.done(taken)
+    assert queue.head(1000, 1 << 20).pieces == [b'{"n":%d}' % n for n in range(70, 100)]
+    queue.close()
