@@ -97,12 +97,36 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         rows: how many were looked at.
         wrong_seq: the place where it first does not fit; null where it does.
         reason: why; '' where it fits.
+        kept: place and digest of the last row, to be kept elsewhere and compared one day.
     """
 
     whole: bool
     rows: int
     wrong_seq: int | None = None
     reason: str = ""
+    kept: str = ""
+
+    def ending(self, digest: str) -> "Verdict":
+        """Return the verdict with what to write down of a log that is whole.
+
+        Args:
+            digest: of its last row.
+        """
+        if not self.whole or not self.rows:
+            return self
+        return msgspec.structs.replace(self, kept=f"{self.rows}:{digest}")
+
+
+class Anchor(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a log once was, known from elsewhere than the log.
+
+    Attributes:
+        seq: of its last row then.
+        digest: of that row.
+    """
+
+    seq: int
+    digest: str
 
 
 def chained(
@@ -159,6 +183,26 @@ def verified(secret: bytes, tenant: str, entries: Iterable[Entry], head: Head) -
         reason = "the end of the log was not written by this server"
         return Verdict(whole=False, rows=seq, wrong_seq=seq, reason=reason)
     return Verdict(whole=True, rows=seq)
+
+
+def anchored(verdict: Verdict, anchor: Anchor, row: Entry | None) -> Verdict:
+    """Return the verdict of a log that holds, or lacks, the row that it is known to have had.
+
+    Args:
+        verdict: of the log by itself.
+        anchor: how far it once was.
+        row: what stands there now, or the last one before it; None for nothing.
+    """
+    if not verdict.whole:
+        return verdict
+    if row is None or row.seq != anchor.seq:
+        reason = f"the log ends with row {verdict.rows}, and it had row {anchor.seq}"
+    elif not hmac.compare_digest(row.digest.encode(), anchor.digest.encode()):
+        reason = f"row {anchor.seq} is another one than the log had there"
+    else:
+        return verdict
+    wrong = min(anchor.seq, verdict.rows + 1)
+    return Verdict(whole=False, rows=verdict.rows, wrong_seq=wrong, reason=reason)
 
 
 def _wrong(secret: bytes, tenant: str, entry: Entry, seq: int, previous: str) -> str:

@@ -11,6 +11,7 @@ from tallybook.admit.key import Grant
 from tallybook.admit.plan.bind import built_in
 from tallybook.admit.plan.limit import Concurrency
 from tallybook.compose import World
+from tallybook.serve.api.admission.anchoring import AnchorWatch, anchors_of
 from tallybook.serve.api.admission.teller import Teller
 from tallybook.serve.api.admission.ticket import Scope, Told
 from tallybook.serve.api.admission.watch import PlanWatch
@@ -38,13 +39,16 @@ def admission(world: World, gate: Gate) -> Iterator[Admission]:
         use=settings.meter_use,
         page=partial(key_of_page, world, gate),
     )
+    watch = AnchorWatch(anchors_of(world))
     plans.start()
     teller.start()
+    watch.start()
     try:
         yield Admission(parts)
     finally:
         plans.close()
         teller.close()
+        watch.close()
 
 
 class WithSessions:

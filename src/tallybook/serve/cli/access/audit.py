@@ -22,11 +22,14 @@ PAGE = 1000
 @click.option("--limit", type=int, default=50, show_default=True, help="Newest so many; 0 for all.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with what was before and after.")
 @click.option("--verify", is_flag=True, help="Tell whether anybody tampered with the log.")
+@click.option("--kept", metavar="ROW:DIGEST", help="Of --verify: the log must have this row too.")
 @server_options
-def audit(target: Target, *, verify: bool, as_csv: bool, limit: int, **asked: Any) -> int:
+def audit(
+    target: Target, *, verify: bool, kept: str | None, as_csv: bool, limit: int, **asked: Any
+) -> int:
     """Show who changed what, newest first."""
-    if verify:
-        return _verify(target)
+    if verify or kept:
+        return _verify(target, kept)
     params = {
         "kind": asked["kind"],
         "subject": asked["subject"],
@@ -46,10 +49,12 @@ def audit(target: Target, *, verify: bool, as_csv: bool, limit: int, **asked: An
     return DONE
 
 
-def _verify(target: Target) -> int:
+def _verify(target: Target, kept: str | None) -> int:
     with target.client() as client:
-        verdict = client.get(f"{PATH}/verify")
+        verdict = client.get(f"{PATH}/verify", {"kept": kept} if kept else None)
     whole = f"The log is whole: {verdict['rows']} rows hang together."
+    if verdict["kept"]:
+        whole += f"\nKeep this elsewhere, to compare one day: --kept {verdict['kept']}"
     target.show(verdict, lambda: whole if verdict["whole"] else f"Tampered: {verdict['reason']}.")
     return DONE if verdict["whole"] else REFUSED
 

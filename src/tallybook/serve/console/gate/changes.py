@@ -8,6 +8,7 @@ from litestar.types import ControllerRouterHandler
 from tallybook.adapters.sql.access.audit import Question
 from tallybook.compose import World
 from tallybook.kernel.errors import Missing
+from tallybook.serve.api.admission.anchoring import verdict_of
 from tallybook.serve.api.common.paging import page, place_of
 from tallybook.serve.api.rest.access.audit import audit_view
 from tallybook.serve.console.access import ADMIN_PAGE, session_of
@@ -46,7 +47,7 @@ def changes_page(
         names=names_of(world, tenant),
         kind=kind,
         subject=subject,
-        verdict=world.audit.verified(tenant) if check else None,
+        verdict=verdict_of(world, tenant) if check else None,
     )
 
 

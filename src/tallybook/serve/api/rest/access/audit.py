@@ -14,6 +14,7 @@ from tallybook.admit.trail import Entry, Outcome, Verdict
 from tallybook.compose import World
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.timestamps import format_us, parse_rfc3339
+from tallybook.serve.api.admission.anchoring import read_anchor, verdict_of
 from tallybook.serve.api.common.access import ADMIN
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
 from tallybook.serve.api.gate import Grant
@@ -157,6 +158,18 @@ class Audit(Controller):
         return Response(msgspec.json.encode(views), media_type="application/json")
 
     @get("/verify", opt=ADMIN, sync_to_thread=True)
-    def verify(self, world: World, grant: Grant) -> Verdict:
-        """Tell whether the log hangs together: no row changed, missing, put in, or cut off."""
-        return world.audit.verified(grant.tenant)
+    def verify(
+        self,
+        world: World,
+        grant: Grant,
+        kept: Annotated[
+            str | None, Parameter(description="ROW:DIGEST, as an earlier answer told it.")
+        ] = None,
+    ) -> Verdict:
+        """Tell whether the log hangs together: no row changed, missing, put in, or cut off.
+
+        `kept` of the answer names the last row; written down elsewhere and sent one day, it shows
+        whether the log still has that row.
+        """
+        anchor = None if kept is None else read_anchor(kept)
+        return verdict_of(world, grant.tenant, anchor)
