@@ -20,6 +20,7 @@ from tallybook.adapters.sqlite.streams import (
 from tallybook.kernel.errors import Conflict, Invalid, Missing
 from tallybook.route.ports import (
     Answer,
+    DeadLetters,
     GroupAt,
     Groups,
     NewGroup,
@@ -48,13 +49,14 @@ class Ports:
     replays: Replays
     groups: Groups
     shares: Shares
+    letters: DeadLetters
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 def ports(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ports]:
     if request.param == "memory":
         store = MemoryStreams()
-        yield Ports(store, store, store, store, store)
+        yield Ports(store, store, store, store, store, store)
         return
     file = StreamsFile(tmp_path / "streams.db")
     yield Ports(
@@ -62,6 +64,7 @@ def ports(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ports]:
         SqliteStreamReader(file),
         SqliteReplays(file),
         SqliteGroups(file),
+        SqliteShares(file),
         SqliteShares(file),
     )
     file.close()
@@ -213,8 +216,8 @@ def test_a_group_must_be_there_and_begin_within_the_stream(ports: Ports) -> None
         lambda: ports.shares.lease(AT, "a", 1, 0),
         lambda: ports.shares.acknowledge(AT, Answer(lease="a"), 0),
         lambda: ports.shares.fail(AT, Answer(lease="a"), 0),
-        lambda: ports.shares.dead_letters(AT, 0, 1),
-        lambda: ports.shares.redrive(AT, None, 0),
+        lambda: ports.letters.dead_letters(AT, 0, 1),
+        lambda: ports.letters.redrive(AT, None, 0),
     ):
         with pytest.raises(Missing):
             call()
@@ -264,6 +267,30 @@ def test_a_member_that_dies_loses_its_records_to_others(ports: Ports) -> None:
     assert (late.done, late.lost) == ([], [1])
 
 
+def test_a_lease_is_extended_while_its_member_is_at_work(ports: Ports) -> None:
+    put(ports, range(3))
+    group(ports, lease_seconds=10)
+    lease(ports, "a", now_us=0)
+    assert ports.shares.extend(AT, "a", 9 * SECOND) == 19 * SECOND
+    assert lease(ports, "b", now_us=18 * SECOND) == []
+    assert ports.shares.extend(AT, "a", 25 * SECOND) == 35 * SECOND  # late, and nobody had them
+    assert lease(ports, "b", now_us=35 * SECOND) == [1, 2, 3]
+    for gone in ("a", "", "unknown"):
+        with pytest.raises(Conflict, match="another member") as refused:
+            ports.shares.extend(AT, gone, 36 * SECOND)
+        assert refused.value.code == "lease-lost"
+
+
+def test_an_answer_without_a_lease_touches_nothing(ports: Ports) -> None:
+    put(ports, range(4))
+    group(ports)
+    lease(ports, "a")
+    ports.shares.fail(AT, Answer(lease="a", reason="down"), 0)
+    assert ports.shares.acknowledge(AT, Answer(lease=""), 0).done == []
+    assert ports.shares.fail(AT, Answer(lease="", reason="?"), 0).done == []
+    assert lease(ports, "b") == [1, 2]
+
+
 def test_an_answer_after_the_lease_counts_while_nobody_else_has_the_records(ports: Ports) -> None:
     put(ports, range(3))
     group(ports, lease_seconds=10)
@@ -299,7 +326,7 @@ def test_a_failed_batch_is_halved_until_the_poison_stands_alone(ports: Ports) ->
     assert seen[:4] == [list(range(1, 11)), [1, 2, 3, 4, 5], [6, 7, 8, 9, 10], [6, 7, 8]]
     assert done == set(range(1, 11)) - {poison}
     assert [b for b in seen if b == [poison]] == [[poison]] * 3
-    (letter,) = ports.shares.dead_letters(AT, 0, 10)
+    (letter,) = ports.letters.dead_letters(AT, 0, 10)
     assert (letter.record.offset, letter.reason, letter.attempts) == (poison, "cannot", 3)
     stand = ports.groups.group(T, S, "g")
     assert (stand.lag, stand.dead, stand.acknowledged) == (0, 1, 9)
@@ -323,15 +350,15 @@ def test_a_dead_letter_outlives_retention_and_is_redriven_alone(ports: Ports) ->
     ports.reader.set_keep(T, S, Keep(keep_hours=1), 0)
     later = 9000 * SECOND
     assert ports.writer.trim(later) == 3
-    assert ports.shares.redrive(AT, [1], later) == 1
-    assert ports.shares.redrive(AT, [1], later) == 0
-    assert [d.record.offset for d in ports.shares.dead_letters(AT, 0, 9)] == [2]
+    assert ports.letters.redrive(AT, [1], later) == 1
+    assert ports.letters.redrive(AT, [1], later) == 0
+    assert [d.record.offset for d in ports.letters.dead_letters(AT, 0, 9)] == [2]
     handed = ports.shares.lease(AT, "b", 10, later)
     assert handed is not None
     assert [r.envelope for r in handed.records] == [envelope(record(0))]
     ports.shares.fail(AT, Answer(lease="b", reason="again"), later)
-    assert [d.reason for d in ports.shares.dead_letters(AT, 0, 9)] == ["again", "no"]
-    assert ports.shares.redrive(AT, None, later) == 2
+    assert [d.reason for d in ports.letters.dead_letters(AT, 0, 9)] == ["again", "no"]
+    assert ports.letters.redrive(AT, None, later) == 2
     assert lease(ports, "c", now_us=later) == [1]
     assert lease(ports, "d", now_us=later) == [2]
     ports.shares.acknowledge(AT, Answer(lease="c"), later)

@@ -238,3 +238,20 @@ def test_a_rule_is_taken_away_only_as_it_was_seen(api: Api) -> None:
     api.call("PUT", "/routes/r", RULE)
     for tag, status in (('"2"', 409), ("x", 400), ('"1"', 204)):
         assert api.call("DELETE", "/routes/r", headers={"if-match": tag})[0] == status
+
+
+def test_an_answer_names_its_lease_and_a_lease_can_be_extended(api: Api) -> None:
+    put_records(api, 3)
+    api.post("/streams/feed/groups", {"name": "g", "to": "earliest"})
+    lease = api.get("/streams/feed/records?group=g")["lease"]
+    path = "/streams/feed/extend?group=g"
+    first = api.post(path, {"lease": lease}, 200)
+    api.clock.now += 30_000_000
+    assert api.post(path, {"lease": lease}, 200)["until"] > first["until"]
+    assert api.get("/streams/feed/records?group=g")["lease"] == ""
+    for kind in ("ack", "fail", "extend"):
+        body = {"lease": ""} | ({"reason": "x"} if kind == "fail" else {})
+        status, told = api.call("POST", f"/streams/feed/{kind}?group=g", body)
+        assert (status, told.get("field")) == ((409 if kind == "extend" else 400), "lease")
+    api.post("/streams/feed/ack?group=g", {"lease": lease}, 200)
+    assert api.post(path, {"lease": lease}, 409)["code"] == "lease-lost"

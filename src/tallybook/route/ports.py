@@ -272,6 +272,18 @@ class Shares(Protocol):
         """Set a batch, or some of its records, aside to be tried again in smaller parts."""
         ...
 
+    def extend(self, at: GroupAt, lease: str, now_us: int) -> int:
+        """Give a lease its whole time again; return until when, microseconds UTC.
+
+        Raises:
+            Conflict: 'lease-lost': it has no records, because others have them or all are answered.
+        """
+        ...
+
+
+class DeadLetters(Protocol):
+    """What groups could not process."""
+
     def dead_letters(self, at: GroupAt, after: int, limit: int) -> list[DeadLetter]:
         """Return dead letters by offset."""
         ...

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tallybook.kernel.errors import Invalid
+from tallybook.kernel.errors import Conflict, Invalid
 
 LEASE_SECONDS_DEFAULT, LEASE_SECONDS_MAX = 60, 12 * 3600
 ATTEMPTS_DEFAULT, ATTEMPTS_MAX = 3, 100
@@ -151,3 +151,9 @@ def ended(rows: Sequence[Pending], terms: GroupTerms, now_us: int, next_batch: i
     return Decided(
         tuple(msgspec.structs.replace(row, lease="", until_us=0, expiries=expiries) for row in rows)
     )
+
+
+def lease_lost() -> Conflict:
+    """Return the refusal of an answer that came too late."""
+    message = "the lease ended, and another member has these records now; drop your work"
+    return Conflict(message, code="lease-lost", field="lease")

@@ -25,6 +25,7 @@ from tallybook.route.sharing import (
     Pending,
     ended,
     failed,
+    lease_lost,
     singled_out,
 )
 from tallybook.route.stream import (
@@ -122,7 +123,7 @@ class _Group:
 
 
 class MemoryStreams:
-    """`StreamWriter`, `Replays`, `StreamReader`, `Groups` and `Shares` in memory."""
+    """`StreamWriter`, `Replays`, `StreamReader`, `Groups`, `Shares` and `DeadLetters` in memory."""
 
     def __init__(self) -> None:
         """Begin without streams."""
@@ -345,6 +346,17 @@ class MemoryStreams:
                     group.pending[offset] = msgspec.structs.replace(row, lease="", until_us=0)
         return Answered(done=[row.offset for row in mine], lost=lost)
 
+    def extend(self, at: GroupAt, lease: str, now_us: int) -> int:
+        """Give a lease its whole time again; return until when."""
+        _, group = self._open(at)
+        until_us = now_us + group.new.terms.lease_seconds * 1_000_000
+        mine, _ = _answered(group, Answer(lease=lease))
+        if not mine:
+            raise lease_lost()
+        for row in mine:
+            group.pending[row.offset] = msgspec.structs.replace(row, until_us=until_us)
+        return until_us
+
     def fail(self, at: GroupAt, answer: Answer, now_us: int) -> Answered:
         """Set a batch, or some of its records, aside to be tried again in smaller parts."""
         log, group = self._open(at)
@@ -439,7 +451,8 @@ def _fresh(log: _Log, group: _Group, limit: int) -> list[Pending]:
 
 
 def _answered(group: _Group, answer: Answer) -> tuple[list[Pending], list[int]]:
-    mine = sorted((r for r in group.pending.values() if r.lease == answer.lease), key=_by_offset)
+    rows = group.pending.values() if answer.lease else ()
+    mine = sorted((row for row in rows if row.lease == answer.lease), key=_by_offset)
     if answer.up_to is not None:
         return [row for row in mine if row.offset <= answer.up_to], []
     if answer.offsets is None:

@@ -17,6 +17,7 @@ from tallybook.route.sharing import (
     Pending,
     ended,
     failed,
+    lease_lost,
     singled_out,
 )
 from tallybook.route.stream import StreamRecord, expired
@@ -38,7 +39,7 @@ class _Opened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SqliteShares:
-    """`Shares` on the streams file."""
+    """`Shares` and `DeadLetters` on the streams file."""
 
     def __init__(self, file: StreamsFile) -> None:
         """Use an open file."""
@@ -115,6 +116,17 @@ class SqliteShares:
             _decide(db, group, mine, decided, now_us)
         dead = [row.offset for row in decided.dead]
         return Answered(done=[row.offset for row in mine], lost=lost, dead=dead)
+
+    def extend(self, at: GroupAt, lease: str, now_us: int) -> int:
+        """Give a lease its whole time again; return until when."""
+        with self._file.write() as db:
+            group = _open(db, at)
+            until_us = now_us + group.terms.lease_seconds * 1_000_000
+            sql = "UPDATE pending SET until_us = ? WHERE gid = ? AND lease = ? AND lease <> ''"
+            extended = db.execute(sql, (until_us, group.gid, lease)).rowcount
+        if not extended:
+            raise lease_lost()
+        return until_us
 
     def dead_letters(self, at: GroupAt, after: int, limit: int) -> list[DeadLetter]:
         """Return dead letters by offset."""
@@ -235,7 +247,7 @@ def _put(db: sqlite3.Connection, gid: int, rows: Sequence[Pending]) -> None:
 
 def _answered(db: sqlite3.Connection, gid: int, answer: Answer) -> tuple[list[Pending], list[int]]:
     """Return the records an answer is about, and those that somebody else has by now."""
-    where = " WHERE gid = ? AND lease = ? ORDER BY offset"
+    where = " WHERE gid = ? AND lease = ? AND lease <> '' ORDER BY offset"
     mine = _pending(db.execute(_PENDING + where, (gid, answer.lease)))
     if answer.up_to is not None:
         return [row for row in mine if row.offset <= answer.up_to], []

@@ -174,6 +174,18 @@ def ack(target: Target, name: str, group: str, lease: str, ids: tuple[int, ...])
     target.show(found, lambda: f"{len(found['acknowledged'])} acknowledged")
 
 
+@streams.command()
+@click.argument("name")
+@click.option("--group", required=True)
+@click.option("--lease", required=True, help="That the records were handed out under.")
+@server_options
+def extend(target: Target, name: str, group: str, lease: str) -> None:
+    """Give a lease its whole time again, for work that takes longer."""
+    with target.client() as client:
+        found = client.post(f"{PATH}/{name}/extend?group={group}", {"lease": lease})
+    target.show(found, lambda: f"until {found['until'][:19]}")
+
+
 @streams.command("dead-letters")
 @click.argument("name")
 @click.option("--group", required=True)

@@ -11,10 +11,10 @@ from litestar.params import Parameter
 
 from tallybook.adapters.sqlite.streams import SqliteShares, SqliteStreamReader
 from tallybook.compose import World
-from tallybook.kernel.errors import Conflict, Invalid
+from tallybook.kernel.errors import Invalid
 from tallybook.kernel.timestamps import format_us
 from tallybook.route.ports import Answer, Answered, GroupAt, Handed
-from tallybook.route.sharing import REASON_CHARS_MAX
+from tallybook.route.sharing import REASON_CHARS_MAX, lease_lost
 from tallybook.serve.api.common.access import READ
 from tallybook.serve.api.gate import Grant
 from tallybook.serve.api.rest.streams.views import GroupName, RecordView, record_view
@@ -68,6 +68,23 @@ class FailSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ids: list[int] | None = None
 
 
+class LeaseSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A lease whose member is still at work."""
+
+    lease: str
+
+
+class Extended(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease that goes on.
+
+    Attributes:
+        until: when others may have what is not answered by then, RFC 3339.
+    """
+
+    lease: str
+    until: str
+
+
 class AnsweredView(msgspec.Struct, frozen=True, kw_only=True):
     """What came of an answer.
 
@@ -94,6 +111,8 @@ def batch_view(handed: Handed | None) -> Batch:
 
 
 def _answer(lease: str, ids: list[int] | None, up_to: int | None, reason: str = "") -> Answer:
+    if not lease:
+        raise Invalid("name the lease that the records came with", field="lease")
     if ids is not None and up_to is not None:
         raise Invalid("name ids or up_to, not both", field="up_to")
     if ids is not None and len(ids) > RECORDS_MAX:
@@ -104,8 +123,7 @@ def _answer(lease: str, ids: list[int] | None, up_to: int | None, reason: str = 
 
 def _checked(answered: Answered) -> Answered:
     if answered.lost and not answered.done:
-        message = "the lease ended, and another member has these records now; drop your work"
-        raise Conflict(message, code="lease-lost", field="lease")
+        raise lease_lost()
     return answered
 
 
@@ -152,6 +170,18 @@ class Records(Controller):
         answer = _answer(data.lease, data.ids, data.up_to)
         answered = _checked(shares.acknowledge(at, answer, world.clock.now_us()))
         return AnsweredView(acknowledged=answered.done, lost=answered.lost)
+
+    @post("/extend", opt=READ, status_code=200, sync_to_thread=True)
+    def extend(
+        self, world: World, grant: Grant, name: str, group: GroupName, data: LeaseSpec
+    ) -> Extended:
+        """Give a lease its whole time again, from now, for work that takes longer.
+
+        A lease that ended goes on too, as long as nobody else was handed the records.
+        """
+        at, shares = GroupAt(grant.tenant, name, group), SqliteShares(world.streams_file)
+        until_us = shares.extend(at, data.lease, world.clock.now_us())
+        return Extended(lease=data.lease, until=format_us(until_us))
 
     @post("/fail", opt=READ, status_code=200, sync_to_thread=True)
     def fail(
