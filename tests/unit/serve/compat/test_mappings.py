@@ -1,7 +1,9 @@
 """What other systems' clients send, read as usage events; the pure part of each door."""
 
 import json
+import threading
 
+import anyio
 import msgspec
 import pytest
 
@@ -21,7 +23,7 @@ from tallybook.serve.api.compat.openmeter.filters import (
 from tallybook.serve.api.compat.openmeter.routes import openmeter_router
 from tallybook.serve.api.compat.stripe import cancel, session
 from tallybook.serve.api.compat.stripe import events as stripe
-from tallybook.serve.api.compat.wire import as_json, strict_object
+from tallybook.serve.api.compat.wire import as_json, aside, strict_object
 
 # ---------------------------------------------------------------- JSON
 
@@ -359,3 +361,43 @@ def test_every_route_in_openmeters_shapes_names_its_scope_and_no_bound_key_reach
         if handler.opt:  # OPTIONS is Litestar's own and says nothing of a tenant
             assert handler.opt["scope"] in {"read", "billing"}, handler
             assert not handler.opt.get("bound"), handler
+
+
+# ---------------------------------------------------------------- careless and hostile bodies
+
+
+@pytest.mark.parametrize("seconds", ["9" * 5000, "9" * 13, "-1", "1e9", " 1", "١٢"])
+def test_no_second_of_stripes_is_more_than_refused(seconds):
+    """Python refuses to read numbers of thousands of digits with an error of its own."""
+    fields = {"event_name": "x", "payload": {"stripe_customer_id": "c"}, "timestamp": seconds}
+    with pytest.raises(Invalid) as caught:
+        stripe.meter_event(fields, "", "fresh", timestamps="seconds")
+    assert (caught.value.code, caught.value.field) == ("parameter_invalid", "timestamp")
+
+
+def test_no_event_of_stripes_takes_the_place_of_an_adjustment():
+    """An event under the adjustment's identity would make the adjustment a duplicate of it."""
+    fields = {
+        "event_name": "x", "payload": {"stripe_customer_id": "c"}, "identifier": "cancel:order-1",
+    }  # fmt: skip
+    with pytest.raises(Invalid, match="must not begin with 'cancel:'"):
+        stripe.meter_event(fields, "", "fresh", timestamps="seconds")
+
+
+def test_a_batch_of_lago_is_bounded_and_so_is_what_is_wrong_with_it():
+    body = strict_object(b'{"events":[' + b",".join([b"{}"] * 10_001) + b"]}")
+    with pytest.raises(lago.LagoInvalid) as caught:
+        lago.lago_events(body)
+    assert caught.value.details == {"events": ["too_many_events"]}
+    with pytest.raises(lago.LagoInvalid) as caught:
+        lago.lago_events({"events": body["events"][:10_000]})
+    assert list(caught.value.details) == [str(at) for at in range(100)]
+
+
+def test_large_bodies_are_read_beside_the_event_loop():
+    async def reading(size: int) -> bool:
+        here = threading.get_ident()
+        return await aside(b"x" * size, lambda _: threading.get_ident()) != here
+
+    assert not anyio.run(reading, 1_000)
+    assert anyio.run(reading, 100_000)

@@ -7,9 +7,10 @@ durable before the answer, identity from the sender (guarantees 1, 2, 8).
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import msgspec
+from anyio.to_thread import run_sync
 
 from tallybook.collect.spool import encode_event, joined
 from tallybook.kernel.errors import Invalid
@@ -17,6 +18,7 @@ from tallybook.kernel.event import UsageEvent
 from tallybook.serve.api.bodies import decompress, read_body
 from tallybook.serve.api.doors.answer import Asked, bearer, parameters
 
+T = TypeVar("T")
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -24,6 +26,10 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = (b"content-type", b"application/json")
+EVENTS_MAX = 10_000
+"""Events of a request."""
+ASIDE_BYTES = 64 * 1024
+"""Bodies from here on are read beside the event loop, so that others are answered meanwhile."""
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -71,6 +77,11 @@ async def read_whole(scope: Scope, receive: Receive, bytes_max: int) -> Asked:
         body=decompress(packed, headers.get("content-encoding", b""), bytes_max),
         bytes_max=bytes_max,
     )
+
+
+async def aside(body: bytes, read: Callable[[bytes], T]) -> T:
+    """Return what is read from a body; where it is large, in a thread of its own."""
+    return read(body) if len(body) < ASIDE_BYTES else await run_sync(read, body)
 
 
 def authorization_of(scope: Scope) -> str | None:

@@ -30,6 +30,7 @@ from tallybook.serve.api.compat.wire import (
     Scope,
     Send,
     Told,
+    aside,
     authorization_of,
     events_body,
     read_whole,
@@ -104,7 +105,7 @@ class LagoApp:
     async def take(self, grant: Any, raw: bytes) -> Told:
         """Store what a body of Lago's shape holds; raises nothing of our own errors."""
         try:
-            events, is_batch = lago_events(strict_object(raw))
+            events, is_batch = await aside(raw, lambda body: lago_events(strict_object(body)))
             await self._store(grant, events)
         except TallybookError as error:
             return refusal(error)

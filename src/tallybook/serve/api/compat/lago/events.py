@@ -25,7 +25,7 @@ from tallybook.kernel.errors import Invalid
 from tallybook.kernel.event import UsageEvent
 from tallybook.kernel.ids import derived_id
 from tallybook.kernel.timestamps import SECOND_US, format_us, parse_rfc3339
-from tallybook.serve.api.compat.wire import Number, as_json
+from tallybook.serve.api.compat.wire import EVENTS_MAX, Number, as_json
 
 SOURCE = "lago/"
 AMOUNT = "precise_total_amount_cents"
@@ -33,6 +33,9 @@ MANDATORY, INVALID = "value_is_mandatory", "value_is_invalid"
 _MILLISECONDS_FROM = Decimal(100_000_000_000)
 """A timestamp from here on counts milliseconds: as seconds it would be the year 5138."""
 _LAST_MILLISECOND = Decimal(253_402_300_799_999)
+
+_WRONG_SHOWN_MAX = 100
+"""Wrong events that an answer tells of; those of a batch are of a kind."""
 
 _SHAPE = re.compile(rb'\s*\{\s*"(?:event"\s*:\s*\{|events"\s*:\s*\[)')
 
@@ -75,7 +78,7 @@ def lago_events(body: Mapping[str, Any]) -> tuple[list[LagoEvent], bool]:
     """Return the events of a body, and whether it is a batch.
 
     Raises:
-        LagoInvalid: at least one is wrong; all that are wrong are told.
+        LagoInvalid: at least one is wrong, the first hundred are told; or there are too many.
     """
     if "event" in body:
         event, wrong = _read(body["event"])
@@ -85,10 +88,12 @@ def lago_events(body: Mapping[str, Any]) -> tuple[list[LagoEvent], bool]:
     listed = body.get("events")
     if not isinstance(listed, list) or not listed:
         raise LagoInvalid({"events": [MANDATORY]})
+    if len(listed) > EVENTS_MAX:
+        raise LagoInvalid({"events": ["too_many_events"]})
     read = [_read(each) for each in listed]
-    wrong_ones = {str(at): wrong for at, (event, wrong) in enumerate(read) if event is None}
+    wrong_ones = [(str(at), wrong) for at, (event, wrong) in enumerate(read) if event is None]
     if wrong_ones:
-        raise LagoInvalid(wrong_ones)
+        raise LagoInvalid(dict(wrong_ones[:_WRONG_SHOWN_MAX]))
     return [event for event, _ in read if event is not None], True
 
 

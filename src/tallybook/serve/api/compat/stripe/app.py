@@ -12,7 +12,6 @@ from tallybook.meter.usage import StoredEvent
 from tallybook.serve.api.compat.stripe import cancel, session
 from tallybook.serve.api.compat.stripe.events import (
     SOURCE,
-    STREAM_EVENTS_MAX,
     MeterEvent,
     form_fields,
     meter_event,
@@ -21,12 +20,14 @@ from tallybook.serve.api.compat.stripe.events import (
 )
 from tallybook.serve.api.compat.stripe.words import refusal
 from tallybook.serve.api.compat.wire import (
+    EVENTS_MAX,
     Door,
     Ingest,
     Receive,
     Scope,
     Send,
     Told,
+    aside,
     authorization_of,
     events_body,
     read_whole,
@@ -38,6 +39,7 @@ from tallybook.serve.api.doors.answer import Asked
 FOUND_WITHIN_SECONDS = 5.0
 """How long an adjustment waits for an event that was accepted a moment ago to be in the lake."""
 _LOOK_SECONDS = 0.1
+"""The first pause between two looks; each is twice the one before."""
 SESSION_PATH = "/v2/billing/meter_event_session"
 
 
@@ -125,16 +127,20 @@ class StripeApp:
         return Told(200, shown(event, self._lookup.now_us(), version=version))
 
     async def _stream(self, grant: Any, asked: Asked) -> Told:
-        listed = strict_object(asked.body).get("events")
-        if not isinstance(listed, list) or not 1 <= len(listed) <= STREAM_EVENTS_MAX:
-            message = f"events must be an array of 1 to {STREAM_EVENTS_MAX} events"
+        body = await aside(asked.body, lambda body: self._streamed(asked, body))
+        await self._ingest.store(grant, body)
+        return Told(200, {})
+
+    def _streamed(self, asked: Asked, body: bytes) -> bytes:
+        listed = strict_object(body).get("events")
+        if not isinstance(listed, list) or not 1 <= len(listed) <= EVENTS_MAX:
+            message = f"events must be an array of 1 to {EVENTS_MAX} events"
             raise Invalid(message, code="parameter_invalid", field="events")
         events = [
             self._read(asked, _object(each, f"events[{at}]"), "rfc3339", f"events[{at}].")
             for at, each in enumerate(listed)
         ]
-        await self._ingest.store(grant, events_body([usage_event(event) for event in events]))
-        return Told(200, {})
+        return events_body([usage_event(event) for event in events])
 
     def _read(
         self, asked: Asked, fields: Mapping[str, Any], timestamps: str, within: str = ""
@@ -165,7 +171,7 @@ class StripeApp:
     async def _stored(self, tenant: str, asked: cancel.Adjustment) -> StoredEvent:
         """Return the event to take back; raises Invalid where there is none."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + FOUND_WITHIN_SECONDS
+        deadline, pause = loop.time() + FOUND_WITHIN_SECONDS, _LOOK_SECONDS
         while True:
             found = await run_sync(self._lookup.stored, tenant, SOURCE, asked.identifier)
             if found is not None and found.problem is None and found.type == asked.event_name:
@@ -174,7 +180,8 @@ class StripeApp:
                 message = f"No such meter event: '{asked.identifier}'"
                 field = "cancel[identifier]"
                 raise Invalid(message, code="resource_missing", field=field)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(min(pause, deadline - loop.time()))
+            pause *= 2
 
 
 def _object(value: Any, field: str) -> Mapping[str, Any]:

@@ -18,10 +18,8 @@ from tallybook.kernel.event import UsageEvent
 from tallybook.kernel.ids import derived_id
 from tallybook.kernel.timestamps import format_us
 from tallybook.meter.usage import StoredEvent
-from tallybook.serve.api.compat.stripe.events import SOURCE, VALUE
+from tallybook.serve.api.compat.stripe.events import CANCEL, SOURCE, VALUE
 from tallybook.serve.api.compat.wire import as_json, strict_object
-
-CANCEL = "cancel:"
 
 
 class Adjustment(msgspec.Struct, frozen=True):
