@@ -44,7 +44,7 @@ def spelled(value: Any, *, ordered: bool) -> Any:
 
 @given(values)
 @example({"é": Decimal("1E-7"), "a\u2028": '1E+2"', "E": Decimal("-0E+3")})
-@example([Decimal("4E-9")] + ["ü" * 20_000])
+@example([Decimal("4E-9"), "ü" * 20_000])
 def test_one_pass_says_what_the_slow_way_says(value: Any) -> None:
     for order in (None, "sorted"):
         body = encode_plain(value, order=order)  # type: ignore[arg-type]
