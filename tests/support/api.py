@@ -17,6 +17,7 @@ from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.rest.access.keys import make_key
 from tallybook.serve.api.rest.app import rest_app
 from tallybook.settings import Settings
+from tests.support.wire import http_scope
 
 BASE = "/api/v1"
 
@@ -127,25 +128,8 @@ class Api:
         async def send(message: Any) -> None:
             heard.append(message)
 
-        path, _, query = path.partition("?")
-        scope: Any = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "path": BASE + path,
-            "raw_path": (BASE + path).encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "scheme": "http",
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-            "headers": [
-                (b"authorization", f"Bearer {self.key}".encode()),
-                (b"content-type", b"application/json"),
-                *((name.encode(), value.encode()) for name, value in headers.items()),
-            ],
-        }
+        given = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
+        scope: Any = http_scope(method, BASE + path, given | headers)
         await self.app(scope, receive, send)
         text = b"".join(m.get("body", b"") for m in heard[1:])
         return heard[0]["status"], json.loads(text) if text else None

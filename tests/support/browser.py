@@ -15,6 +15,7 @@ from tallybook.serve.api.rest.access.keys import make_key
 from tallybook.serve.api.rest.app import rest_app
 from tallybook.serve.console.pages import console_routes
 from tests.support.api import Api
+from tests.support.wire import http_scope
 
 _TOKEN = re.compile(r'name="token" value="([0-9a-f]+)"')
 _HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
@@ -113,9 +114,13 @@ class Browser:
         async def send(message: Any) -> None:
             heard.append(message)
 
-        path, _, query = path.partition("?")
+        query = path.partition("?")[2]
         assert not query or parse_qsl(query, keep_blank_values=True), "a query has names"
-        await self.app(self._scope(method, path, query), receive, send)
+        given = {"host": "console.example", "content-type": "application/x-www-form-urlencoded"}
+        if self.cookie:
+            given["cookie"] = self.cookie
+        scope: Any = http_scope(method, path, given)
+        await self.app(scope, receive, send)
         headers = [(name.decode(), value.decode()) for name, value in heard[0]["headers"]]
         for name, value in headers:
             if name == "set-cookie":
@@ -127,25 +132,3 @@ class Browser:
             kind=told.get("content-type", ""),
             body=b"".join(message.get("body", b"") for message in heard[1:]),
         )
-
-    def _scope(self, method: str, path: str, query: str) -> Any:
-        headers = [
-            (b"host", b"console.example"),
-            (b"content-type", b"application/x-www-form-urlencoded"),
-        ]
-        if self.cookie:
-            headers.append((b"cookie", self.cookie.encode()))
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "scheme": "http",
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-            "headers": headers,
-        }

@@ -16,6 +16,7 @@ from tallybook.serve.api.rest.access.keys import make_key
 from tallybook.serve.api.rest.access.tenants import TenantSpec, make_tenant
 from tallybook.serve.worker.pump import Pump
 from tallybook.settings import Settings
+from tests.support.wire import http_scope
 
 FIRST_KEY = "tb_the-first-key-of-a-test-house"
 
@@ -102,21 +103,7 @@ class House:
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 ended.set()
 
-        path, _, query = path.partition("?")
-        scope: Any = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "scheme": "http",
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-            "headers": [(n.encode(), text.encode()) for n, text in headers.items()],
-        }
+        scope: Any = http_scope(method, path, headers)
         await asyncio.wait_for(self.app(scope, receive, send), 10)
         told = {name.decode(): value.decode() for name, value in heard[0]["headers"]}
         text = b"".join(message.get("body", b"") for message in heard[1:])
