@@ -112,7 +112,7 @@ def _events(question: PriceQuestion) -> list[PricedEvent]:
 
 def _measured(field: str, value: Decimal) -> Decimal:
     """Return a value that a meter could measure; raises Invalid."""
-    if not value.is_finite() or abs(value) >= MEASURE_MAX:
+    if not value.is_finite() or value.copy_abs() >= MEASURE_MAX:
         raise Invalid(f"{field} must be a number below {MEASURE_MAX:f}", field=field)
     if value != value.quantize(STEP, context=EXACT):
         raise Invalid(f"{field} has more than {SCALE} digits after the point", field=field)

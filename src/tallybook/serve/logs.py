@@ -7,8 +7,19 @@ import logging
 import os
 import sys
 import threading
+from typing import Any
 
 import structlog
+
+from tallybook.serve.api.gateway.line import REQUEST_ID
+
+
+def _request(_logger: object, _method: str, event: Any) -> Any:
+    """Name the request that a line is about."""
+    name = REQUEST_ID.get()
+    if name:
+        event.setdefault("request_id", name)
+    return event
 
 
 def configure() -> None:
@@ -22,6 +33,7 @@ def configure() -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            _request,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *shown,
         ],

@@ -1,6 +1,7 @@
 """The front of an API process: one ASGI application over the hot path and all other routes.
 
-It writes the access log, adds the headers that keep browsers careful, and answers nothing itself.
+It writes the access log, names each request, bounds its line and the time its body may take, packs
+answers, adds the headers that keep browsers careful; it answers nothing itself but what it refuses.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -10,6 +11,10 @@ from tallybook.kernel.errors import Invalid
 from tallybook.serve.api.access_log import AccessLog
 from tallybook.serve.api.admission.wrapper import Admission
 from tallybook.serve.api.common.problem import PROBLEM_JSON, encoded, problem_of
+from tallybook.serve.api.gateway.arrival import within_time
+from tallybook.serve.api.gateway.line import HEADER, REQUEST_ID, check_line, named, request_id
+from tallybook.serve.api.gateway.packing import may_pack, packing
+from tallybook.serve.api.gateway.wire import refuse
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -62,6 +67,15 @@ class Front:
         if scope["type"] != "http":
             await self._rest(scope, receive, send)
             return
+        name = request_id(scope["headers"])
+        scope["headers"] = named(scope["headers"], name)
+        told = REQUEST_ID.set(name.decode())
+        try:
+            await self._answer(scope, receive, send, name)
+        finally:
+            REQUEST_ID.reset(told)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, name: bytes) -> None:
         app = self._app(scope["method"], scope["path"])
         if sum(name.lower() == AUTHORIZATION for name, _ in scope["headers"]) > 1:
             app = _two_keys
@@ -71,20 +85,40 @@ class Front:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = hardened(list(message.get("headers", ())))
+                message["headers"] = hardened([*message.get("headers", ()), (HEADER, name)])
             else:
                 size += len(message.get("body", b""))
             await send(message)
 
+        out: Send = noting
+        if may_pack(scope["path"]):
+            out = packing(noting, _header(scope, b"accept-encoding"))
         try:
-            if self._admission is None:
-                await app(scope, receive, noting)
-            else:
-                door = app not in {self._rest, _two_keys}
-                await self._admission(app, scope, receive, noting, door=door)
+            await self._let(app, scope, within_time(receive), out)
         finally:
             if self._log is not None and status:
                 self._note(scope, status, size)
+
+    async def _let(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            check_line(scope["path"], scope.get("query_string", b""))
+            if app is self._rest:
+                self._check_method(scope["method"], scope["path"])
+        except Invalid as error:
+            await refuse(send, error)
+            return
+        if self._admission is None:
+            await app(scope, receive, send)
+        else:
+            door = app not in {self._rest, _two_keys}
+            await self._admission(app, scope, receive, send, door=door)
+
+    def _check_method(self, method: str, path: str) -> None:
+        """Refuse what is no POST where a door takes nothing else; raises Invalid."""
+        if method == "POST" or path.startswith(EVENTS_PATH):
+            return
+        if any(answers("POST", path) for answers in self._doors.values()):
+            raise Invalid(f"{path} takes POST only", code="method-not-allowed")
 
     def _app(self, method: str, path: str) -> App:
         if method == "POST" and path == EVENTS_PATH:
@@ -121,6 +155,10 @@ async def _two_keys(_scope: Scope, _receive: Receive, send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    return next((bytes(value) for key, value in scope["headers"] if key == name), b"")
 
 
 def hardened(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -32,6 +32,7 @@ from tallybook.serve.api.doors.commit import DoorCommit
 from tallybook.serve.api.fleet.notes import Notes
 from tallybook.serve.api.fleet.watch import FleetWatch
 from tallybook.serve.api.gate import Gate
+from tallybook.serve.api.gateway.wire import Wire
 from tallybook.serve.api.ingest import IngestApp
 from tallybook.serve.api.partition import put_aside, take_lowest
 from tallybook.serve.api.rest.app import rest_app
@@ -103,7 +104,7 @@ def composed(settings: Settings) -> Iterator[Composed]:
     )
     log = AccessLog(settings.data_dir / "access.log") if settings.server.access_log else None
     routes: Any = rest_app(world, gate, ingest, console_routes())
-    rest = Idempotent(routes, world, gate)
+    rest = Wire(Idempotent(routes, world, gate), settings.server.body_bytes_max)
     notes = Notes(settings.log_dir, partition.log.path, ingest.forget_notes)
     fleet = FleetWatch(ingest, gate, world.edges.note, notes)
     fleet.start()

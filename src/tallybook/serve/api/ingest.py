@@ -330,6 +330,7 @@ _STATUS = {
     "unsupported-media-type": 415,
     "too-large": 413,
     "over-limit": 413,
+    "request-timeout": 408,
 }
 
 

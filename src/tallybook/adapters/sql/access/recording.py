@@ -16,6 +16,18 @@ import msgspec
 from tallybook.admit.trail import Change
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """How far a tenant's audit log was when what a change is decided from was compared.
+
+    Attributes:
+        seq: its last row.
+        pending: ids of requests that were not complete.
+    """
+
+    seq: int
+    pending: frozenset[str]
+
+
 class Recording:
     """One request that may change something.
 
@@ -26,6 +38,8 @@ class Recording:
         draft: the change as far as it is known; None while nobody is known.
         commits: how many transactions committed a note.
         facts: what stores said was changed, and is in the log.
+        seen: of a change that holds only while its thing is what it was; None for all others.
+        moved: whether the thing was found to be another one.
     """
 
     def __init__(self, id: str, at_us: int) -> None:
@@ -37,6 +51,8 @@ class Recording:
         self.commits = 0
         self.facts: list[Change] = []
         self.staged: list[Change] = []
+        self.seen: Seen | None = None
+        self.moved = False
 
     def covers(self, change: Change) -> bool:
         """Whether a store's own words say all that a change says."""

@@ -20,13 +20,17 @@ from litestar import Litestar, Request
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallybook.adapters.sql.access.recording import Recording, within
+from tallybook.adapters.sql.access.unmoved import moved
 from tallybook.admit.key import INGEST, READ, SCOPES, Grant
 from tallybook.admit.trail import Change, shown
 from tallybook.compose import World
 from tallybook.kernel.errors import TallybookError
 from tallybook.serve.api.gate import PERSON
+from tallybook.serve.api.gateway.tags import BYTES_MAX, matches, tag_of
 
 API = "/api/v1"
+OWN_TAGS = f"{API}/routes"
+"""Below it the handlers compare If-Match, with versions."""
 INSIDE = "tallybook.inside"
 """Key of the ASGI scope under which the grant stands of a question that the server asks itself."""
 _HELD = "audit"
@@ -99,6 +103,9 @@ async def begin(request: "Request[Any, Any, Any]") -> None:
         return
     place = Place(request)
     held.object_path = place.object_path
+    if_match = request.headers.get("if-match")
+    if if_match is not None and not place.object_path.startswith(OWN_TAGS):
+        await _check_seen(request, held, grant, place, if_match)
     before = await ask(request.app, grant, place.object_path)
     asked = shown(await _body(request))
     held.recording.tenant = grant.tenant
@@ -112,6 +119,26 @@ async def begin(request: "Request[Any, Any, Any]") -> None:
         before=before,
         asked=asked,
     )
+
+
+async def _check_seen(
+    request: "Request[Any, Any, Any]", held: Held, grant: Grant, place: "Place", if_match: str
+) -> None:
+    """Refuse a change to a thing that is not what its caller saw; raises Conflict.
+
+    Guarantees: of two changes that were decided from the same state, at most one is made.
+    """
+    held.recording.seen = await run_sync(request.app.state.unmoved.seen, grant.tenant)
+    whole = place.object_path == request.scope["path"].rstrip("/")
+    query = request.scope.get("query_string", b"") if whole else b""
+    heard = await _answered(request.app, grant, place.object_path, query)
+    tag = None
+    if heard and heard[0].get("status") == 200:
+        text = _text(heard)
+        own = dict(heard[0].get("headers", ())).get(b"etag")  # type: ignore[call-overload]
+        tag = own.decode("latin-1") if own else tag_of(text) if len(text) <= BYTES_MAX else None
+    if not matches(if_match, tag):
+        raise moved()
 
 
 def actor_of(grant: Grant) -> str:
@@ -219,8 +246,16 @@ def showing_paths(app: Litestar) -> frozenset[str]:
 
 async def ask(app: Litestar, grant: Grant, path: str) -> str | None:
     """Return what the API shows under a path, as the log keeps it; None where it shows nothing."""
-    if not path:
+    heard = await _answered(app, grant, path)
+    if not heard or heard[0].get("status") != 200:
         return None
+    return shown(_text(heard))
+
+
+async def _answered(app: Litestar, grant: Grant, path: str, query: bytes = b"") -> list[Message]:
+    """Return what the API answers when the server itself asks; [] where there is no path."""
+    if not path:
+        return []
     heard: list[Message] = []
     asked, ended = False, asyncio.Event()
 
@@ -245,7 +280,7 @@ async def ask(app: Litestar, grant: Grant, path: str) -> str | None:
         "method": "GET",
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query,
         "root_path": "",
         "scheme": "http",
         "client": None,
@@ -255,9 +290,7 @@ async def ask(app: Litestar, grant: Grant, path: str) -> str | None:
     }
     with within(None):
         await app(scope, receive, hear)
-    if not heard or heard[0].get("status") != 200:
-        return None
-    return shown(_text(heard))
+    return heard
 
 
 def _text(heard: list[Message]) -> bytes:

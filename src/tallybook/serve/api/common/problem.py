@@ -42,6 +42,7 @@ STATUS: dict[type[TallybookError], int] = {
 CODE_STATUS = {
     "certificate-needed": 401,
     "key-expired": 401,
+    "method-not-allowed": 405,
     "no-key": 401,
     "not-acceptable": 406,
     "records-expired": 410,
@@ -119,6 +120,8 @@ def headers_of(error: TallybookError) -> dict[str, str]:
     headers = {}
     if status_of(error) == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
+    if error.code == "method-not-allowed":
+        headers["allow"] = "POST"
     if isinstance(error, Unavailable):
         headers["retry-after"] = str(error.retry_after_seconds or 1)
     return headers

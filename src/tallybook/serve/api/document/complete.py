@@ -74,7 +74,7 @@ def completed(schema: dict[str, Any]) -> dict[str, Any]:
     for path, methods in made["paths"].items():
         for method in METHODS:
             if method in methods:
-                _complete(made, path, method, methods[method])
+                _complete(path, method, methods[method])
     _allow_null(made["paths"])
     _allow_null(made["components"])
     made["tags"] = [{"name": name, "description": said} for name, said in TAGS.items()]
@@ -102,7 +102,7 @@ def _allow_null(value: Any) -> None:
             pass
 
 
-def _complete(made: dict[str, Any], path: str, method: str, operation: dict[str, Any]) -> None:
+def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
     if (method, path) not in DOORS:
         operation["parameters"] = [_parameter(one) for one in operation.get("parameters", ())]
         _say(operation)
@@ -138,7 +138,7 @@ def _parameter(one: dict[str, Any]) -> dict[str, Any]:
     if schema.get("default", 0) is None:
         del schema["default"]
     said = schema.pop("description", None) or one.get("description") or _WORDS.get(one["name"], "")
-    kept = {name: one[name] for name in ("name", "in") if name in one}
+    kept: dict[str, Any] = {"name": one["name"], "in": one["in"]}
     return {**kept, "required": bool(one.get("required")), "description": said, "schema": schema}
 
 
@@ -221,7 +221,7 @@ def _answers(operation: dict[str, Any], method: str, path: str) -> None:
         _readable(operation, responses)
     else:
         given = {one["name"].lower() for one in operation["parameters"]}
-        wanted = [_IF_MATCH] + ([_IDEMPOTENCY] if method == "post" else [])
+        wanted: list[dict[str, Any]] = [_IF_MATCH] + ([_IDEMPOTENCY] if method == "post" else [])
         operation["parameters"] += [one for one in wanted if one["name"].lower() not in given]
     operation["responses"] = {**responses, **refusals(method, path)}
 

@@ -110,6 +110,8 @@ def status_of(error: TallybookError) -> int:
             return 413
         case Invalid() if error.code == "unsupported-media-type":
             return 415
+        case Invalid() if error.code == "request-timeout":
+            return 408
         case _:
             return 400
 

@@ -12,6 +12,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler
 
 from tallybook import __version__
+from tallybook.adapters.sql.access.unmoved import Unmoved
 from tallybook.compose import World
 from tallybook.kernel.errors import TallybookError
 from tallybook.serve.api.checks import Checks, Parts
@@ -104,7 +105,15 @@ def rest_app(
             Exception: answer_bug,
         },
         openapi_config=_description(),
-        state=State({"world": world, "gate": gate, "ingest": ingest, "waits": Waits()}),
+        state=State(
+            {
+                "world": world,
+                "gate": gate,
+                "ingest": ingest,
+                "waits": Waits(),
+                "unmoved": Unmoved(world.engine),
+            }
+        ),
         request_max_body_size=world.settings.server.body_bytes_max,
         logging_config=None,
         signature_types=[World, Checks],
