@@ -272,7 +272,8 @@ def test_people_sign_in_and_what_they_do_has_their_name(server: House) -> None:
     assert found is not None
     body = b"name=n&role=viewer&subjects=&customer=&expires=&token=" + found[1]
     assert server.ask("POST", "/keys", None, body, session).status == 200
-    (row,) = server.world.audit.listed("default", Question(kind="key"), 9)
+    row, first = server.world.audit.listed("default", Question(kind="key"), 9)
+    assert (first.change.actor, first.change.action) == ("server", "create")
     assert (row.change.actor, row.change.action) == ("user:default/ada", "create")
     assert row.change.subject.startswith("key_")
     stored = server.world.users.get("default", "ada")
@@ -302,7 +303,7 @@ def test_sessions_end_with_the_person(server: House, how: str) -> None:
 
 
 def test_guesses_are_slowed_by_name(server: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entering, "ATTEMPTS", Attempts())
+    monkeypatch.setattr(entering, "ATTEMPTS", Attempts(20))
     person(server)
     for _ in range(6):
         assert sign_in(server, "ada", "not the password")[0] == 401
@@ -320,7 +321,7 @@ def test_guesses_are_slowed_by_name(server: House, monkeypatch: pytest.MonkeyPat
 
 
 def test_guesses_are_slowed_by_address() -> None:
-    attempts = Attempts()
+    attempts = Attempts(20)
     assert all(attempts.one_more("a") for _ in range(entering.ATTEMPTS_A_MINUTE_MAX))
     assert not attempts.one_more("a")
     assert attempts.one_more("b")

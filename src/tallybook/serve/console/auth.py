@@ -12,17 +12,22 @@ from litestar.params import Body
 from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 
-from tallybook.serve.api.gate import Grant
+from tallybook.admit.user import named
+from tallybook.serve.api.gate import PERSON, Grant
 from tallybook.serve.console.access import OPEN_PAGE, PAGE, session_of
 from tallybook.serve.console.entering import entered
 from tallybook.serve.console.render import html
 from tallybook.serve.console.session import (
     COOKIE,
+    KNOWN_COOKIE,
+    KNOWN_SECONDS,
     LIFE_SECONDS,
     check_form,
     check_origin,
+    known_browser,
     local_path,
     new_cookie,
+    new_known,
 )
 
 Form = Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)]
@@ -42,20 +47,23 @@ def login(request: "Request[Any, Any, Any]", data: Form) -> Response[Any]:
     grant = _grant(request, data)
     if grant is None or grant.bound or not grant.allows("read"):
         return html("login.html", 401, wrong=True, next=following, session=None, here="")
-    cookie = Cookie(
-        key=COOKIE,
-        value=new_cookie(
-            state.world.secret,
-            grant,
-            state.world.clock.now_us(),
-            state.gate.epoch(grant.key_id),
-        ),
-        httponly=True,
-        samesite="strict",
-        secure=request.url.scheme == "https",
-        max_age=LIFE_SECONDS,
+    epoch, now_us = state.gate.epoch(grant.key_id), state.world.clock.now_us()
+    session = new_cookie(state.world.secret, grant, now_us, epoch)
+    cookies = [_cookie(request, COOKIE, session, LIFE_SECONDS)]
+    if grant.key_id.startswith(PERSON):
+        person = grant.key_id.removeprefix(PERSON)
+        known = new_known(state.world.secret, person, state.world.ids.new("browser"))
+        cookies.insert(0, _cookie(request, KNOWN_COOKIE, known, KNOWN_SECONDS))
+    return Redirect(following, status_code=303, cookies=cookies)
+
+
+def _cookie(request: "Request[Any, Any, Any]", key: str, value: str, seconds: int) -> Cookie:
+    """Return a cookie that no script reads, and no plain connection carries behind TLS."""
+    outside = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    secure = "https" in {request.url.scheme, outside}
+    return Cookie(
+        key=key, value=value, httponly=True, samesite="strict", secure=secure, max_age=seconds
     )
-    return Redirect(following, status_code=303, cookies=[cookie])
 
 
 def _grant(request: "Request[Any, Any, Any]", data: Mapping[str, str]) -> Grant | None:
@@ -64,7 +72,9 @@ def _grant(request: "Request[Any, Any, Any]", data: Mapping[str, str]) -> Grant 
         found: Grant | None = state.gate.grant(data.get("key", "").strip())
         return found
     address = request.client.host if request.client else "-"
-    return entered(state.world, state.gate, name, data.get("password", ""), address)
+    person = "/".join(named(name))
+    browser = known_browser(state.world.secret, person, request.cookies.get(KNOWN_COOKIE))
+    return entered(state.world, state.gate, name, data.get("password", ""), address, browser)
 
 
 @post("/logout", opt=PAGE, sync_to_thread=True)

@@ -1,4 +1,8 @@
-"""Signing in with a name and a password: guesses are slowed by name and by address."""
+"""Signing in with a name and a password: guesses are slowed by name and by address.
+
+A browser in which somebody has signed in before is counted by itself, so that whoever guesses at a
+name, or crowds behind the same proxy, does not keep its owner out.
+"""
 
 import threading
 import time
@@ -12,14 +16,20 @@ from tallybook.serve.api.gate import PERSON, Gate, Grant
 
 MINUTE_SECONDS = 60.0
 ATTEMPTS_A_MINUTE_MAX = 20
+OF_A_BROWSER_MAX = 5
 ADDRESSES_MAX = 10_000
 
 
 class Attempts:
-    """Counts attempts by address, in this process, so that guessing many names is slow too."""
+    """Counts attempts by address, in this process, so that guessing many names is slow too.
 
-    def __init__(self) -> None:
+    Args:
+        most: of one address in a minute.
+    """
+
+    def __init__(self, most: int) -> None:
         """Nobody tried yet."""
+        self._most = most
         self._lock = threading.Lock()
         self._seen: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
@@ -33,18 +43,29 @@ class Attempts:
             self._seen[address] = began, count + 1
             if len(self._seen) > ADDRESSES_MAX:
                 self._seen.popitem(last=False)
-        return count < ATTEMPTS_A_MINUTE_MAX
+        return count < self._most
 
 
-ATTEMPTS = Attempts()
+ATTEMPTS = Attempts(ATTEMPTS_A_MINUTE_MAX)
+BROWSERS = Attempts(OF_A_BROWSER_MAX)
 
 
-def entered(world: World, gate: Gate, name: str, password: str, address: str) -> Grant | None:
+def entered(
+    world: World, gate: Gate, name: str, password: str, address: str, browser: str = ""
+) -> Grant | None:
     """Return what somebody may do whose name and password are right, else None.
 
     Whether the name, the password or the moment is wrong is not told apart, and takes as long.
+
+    Args:
+        world: of the process.
+        gate: knows people.
+        name: 'NAME' or 'TENANT/NAME'.
+        password: as typed.
+        address: whence.
+        browser: in which this person has signed in before; '' for any other.
     """
-    if not ATTEMPTS.one_more(address):
+    if not (BROWSERS.one_more(browser) if browser else ATTEMPTS.one_more(address)):
         return None
     now_us, (tenant, own) = world.clock.now_us(), named(name)
     try:
@@ -52,7 +73,7 @@ def entered(world: World, gate: Gate, name: str, password: str, address: str) ->
     except Missing:
         fits(nobodys(), password)
         return None
-    if user.ended_us is not None or now_us < user.locked_until_us:
+    if user.ended_us is not None or (now_us < user.locked_until_us and not browser):
         fits(nobodys(), password)
         return None
     if not fits(user.password, password):

@@ -16,7 +16,10 @@ from tallybook.serve.api.gate import SCOPES, Gate, Grant
 
 COOKIE = "tallybook_session"
 LIFE_SECONDS = 12 * 3600
+KNOWN_COOKIE = "tallybook_known"
+KNOWN_SECONDS = 400 * 24 * 3600
 _PURPOSE = b"tallybook console session\0"
+_KNOWN = b"tallybook console known browser\0"
 _FORMS = b"tallybook console form\0"
 
 
@@ -68,6 +71,25 @@ def read_cookie(secret: bytes, gate: Gate, cookie: str | None, now_us: int) -> S
     return None if grant is None else Session(grant, _sign(secret, _FORMS, text))
 
 
+def new_known(secret: bytes, person: str, nonce: str) -> str:
+    """Return the cookie of a browser in which a person has signed in; it opens nothing.
+
+    Source: OWASP, "Slow Down Online Guessing Attacks with Device Cookies".
+
+    Args:
+        secret: the server's.
+        person: 'TENANT/NAME'.
+        nonce: names the browser.
+    """
+    return f"{nonce}.{_sign(secret, _KNOWN, f'{person} {nonce}')}"
+
+
+def known_browser(secret: bytes, person: str, cookie: str | None) -> str:
+    """Return which browser a cookie of `new_known` names; '' where it is none of this person's."""
+    nonce, _, signature = (cookie or "").partition(".")
+    return nonce if _same(_sign(secret, _KNOWN, f"{person} {nonce}"), signature) else ""
+
+
 def check_form(session: Session, token: str) -> None:
     """Refuse a form that did not come from a page of this session; raises Forbidden."""
     if not _same(session.form_token, token):
@@ -76,7 +98,7 @@ def check_form(session: Session, token: str) -> None:
 
 def check_origin(origin: str | None, host: str) -> None:
     """Refuse a form that another site's page sent; raises Forbidden."""
-    if origin not in {None, "null"} and urlsplit(origin or "").netloc != host:
+    if origin is not None and urlsplit(origin).netloc != host:
         raise Forbidden("forms of other sites are not accepted", code="foreign-form")
 
 
