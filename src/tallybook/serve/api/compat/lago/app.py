@@ -105,20 +105,26 @@ class LagoApp:
     async def take(self, grant: Any, raw: bytes) -> Told:
         """Store what a body of Lago's shape holds; raises nothing of our own errors."""
         try:
-            events, is_batch = await aside(raw, lambda body: lago_events(strict_object(body)))
-            await self._store(grant, events)
+            body, answer, count = await aside(raw, self._read)
+            await self._store(grant, body, count)
         except TallybookError as error:
             return refusal(error)
-        now_us = self._lookup.now_us()
-        if is_batch:
-            return Told(200, {"events": [shown(event, now_us) for event in events]})
-        return Told(200, {"event": shown(events[0], now_us)})
+        return Told(200, answer)
 
-    async def _store(self, grant: Any, events: list[LagoEvent]) -> None:
+    def _read(self, raw: bytes) -> tuple[bytes, msgspec.Raw, int]:
+        """Return the events to store, the answer once they are, and how many they are."""
+        events, is_batch = lago_events(strict_object(raw))
+        now_us = self._lookup.now_us()
+        listed = [shown(event, now_us) for event in events]
+        answer = {"events": listed} if is_batch else {"event": listed[0]}
+        body = events_body([usage_event(event) for event in events])
+        return body, msgspec.Raw(msgspec.json.encode(answer)), len(events)
+
+    async def _store(self, grant: Any, body: bytes, count: int) -> None:
         try:
-            await self._ingest.store(grant, events_body([usage_event(each) for each in events]))
+            await self._ingest.store(grant, body)
         except EventsRefused as refused:
-            raise LagoInvalid(_details(refused, alone=len(events) == 1)) from refused
+            raise LagoInvalid(_details(refused, alone=count == 1)) from refused
 
     async def _one(self, scope: Scope) -> Told:
         grant = self._gate.check(authorization_of(scope), "read")
