@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 from sqlalchemy import BigInteger, Column, Connection, String, Table, Text
 
+from tallybook.adapters.sql.access.happening import facts_told
 from tallybook.adapters.sql.database import metadata
 from tallybook.adapters.sql.rows import add_rows
 from tallybook.kernel.book.fact import Fact
@@ -48,6 +49,7 @@ def add_aside(connection: Connection, tenant: str, facts: Sequence[Fact], now_us
 
 
 def _add(connection: Connection, tenant: str, facts: Sequence[Fact], told_us: int | None) -> None:
+    facts_told(connection, tenant, facts)
     rows = [{"tenant": tenant} | msgspec.structs.asdict(fact) for fact in facts]
     add_rows(connection, OUTBOX, rows)
     told = [{"tenant": tenant, "id": fact.id, "told_us": told_us} for fact in facts]

@@ -17,7 +17,6 @@ from granian.server.embed import Server
 from tallybook.adapters.sql.keys import key_digest
 from tallybook.adapters.sqlite.door_log import SqliteDoorLog
 from tallybook.admit.key import ROLES, ApiKey
-from tallybook.admit.trail import Change
 from tallybook.compose import TENANT, World
 from tallybook.serve.api.access_log import AccessLog
 from tallybook.serve.api.admission.made import admission
@@ -168,10 +167,8 @@ def ensure_first_key(world: World, path: Path) -> None:
         scopes=ROLES["operator"],
         created_us=world.clock.now_us(),
     )
-    if world.keys.add(key, only_if_first=True):
-        told = msgspec.json.encode({"name": key.name, "scopes": key.scopes}).decode()
-        change = Change(actor="server", action="create", kind="key", subject=key.id, after=told)
-        world.audit.add(TENANT, [change], key.created_us)
+    with world.acting("server", "first start"):
+        world.keys.add(key, only_if_first=True)
 
 
 async def _serve(settings: Settings, app: Callable[..., object], waits: Waits) -> None:

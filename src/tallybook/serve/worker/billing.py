@@ -103,8 +103,19 @@ def settle_audit(world: World) -> int:
     return world.audit.settle_old(world.clock.now_us())
 
 
+CERTIFICATES_SECONDS = 3600.0
+
+
+def audit_certificates(world: World) -> int:
+    """Add to the audit log what of certificates was done before there was one."""
+    from tallybook.serve.api.fleet.issuing import take_down_found
+
+    return take_down_found(world)
+
+
 CHORES: Sequence[Chore] = (
     Chore(name="settle-audit", every_seconds=AUDIT_SECONDS, step=settle_audit),
+    Chore(name="audit-certificates", every_seconds=CERTIFICATES_SECONDS, step=audit_certificates),
     Chore(name="bill-thresholds", every_seconds=THRESHOLDS_SECONDS, step=bill_thresholds),
     Chore(name="finalize-drafts", every_seconds=DRAFTS_SECONDS, step=finalize_drafts),
     Chore(name="refresh-drafts", every_seconds=DRAFTS_SECONDS, step=DraftKeeper().round),

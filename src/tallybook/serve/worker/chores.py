@@ -50,7 +50,8 @@ class Chores:
     def _do(self, chore: Chore) -> int:
         log = structlog.get_logger("chores").bind(chore=chore.name)
         try:
-            done = chore.step(self._world)
+            with self._world.acting("server", f"chore {chore.name}"):
+                done = chore.step(self._world)
         except TallybookError as error:
             log.warning("chore.failed", code=error.code, error=error.message)
             done = 0

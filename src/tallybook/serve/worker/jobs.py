@@ -83,7 +83,8 @@ def _run(world: World, job: Job, work: Mapping[str, Work]) -> None:
     try:
         if job.kind not in work:
             raise Missing(f"no such kind of job: {job.kind}", code="unknown-job")
-        result = work[job.kind](world, job, _advance(world, job))
+        with world.acting("server", f"job {job.id}"):
+            result = work[job.kind](world, job, _advance(world, job))
     except Unavailable:
         world.jobs.put_back(job, world.clock.now_us())
         raise

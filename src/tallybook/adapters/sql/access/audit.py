@@ -1,6 +1,7 @@
 """The audit log in the control database: rows are added, never changed and never taken out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 import msgspec
 from sqlalchemy import (
@@ -14,14 +15,14 @@ from sqlalchemy import (
     Table,
     Text,
     event,
-    insert,
     select,
     update,
 )
 
+from tallybook.adapters.sql.access.happening import acting, take
 from tallybook.adapters.sql.access.recording import Recording, current, within
 from tallybook.adapters.sql.database import metadata, read, write
-from tallybook.adapters.sql.rows import insert_rows
+from tallybook.adapters.sql.rows import add_rows, insert_rows
 from tallybook.admit.trail import Change, Entry, Head, Verdict, chained, verified
 from tallybook.kernel.errors import Conflict
 from tallybook.kernel.timestamps import SECOND_US
@@ -99,17 +100,24 @@ class SqlAudit:
     """The audit logs of all tenants.
 
     Args:
-        engine: from `open_database`; every write transaction of it that commits within a
-            recording carries its note from now on.
+        engine: from `open_database`; every write transaction of it carries from now on the note
+            of the recording that it commits within, or else the rows of what it changed.
         secret: the server's.
+        now_us: the present instant.
     """
 
-    def __init__(self, engine: Engine, secret: bytes) -> None:
+    def __init__(self, engine: Engine, secret: bytes, now_us: Callable[[], int]) -> None:
         """Watch the engine."""
+        self._now_us = now_us
         self._engine = engine
         self._secret = secret
         event.listen(engine, "commit", self._committing)
         event.listen(engine, "rollback", self._rolled_back)
+
+    @staticmethod
+    def acting(actor: str, route: str) -> AbstractContextManager[None]:
+        """Say who changes what the block changes, where no request does."""
+        return acting(actor, route)
 
     def add(self, tenant: str, changes: Sequence[Change], at_us: int) -> None:
         """Add rows in a transaction of their own."""
@@ -176,20 +184,25 @@ class SqlAudit:
     ) -> None:
         if not changes:
             return
-        head = _head(connection, tenant, lock=True)
+        head = _head(connection, tenant, lock=True) or _begun(connection, tenant)
         fitting = [_fitting(change) for change in changes]
-        entries, end = chained(self._secret, tenant, head or Head(), fitting, at_us)
+        entries, end = chained(self._secret, tenant, head, fitting, at_us)
         insert_rows(connection, LOG, [_row(entry) for entry in entries])
         values = {"seq": end.seq, "digest": end.digest, "seal": end.seal}
-        if head is None:
-            connection.execute(insert(HEAD), {"tenant": tenant, **values})
-        else:
-            connection.execute(update(HEAD).where(HEAD.c.tenant == tenant).values(**values))
+        connection.execute(update(HEAD).where(HEAD.c.tenant == tenant).values(**values))
 
     def _committing(self, connection: Connection) -> None:
-        """Put the note of the present request into a write transaction that is about to commit."""
+        """Put into a write transaction that is about to commit what it changed, and who asked.
+
+        The rows of a tenant are the last thing that is locked, in the order of the tenants.
+        """
+        happened = take(connection)
         recording = current()
-        if recording is None or recording.draft is None or not _writes(connection):
+        if not _writes(connection):
+            return
+        if recording is None or recording.draft is None:
+            for tenant, changes in happened.items():
+                self._append(connection, tenant, changes, self._now_us())
             return
         at_us, staged = recording.at_us, recording.staged
         recording.staged = []
@@ -198,11 +211,12 @@ class SqlAudit:
         if not recording.commits and not recording.covers(recording.draft):
             body = msgspec.json.encode(recording.draft).decode()
             row = {"tenant": recording.tenant, "id": recording.id, "at_us": at_us, "body": body}
-            connection.execute(insert(PENDING), row)
+            insert_rows(connection, PENDING, [row])
         recording.commits += 1
 
     @staticmethod
-    def _rolled_back(_connection: Connection) -> None:
+    def _rolled_back(connection: Connection) -> None:
+        take(connection)
         recording = current()
         if recording is not None:
             recording.staged = []
@@ -220,6 +234,13 @@ def _head(connection: Connection, tenant: str, *, lock: bool = False) -> Head | 
     query = select(HEAD).where(HEAD.c.tenant == tenant)
     row = connection.execute(query.with_for_update() if lock else query).first()
     return None if row is None else Head(seq=row.seq, digest=row.digest, seal=row.seal)
+
+
+def _begun(connection: Connection, tenant: str) -> Head:
+    """Return the end of a log that may just begin, locked; whoever begins it too waits here."""
+    values = msgspec.structs.asdict(Head())
+    add_rows(connection, HEAD, [{"tenant": tenant, **values}])
+    return _head(connection, tenant, lock=True) or Head()
 
 
 def _entries(connection: Connection, tenant: str) -> Iterator[Entry]:

@@ -1,8 +1,9 @@
 """One number that grows with every change of keys, tenants and people; each process polls it."""
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, Table, insert, select, update
+from sqlalchemy import BigInteger, Column, Connection, Integer, Table, select, update
 
 from tallybook.adapters.sql.database import metadata
+from tallybook.adapters.sql.rows import add_rows
 
 VERSION = Table(
     "api_key_version",
@@ -21,4 +22,5 @@ def version(connection: Connection) -> int:
 def bump(connection: Connection) -> None:
     """Let the number grow, within the transaction of the change."""
     if not connection.execute(update(VERSION).values(version=VERSION.c.version + 1)).rowcount:
-        connection.execute(insert(VERSION), {"id": 1, "version": 1})
+        add_rows(connection, VERSION, [{"id": 1, "version": 0}])  # somebody else may be first too
+        connection.execute(update(VERSION).values(version=VERSION.c.version + 1))

@@ -14,8 +14,13 @@ from sqlalchemy import (
     update,
 )
 
+from tallybook.adapters.sql.access.happening import happened
 from tallybook.adapters.sql.database import metadata, read, write
 from tallybook.kernel.errors import Missing
+from tallybook.kernel.timestamps import format_us
+
+KIND = "certificate"
+"""What the audit log calls one."""
 
 CERTIFICATES = Table(
     "edge_certificate",
@@ -62,6 +67,8 @@ class SqlCertificates:
         """Keep one that was issued."""
         with write(self._engine) as connection:
             connection.execute(insert(CERTIFICATES), msgspec.structs.asdict(certificate))
+            change = (KIND, certificate.serial, told_of(certificate))
+            happened(connection, certificate.tenant, "issue", *change)
 
     def listed(self, tenant: str | None = None, name: str | None = None) -> list[Certificate]:
         """Return certificates, newest first: of a tenant, of a name, or all."""
@@ -116,6 +123,9 @@ class SqlCertificates:
             connection.execute(
                 update(CERTIFICATES).where(*mine).values(revoked_us=now_us, reason=reason[:255])
             )
+            told = {"name": wanted, "reason": reason[:255]}
+            for serial in serials:
+                happened(connection, tenant, "revoke", KIND, serial, told)
         return serials
 
     def revoked(self, now_us: int) -> list[Certificate]:
@@ -126,6 +136,12 @@ class SqlCertificates:
         with read(self._engine) as connection:
             rows = connection.execute(asked.order_by(CERTIFICATES.c.serial)).mappings().all()
         return [_certificate(row) for row in rows]
+
+
+def told_of(certificate: Certificate) -> dict[str, object]:
+    """Return what the audit log says of a certificate that was issued."""
+    until = format_us(certificate.expires_us)
+    return {"name": certificate.name, "kind": certificate.kind, "expires_time": until}
 
 
 def _certificate(row: RowMapping) -> Certificate:

@@ -1,15 +1,18 @@
 """Issue, renew and revoke: sign, and write down what was signed, in that order.
 
 A certificate that was signed and not written down opens the door for its time and cannot be revoked
-by name; so it leaves this module only once it is written down.
+by name; so it leaves this module only once it is written down, and the audit log has it with that.
+A folder that no server ever used has no secret to seal a log with: what was done there is taken
+down once a server has started (`take_down_found`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tallybook.adapters.sql.edge.certificates import Certificate
+from tallybook.adapters.sql.access.audit import Question
+from tallybook.adapters.sql.edge.certificates import KIND, Certificate, told_of
 from tallybook.adapters.x509.authority import (
     CRL,
     SERVER_CERT,
@@ -23,10 +26,12 @@ from tallybook.adapters.x509.request import key_pem, new_key
 from tallybook.admit.trail import Change
 from tallybook.collect.sending.parcel import edge_name
 from tallybook.compose import World
-from tallybook.kernel.timestamps import format_us
 
 EDGE, SERVER = "edge", "server"
 NAME_CHARS_MAX = 255
+ROWS_MAX = 1_000_000
+FOUND = "found at the start"
+"""As route: a change that was made while no server's log was there."""
 
 
 def issue_edge(
@@ -68,9 +73,8 @@ def revoke(world: World, tenant: str, wanted: str, reason: str, actor: str = "se
     Raises:
         Missing: nothing of that name is good.
     """
-    serials = world.certificates.revoke(tenant, wanted, reason, world.clock.now_us())
-    told = {"name": wanted, "reason": reason}
-    _write_down(world, tenant, [_change("revoke", serial, told, actor) for serial in serials])
+    with world.acting(actor, ""):
+        serials = world.certificates.revoke(tenant, wanted, reason, world.clock.now_us())
     write_crl(world)
     return serials
 
@@ -83,27 +87,45 @@ def write_crl(world: World) -> None:
     write_open(authority.folder / CRL, authority.crl(revoked, now_us))
 
 
-def _keep(world: World, tenant: str, name: str, kind: str, issued: Issued, actor: str) -> None:
-    world.certificates.add(
-        Certificate(
-            tenant=tenant,
-            serial=issued.serial,
-            name=name[:NAME_CHARS_MAX],
-            kind=kind,
-            issued_us=issued.issued_us,
-            expires_us=issued.expires_us,
-        )
+def take_down_found(world: World) -> int:
+    """Add to the audit log what of certificates it does not have; return how many rows."""
+    of_tenant: dict[str, list[Certificate]] = {}
+    for one in world.certificates.listed():
+        of_tenant.setdefault(one.tenant, []).append(one)
+    return sum(_take_down(world, tenant, some) for tenant, some in of_tenant.items())
+
+
+def _take_down(world: World, tenant: str, some: Sequence[Certificate]) -> int:
+    rows = world.audit.listed(tenant, Question(kind=KIND), ROWS_MAX)
+    known = {(row.change.action, row.change.subject) for row in rows}
+    missing = [change for change in _said_of(some) if (change.action, change.subject) not in known]
+    world.audit.add(tenant, missing, world.clock.now_us())
+    return len(missing)
+
+
+def _said_of(some: Iterable[Certificate]) -> Iterable[Change]:
+    for one in some:
+        yield _found("issue", one, told_of(one))
+        if one.revoked_us is not None:
+            yield _found("revoke", one, {"name": one.name, "reason": one.reason or ""})
+
+
+def _found(action: str, one: Certificate, told: dict[str, object]) -> Change:
+    after = msgspec.json.encode(told, order="sorted").decode()
+    return Change(
+        actor="server", action=action, kind=KIND, subject=one.serial, route=FOUND, after=after
     )
-    told = {"name": name, "kind": kind, "expires_time": format_us(issued.expires_us)}
-    _write_down(world, tenant, [_change("issue", issued.serial, told, actor)])
 
 
-def _write_down(world: World, tenant: str, changes: Sequence[Change]) -> None:
-    """Add to the audit log; a folder that no server ever used has no secret to seal it with."""
-    if (world.settings.data_dir / "secret").exists():
-        world.audit.add(tenant, changes, world.clock.now_us())
-
-
-def _change(action: str, serial: str, told: dict[str, str], actor: str) -> Change:
-    after = msgspec.json.encode(told).decode()
-    return Change(actor=actor, action=action, kind="certificate", subject=serial, after=after)
+def _keep(world: World, tenant: str, name: str, kind: str, issued: Issued, actor: str) -> None:
+    with world.acting(actor, ""):
+        world.certificates.add(
+            Certificate(
+                tenant=tenant,
+                serial=issued.serial,
+                name=name[:NAME_CHARS_MAX],
+                kind=kind,
+                issued_us=issued.issued_us,
+                expires_us=issued.expires_us,
+            )
+        )

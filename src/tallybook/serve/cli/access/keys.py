@@ -78,7 +78,6 @@ def recover(data: Path, tenant: str, *, as_json: bool) -> None:
     Whoever may read the data folder owns the server; this writes into the audit log who did.
     """
     from tallybook.admit.issue import KeySpec
-    from tallybook.admit.trail import Change, shown
     from tallybook.compose import TENANT, World
     from tallybook.serve.api.rest.access.keys import make_key
     from tallybook.settings import load
@@ -89,16 +88,8 @@ def recover(data: Path, tenant: str, *, as_json: bool) -> None:
     if tenant != TENANT:
         world.tenants.get(tenant)
     role = "operator" if tenant == TENANT else "owner"
-    made = make_key(world, tenant, KeySpec(name="recovered", roles=[role]))
-    change = Change(
-        actor=f"cli:{somebody()}",
-        action="create",
-        kind="key",
-        subject=made.id,
-        route="tallybook keys recover",
-        after=shown(_json(made)),
-    )
-    world.audit.add(tenant, [change], world.clock.now_us())
+    with world.acting(f"cli:{somebody()}", "tallybook keys recover"):
+        made = make_key(world, tenant, KeySpec(name="recovered", roles=[role]))
     if as_json:
         show_json(made)
     else:
@@ -111,12 +102,6 @@ def somebody() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "somebody"
-
-
-def _json(value: object) -> bytes:
-    import msgspec
-
-    return msgspec.json.encode(value)
 
 
 def shown_once(made: Any) -> str:

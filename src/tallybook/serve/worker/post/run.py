@@ -32,6 +32,11 @@ def run_post(settings: Settings, stop: threading.Event) -> None:
     """Tell facts outside until asked to stop."""
     os.nice(NICE)
     world = World(settings)
+    with world.acting("server", "post"):
+        _run(world, settings, stop)
+
+
+def _run(world: World, settings: Settings, stop: threading.Event) -> None:
     node = node_of(settings)
     sender = sender_of(world, node)
     log = structlog.get_logger("post")
