@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 from tallybook.adapters.http.client import Client
 from tallybook.kernel.errors import Invalid, Missing, Refused
-from tests.e2e.server import Server
+from tallybook.serve.cli.main import cli
+from tests.e2e.server import KEY, Server
 
 WRONG_VERSION = 6
 PATH = "/api/v1/quarantine"
@@ -86,9 +88,34 @@ def test_the_way_of_pieces_through_quarantine(client: Client) -> None:
     assert json.loads(redriven["after"]) == corrected | {"id": "old-5", "source": "edge-1"}
     assert redriven["by"]
 
+    now = items(client, code=version, state="all")[0]["event"]["received_time"]
+    assert len(items(client, type="t", state="all")) == WRONG_VERSION + 1
+    assert items(client, type="other", state="all") == []
+    asked = {"code": version, "state": "all"}
+    assert len(items(client, **asked, **{"from": now})) == WRONG_VERSION
+    assert items(client, **asked, to=now) == []
+
     lines = client.raw("GET", f"{PATH}/export", params={"state": "all"}).content.splitlines()
     assert len(lines) == WRONG_VERSION + 1
     assert {json.loads(line)["state"] for line in lines} == {"open", "redriven", "dropped"}
+
+
+def test_many_pieces_by_command_and_by_form(client: Client) -> None:
+    version, missing = _codes(client)
+    shell = {"TALLYBOOK_URL": client.url, "TALLYBOOK_KEY": KEY}
+
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(cli, ["quarantine", *words], env=shell)
+
+    told = run("drop-all", "--code", missing, "--reason", "x")
+    assert "1 would be dropped" in told.output
+    told = run("redrive-all", "--code", version, "--yes")
+    assert told.output.startswith("0 sent again")
+    assert told.output.count("  refused  ") == 2
+    told = run("drop-all", "--type", "t", "--reason", "x", "--yes")
+    assert told.output.strip() == "3 dropped"
+    assert run("drop-all", "--reason", "x", "--yes").exit_code == 2
+    assert items(client) == []
 
 
 def _codes(client: Client) -> tuple[str, str]:

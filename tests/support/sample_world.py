@@ -367,6 +367,11 @@ class ShownUsage(MemoryUsageReader):
         del tenant, limit
         return []
 
+    def piece_counts(self, tenant: str, asked: object = None) -> dict[str, int]:
+        """Return how many pieces are in quarantine for each reason: none."""
+        del tenant, asked
+        return {}
+
 
 class Sample(Api):
     """The sample world behind the routes of API and console; it ends on 18 November 2026.

@@ -121,7 +121,9 @@ class PieceFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which pieces of the quarantine are meant; None asks nothing.
 
     Attributes:
-        code: why they are there. from_us, to_us: event times, half-open, microseconds UTC.
+        code: why they are there.
+        type: of the event, as it was sent.
+        from_us, to_us: when they were received, half-open, microseconds UTC.
     """
 
     code: str | None = None

@@ -37,14 +37,18 @@ def counted(tenant: str, asked: PieceFilter) -> Sql:
     return Sql(text, params)
 
 
+_SENT_TYPE = "CASE WHEN json_valid(data) THEN json_extract_string(data, '$.type') END"
+"""What a refused event was sent as; the lake's own column is empty for it."""
+
+
 def _where(tenant: str, asked: PieceFilter) -> tuple[str, list[Param]]:
     text, params = "tenant = ? AND problem IS NOT NULL", list[Param]([tenant])
     asks: list[tuple[str, Param | None]] = [
         ("starts_with(problem, ?)", None if asked.code is None else f"{asked.code}: "),
         ("source = ?", asked.source),
-        ("type = ?", asked.type),
-        ("time_us >= ?", asked.from_us),
-        ("time_us < ?", asked.to_us),
+        (f"coalesce(nullif(type, ''), {_SENT_TYPE}) = ?", asked.type),
+        ("received_us >= ?", asked.from_us),
+        ("received_us < ?", asked.to_us),
     ]
     for condition, value in asks:
         if value is not None:

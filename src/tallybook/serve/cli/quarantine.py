@@ -1,5 +1,6 @@
 """`tallybook quarantine`: what could not be processed, and how to bring it back."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,24 +119,73 @@ def counts(target: Target) -> None:
     target.show(found, lambda: table(("code", *names), rows, numbers=names) if rows else "Nothing.")
 
 
-@quarantine.command("drop-all")
-@click.option("--code", help="Those there for this reason.")
-@click.option("--source", help="Those of this source.")
-@click.option("--reason", required=True, help="Why they are given up, for the record.")
-@click.option("--yes", is_flag=True, help="Do it; without it, only tell which they are.")
+def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command with the options that name many pieces."""
+    for option in reversed(
+        (
+            click.option("--code", help="Those there for this reason."),
+            click.option("--source", help="Those of this source."),
+            click.option("--type", "kind", help="Those of this event type."),
+            click.option("--from", "start", help="Received at or after, RFC 3339."),
+            click.option("--to", "end", help="Received before, RFC 3339."),
+            click.option("--yes", is_flag=True, help="Do it; without it, only tell how many."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _filter(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what the options name, as the API takes it."""
+    names = {"kind": "type", "start": "from", "end": "to"}
+    found = {names.get(name, name): text for name, text in asked.items() if text}
+    if not found:
+        raise click.UsageError("name a --code, --source, --type, --from or --to")
+    return found
+
+
+@quarantine.command("redrive-all")
+@_chosen
+@click.option("--reason", default="", help="What was put right, for the record.")
 @server_options
-def drop_all(
-    target: Target, code: str | None, source: str | None, reason: str, *, yes: bool
-) -> None:
-    """Give up all open pieces of a reason or source, up to 1,000; first a dry run."""
-    if code is None and source is None:
-        raise click.UsageError("name a --code or a --source")
-    body = {"code": code, "source": source, "reason": reason, "dry_run": not yes}
+def redrive_all(target: Target, reason: str, *, yes: bool, **asked: Any) -> int:
+    """Send all open pieces of a filter again, as they came; first a dry run."""
+    return _all(target, "redrive", "sent again", _filter(asked) | {"reason": reason}, yes=yes)
+
+
+@quarantine.command("drop-all")
+@_chosen
+@click.option("--reason", required=True, help="Why they are given up, for the record.")
+@server_options
+def drop_all(target: Target, reason: str, *, yes: bool, **asked: Any) -> int:
+    """Give up all open pieces of a filter; first a dry run."""
+    return _all(target, "drop", "dropped", _filter(asked) | {"reason": reason}, yes=yes)
+
+
+def _all(target: Target, what: str, verb: str, asked: dict[str, Any], *, yes: bool) -> int:
+    """Do something to all pieces of a filter, a thousand a request, while that gets on."""
+    done: list[str] = []
+    refused: dict[str, Any] = {}
+    more = on = True
     with target.client() as client:
-        found = client.post("/api/v1/quarantine/drop", body)
-    verb = "dropped" if yes else "would be dropped; --yes does it"
-    more = "; there are more" if found["more"] else ""
-    target.show(found, lambda: f"{len(found['done'])} {verb}{more}")
+        while on:
+            found = client.post(f"/api/v1/quarantine/{what}", asked | {"dry_run": not yes})
+            done += found["done"]
+            refused |= {one["id"]: one for one in found["refused"]}
+            more = found["more"]
+            on = more and yes and bool(found["done"])
+    told = {"dry_run": not yes, "done": done, "refused": list(refused.values()), "more": more}
+    target.show(told, lambda: _told_all(told, verb))
+    return REFUSED if yes and (refused or more) else DONE
+
+
+def _told_all(told: dict[str, Any], verb: str) -> str:
+    count = len(told["done"])
+    if told["dry_run"]:
+        return f"{count}{' and more' if told['more'] else ''} would be {verb}; --yes does it"
+    left = "; more stand behind those that are refused: name them apart" if told["more"] else ""
+    lines = [f"{one['id']}  refused  {one['message']}" for one in told["refused"]]
+    return "\n".join([f"{count} {verb}{left}", *lines])
 
 
 @quarantine.command()

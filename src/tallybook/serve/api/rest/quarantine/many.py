@@ -69,7 +69,7 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         dry_run: only tell what would be done; the default, so that nothing happens by a slip.
         reason: for the record; a drop needs one.
-        from_, to: event times, RFC 3339.
+        from_, to: when they were received, half-open, RFC 3339.
     """
 
     code: str | None = None
@@ -115,19 +115,19 @@ def each(world: World, tenant: str, asked: Chosen, act: Callable[[str], object])
 
     A piece that is refused stays as it is and holds up no other.
     """
-    found = pieces(world, tenant, "open", BULK_MAX + 1, None, asked.filter())
-    ids = [view.id for _, view in found[:BULK_MAX]]
-    done, refused = (ids, []) if asked.dry_run else _done(ids, act)
-    return Done(
-        dry_run=asked.dry_run,
-        matched=len(ids),
-        done=done,
-        refused=refused,
-        more=len(found) > BULK_MAX,
-    )
+    ids, more = open_ids(world, tenant, asked.filter())
+    done, refused = (ids, []) if asked.dry_run else decided(ids, act)
+    return Done(dry_run=asked.dry_run, matched=len(ids), done=done, refused=refused, more=more)
 
 
-def _done(ids: list[str], act: Callable[[str], object]) -> tuple[list[str], list[Refusal]]:
+def open_ids(world: World, tenant: str, asked: PieceFilter) -> tuple[list[str], bool]:
+    """Return up to 1,000 open pieces that a filter names, newest first, and if there are others."""
+    found = pieces(world, tenant, "open", BULK_MAX + 1, None, asked)
+    return [view.id for _, view in found[:BULK_MAX]], len(found) > BULK_MAX
+
+
+def decided(ids: list[str], act: Callable[[str], object]) -> tuple[list[str], list[Refusal]]:
+    """Do something to pieces one by one; return those it was done to, and what was refused."""
     done: list[str] = []
     refused: list[Refusal] = []
     for one in ids:
@@ -142,13 +142,13 @@ def _done(ids: list[str], act: Callable[[str], object]) -> tuple[list[str], list
 
 def counts(world: World, tenant: str) -> list[CodeCount]:
     """Return how many pieces there are for each reason, most first."""
-    decided = world.quarantine.codes(tenant)
+    known = world.quarantine.codes(tenant)
     found = [
         CodeCount(
             code=code,
-            open=total - sum(n for (c, _), n in decided.items() if c == code),
-            redriven=decided.get((code, "redriven"), 0),
-            dropped=decided.get((code, "dropped"), 0),
+            open=max(0, total - sum(n for (c, _), n in known.items() if c == code)),
+            redriven=known.get((code, "redriven"), 0),
+            dropped=known.get((code, "dropped"), 0),
         )
         for code, total in world.usage.piece_counts(tenant).items()
     ]

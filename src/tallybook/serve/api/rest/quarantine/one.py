@@ -25,10 +25,11 @@ from tallybook.serve.api.rest.quarantine.pieces import (
 )
 
 From = Annotated[
-    str | None, Parameter(query="from", required=False, description="Event time, RFC 3339.")
+    str | None,
+    Parameter(query="from", required=False, description="Received at or after, RFC 3339."),
 ]
 To = Annotated[
-    str | None, Parameter(query="to", required=False, description="Event time, exclusive.")
+    str | None, Parameter(query="to", required=False, description="Received before, RFC 3339.")
 ]
 Wanted = Annotated[State, Parameter(query="state", required=False)]
 
@@ -81,7 +82,7 @@ class Quarantine(Controller):
         from_: From = None,
         to: To = None,
     ) -> Page[Quarantined]:
-        """List pieces, newest first: of one state, code, source, type or time."""
+        """List pieces, newest first: of one state, code, source, type or time of receipt."""
         asked = piece_filter(code, source, type, from_, to)
         before = place_of(cursor, Place)
         found = pieces(world, grant.tenant, wanted, limit + 1, before, asked)
