@@ -184,6 +184,19 @@ def test_a_trusted_recharge_is_pending_until_it_is_paid(api: Api) -> None:
     assert (balance(api), prepaid(api), audited(api)) == ("150", 15000, ())
 
 
+def test_a_trusted_recharge_is_paid_back_to_what_paid_it_and_not_before(api: Api) -> None:
+    use(api, 45)
+    WalletKeeper().round(api.world)
+    void = "/wallets/w/top-ups/recharge-1/void"
+    assert api.call("POST", void, {"refund": True})[1]["code"] == "recharge-open"
+    assert (balance(api), account(api, "pending:acme"), audited(api)) == ("150", 5000, ())
+    api.post("/wallets/w/recharges/recharge-1/paid", {"method": "sepa"}, status=200)
+    assert account(api, "cash:sepa") == 5000
+    api.post(void, {"refund": True}, status=200)
+    assert (account(api, "cash:sepa"), account(api, "pending:acme")) == (0, 0)
+    assert (balance(api), prepaid(api), audited(api)) == ("100", 10000, ())
+
+
 def test_what_was_spent_of_a_trusted_recharge_that_fails_is_lost(api: Api) -> None:
     keeper = WalletKeeper()
     use(api, 60)  # it costs 120

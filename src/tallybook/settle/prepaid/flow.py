@@ -9,7 +9,7 @@ import msgspec
 
 from tallybook.catalog.entitlement import TopUp, Wallet
 from tallybook.invoice.run.alone import insist
-from tallybook.kernel.errors import Missing
+from tallybook.kernel.errors import Conflict, Missing
 from tallybook.settle.ports import Happened, WalletStore, WalletTransaction
 from tallybook.settle.prepaid.told import topped_up_fact
 from tallybook.settle.purse import (
@@ -88,6 +88,7 @@ def void_top_up(
 
     Raises:
         Missing: there is no such top-up.
+        Conflict: a refund of a recharge that is not paid yet; code 'recharge-open'.
     """
 
     def attempt() -> StoredTopUp:
@@ -104,6 +105,7 @@ def _void(
     stored = _found(purse, key)
     if stored.top_up.voided_us is not None:
         return stored
+    method = _paid_by(purse, stored) if refund else ""
     _post(transaction, wallet, give_up(purse, now_us))
     ended = msgspec.structs.replace(stored.top_up, voided_us=purse.not_before(now_us))
     voided = msgspec.structs.replace(stored, top_up=ended)
@@ -112,11 +114,23 @@ def _void(
     if stored.top_up.free:
         gone = give_up(purse, now_us, "promotion")
     elif refund:
-        gone = give_up(purse, now_us, "cash", stored.method)
+        gone = give_up(purse, now_us, "cash", method)
     else:
         gone = give_up(purse, now_us)
     _post(transaction, wallet, gone)
     return voided
+
+
+def _paid_by(purse: Purse, stored: StoredTopUp) -> str:
+    """Return how a top-up was paid; of a trusted recharge, how it was in the end."""
+    key = stored.top_up.key
+    for request in purse.requests:
+        if request.key == key and request.trusted:
+            if request.state == "requested":
+                message = f"recharge {key} is not paid yet, so nothing can be paid back"
+                raise Conflict(message, code="recharge-open", field="top_up")
+            return request.method
+    return stored.method
 
 
 def take_back(
