@@ -185,15 +185,15 @@ def _moved(delivery: Delivery, one: Tried) -> Delivery:
 
 def _health(endpoint: Endpoint, one: Tried, disable_after_days: int) -> Endpoint:
     end_us = one.at_us + one.took_us
-    match one.answer.outcome:
-        case "delivered":
-            return succeeded(endpoint, end_us)
-        case "gone":
-            tried = failed(endpoint, end_us, one.answer.error, 0)
-            said = f"it answered that it is gone for good: {one.answer.error}"
-            return tried if tried.state == "disabled" else disabled(tried, said)
-        case "failed":
-            return failed(endpoint, end_us, one.answer.error, disable_after_days)
+    answer = one.answer
+    if answer.outcome == "delivered":
+        return succeeded(endpoint, end_us)
+    if answer.outcome == "failed":
+        return failed(endpoint, end_us, answer.error, disable_after_days)
+    assert answer.outcome == "gone", "there is no other outcome"
+    tried = failed(endpoint, end_us, answer.error, 0)
+    said = f"it answered that it is gone for good: {answer.error}"
+    return tried if tried.state == "disabled" else disabled(tried, said)
 
 
 def _told(before: Endpoint, now: Endpoint, one: Tried) -> tuple[Fact, ...]:
