@@ -11,12 +11,14 @@ from typing import Any, Self
 import msgspec
 
 from tallybook.adapters.http.client import Client
-from tallybook.kernel.errors import TallybookError
+from tallybook.kernel.errors import TallybookError, Unavailable
 from tallybook.serve.supervisor.folder import is_locked, read_info
 from tallybook.serve.supervisor.tree import answers
 
 KEY = "tb_test_key_for_loopback_only_0123456789"
 START_SECONDS_MAX = 60.0
+REFUSED_SECONDS_MAX = 12.0
+"""How long a process that came back may refuse what it does not know yet."""
 
 
 class Server:
@@ -166,12 +168,14 @@ class Server:
         raise AssertionError("the billing run does not end")
 
     def _retried(self, call: Any) -> Any:
-        for attempt in range(50):
+        started = time.monotonic()
+        while True:
             try:
                 return call()
-            except TallybookError:
-                if attempt == 49:
+            except TallybookError as error:
+                away = isinstance(error, Unavailable)
+                patience = START_SECONDS_MAX if away else REFUSED_SECONDS_MAX
+                if time.monotonic() - started > patience:
                     raise
                 self.revive()
                 time.sleep(0.2)
-        return None
