@@ -46,6 +46,7 @@ from tallybook.admit.tenant import FIRST
 from tallybook.invoice.ports import Billing, Bounds
 from tallybook.kernel.errors import Corrupt, Unavailable
 from tallybook.kernel.ids import uuid7_id
+from tallybook.route.stream import Keep
 from tallybook.settings import Settings
 from tallybook.settle.receivable.flow import Settling
 
@@ -183,7 +184,8 @@ class World:
         """The outbound streams."""
         from tallybook.adapters.sqlite.streams import StreamsFile
 
-        return self._once(lambda: StreamsFile(self.settings.streams_db))
+        keep = Keep(**msgspec.structs.asdict(self.settings.streams))
+        return self._once(lambda: StreamsFile(self.settings.streams_db, keep))
 
     @cached_property
     def answers(self) -> SqlIdempotency:

@@ -117,6 +117,18 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     idempotency_hours: int = 48
 
 
+class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long a new outbound stream keeps records, until it is set for the stream itself.
+
+    Attributes:
+        keep_hours: since a record was routed.
+        keep_mb: of all its records together; what comes first counts.
+    """
+
+    keep_hours: int = 168
+    keep_mb: int = 1024
+
+
 class BillingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How billing runs work, and what no sane one makes: it parks the customer and goes on.
 
@@ -216,6 +228,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     limits: LimitSettings = LimitSettings()
     lake: LakeSettings = LakeSettings()
     retention: RetentionSettings = RetentionSettings()
+    streams: StreamSettings = StreamSettings()
     billing: BillingSettings = BillingSettings()
     kafka: KafkaSettings = KafkaSettings()
     gate: GateSettings = GateSettings()
@@ -347,12 +360,20 @@ def _checked(settings: Settings) -> Settings:
         message = "kafka.topics must name a topic where kafka.servers is set"
         raise Invalid(message, code="bad-setting", field="kafka.topics")
     _check_webhooks(settings.webhooks)
+    _check_streams(settings.streams)
     sections = (settings.limits, settings.lake, settings.retention, settings.billing, settings.gate)
     for section in sections:
         for name in section.__struct_fields__:
             if getattr(section, name) < 0:
                 raise Invalid(f"{name} must not be negative", code="bad-setting", field=name)
     return settings
+
+
+def _check_streams(streams: StreamSettings) -> None:
+    for name, most in (("keep_hours", 24 * 3650), ("keep_mb", 1 << 20)):
+        if not 1 <= getattr(streams, name) <= most:
+            message = f"streams.{name} must be 1 to {most}"
+            raise Invalid(message, code="bad-setting", field=f"streams.{name}")
 
 
 def _check_webhooks(webhooks: WebhookSettings) -> None:

@@ -8,10 +8,14 @@ from tallybook.adapters.memory.streams import MemoryRules
 from tallybook.adapters.sql.database import open_database
 from tallybook.adapters.sql.routing.known import KnownRules
 from tallybook.adapters.sql.routing.rules import SqlRules
-from tallybook.kernel.errors import Conflict
+from tallybook.adapters.sqlite.streams import SqliteStreamReader
+from tallybook.compose import World
+from tallybook.kernel.errors import Conflict, Invalid
 from tallybook.route.ports import RuleStore
 from tallybook.route.rule import Rule
+from tallybook.route.stream import Keep
 from tallybook.serve.worker.watching.routing import wake_router
+from tallybook.settings import Settings, StreamSettings, load
 from tests.support.api import Api
 
 
@@ -61,3 +65,14 @@ def test_looking_at_routing_makes_no_file_and_a_rule_without_one_wakes_the_route
     assert wake_router(api.world) == 1
     assert api.world.settings.streams_db.exists()
     assert wake_router(api.world) == 0
+
+
+def test_new_streams_keep_records_as_the_settings_say(tmp_path: Path) -> None:
+    world = World(Settings(data_dir=tmp_path, streams=StreamSettings(keep_hours=2, keep_mb=3)))
+    reader = SqliteStreamReader(world.streams_file)
+    reader.make("t", ["a"], 0)
+    assert reader.stream("t", "a").keep == Keep(keep_hours=2, keep_mb=3)
+    for wrong in ("0", "-1", "9999999"):
+        with pytest.raises(Invalid) as refused:
+            load(environ={"TALLYBOOK__STREAMS__KEEP_MB": wrong})
+        assert refused.value.field == "streams.keep_mb"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tallybook.kernel.errors import Corrupt, Missing, Unavailable
+from tallybook.route.stream import Keep
 
 _FORMAT = "1"
 _OFFSET_BITS = 40
@@ -92,15 +93,17 @@ class StreamsFile:
 
     Args:
         path: made with its folder when absent.
+        keep: how long new streams keep records.
 
     Raises:
         Unavailable: it cannot be opened or written.
         Corrupt: it is no such file, or of another format.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep: Keep | None = None) -> None:
         """Open the file, and make its tables when it is new."""
         self.path = path
+        self.keep = keep or Keep()
         self._lock = threading.RLock()
         with self._translated():
             path.parent.mkdir(parents=True, exist_ok=True)

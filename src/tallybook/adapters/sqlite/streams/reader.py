@@ -83,7 +83,7 @@ class SqliteStreamReader:
 
     def make(self, tenant: str, names: Sequence[str], now_us: int) -> None:
         """Make streams that are not there yet, so that groups can wait for their first record."""
-        keep = Keep()
+        keep = self._file.keep
         with self._file.write() as db:
             db.executemany(
                 "INSERT INTO stream (tenant, name, first_offset, next_offset, bytes, keep_hours,"

@@ -71,7 +71,7 @@ class SqliteStreamWriter:
         replay = "" if moved.name == LIVE else moved.name
         counts: Counter[str] = Counter()
         for name, mine in of_stream.items():
-            sid, at = _made(db, tenant, name, now_us)
+            sid, at = _made(db, tenant, name, self._file.keep, now_us)
             new = _noted(db, sid, mine)
             rows = [
                 (place_of(sid, at + n), d.rule, d.version, d.record.commit_seq, d.record.key,
@@ -161,9 +161,10 @@ def _drop(db: sqlite3.Connection, sid: int, gone: Sequence[Any]) -> None:
     )
 
 
-def _made(db: sqlite3.Connection, tenant: str, name: str, now_us: int) -> tuple[int, int]:
+def _made(
+    db: sqlite3.Connection, tenant: str, name: str, keep: Keep, now_us: int
+) -> tuple[int, int]:
     """Return number and next offset of a stream, made where it is not there."""
-    keep = Keep()
     db.execute(
         "INSERT INTO stream (tenant, name, first_offset, next_offset, bytes, keep_hours, keep_mb,"
         " created_us) VALUES (?, ?, 1, 1, 0, ?, ?, ?) ON CONFLICT DO NOTHING",
