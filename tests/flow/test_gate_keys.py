@@ -393,3 +393,46 @@ def test_the_request_id_of_the_client_is_kept(server: House) -> None:
     (row,) = server.world.audit.listed("default", Question(kind="tax"), 9)
     assert row.change.request_id == "from-me"
     assert msgspec.json.decode(row.change.after or "")["rate"] == "1"
+
+
+# ------------------------------------------------------------------ the page of people
+
+
+def test_people_are_looked_after_on_a_page(server: House) -> None:
+    person(server)
+    _, session = sign_in(server, "ada", PASSWORD)
+
+    def send(path: str, said: str = "") -> Any:
+        page = server.ask("GET", "/people", None, None, session)
+        found = re.search(rb'name="token" value="([0-9a-f]+)"', page.body)
+        assert found is not None
+        return server.ask("POST", path, None, f"{said}&token=".encode() + found[1], session)
+
+    def password(answer: Any) -> str:
+        found = re.search(rb"<code>([^<]+)</code>", answer.body)
+        assert (answer.status, found is not None) == (200, True), answer.body
+        return found[1].decode() if found else ""
+
+    first = password(send("/people", "name=bob%40example.com&role=viewer"))
+    server.gate.refresh()
+    status, of_bob = sign_in(server, "bob@example.com", first)
+    assert status == 303
+    assert server.ask("GET", "/meters", None, None, of_bob).status == 200
+    assert server.ask("GET", "/people", None, None, of_bob).status == 403
+    assert send("/people/bob@example.com/sign-out").status == 303
+    server.gate.refresh()
+    assert server.ask("GET", "/meters", None, None, of_bob).status == 303
+    second = password(send("/people/bob@example.com/password"))
+    assert sign_in(server, "bob@example.com", first)[0] == 401
+    assert sign_in(server, "bob@example.com", second)[0] == 303
+    assert b"Let bob@example.com sign in no more?" in send("/people/bob@example.com/end").body
+    assert server.world.users.get("default", "bob@example.com").ended_us is None
+    assert send("/people/bob@example.com/end", "confirmed=yes").status == 303
+    server.gate.refresh()
+    assert sign_in(server, "bob@example.com", second)[0] == 401
+    page = server.ask("GET", "/people?all=yes", None, None, session)
+    assert b"ended" in page.body
+    rows = server.world.audit.listed("default", Question(subject="bob@example.com"), 9)
+    assert {row.change.actor for row in rows} == {"user:default/ada"}
+    assert [row.change.kind for row in rows] == ["user"] * 4, rows
+    assert not any(word in str(rows) for word in (first, second))

@@ -71,6 +71,7 @@ MENU = (
         "Access",
         (
             Entry("keys", "/keys", "Keys", "admin"),
+            Entry("people", "/people", "People", "admin"),
             Entry("usage-plans", "/usage-plans", "Usage plans", "admin"),
             Entry("changes", "/changes", "Changes", "admin"),
         ),

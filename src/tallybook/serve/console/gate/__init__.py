@@ -2,6 +2,11 @@
 
 from litestar.types import ControllerRouterHandler
 
-from tallybook.serve.console.gate import changes, keys, limits
+from tallybook.serve.console.gate import changes, keys, limits, people
 
-ROUTES: list[ControllerRouterHandler] = [*keys.ROUTES, *limits.ROUTES, *changes.ROUTES]
+ROUTES: list[ControllerRouterHandler] = [
+    *keys.ROUTES,
+    *people.ROUTES,
+    *limits.ROUTES,
+    *changes.ROUTES,
+]

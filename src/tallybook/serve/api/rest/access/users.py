@@ -115,12 +115,38 @@ def _password(given: str | None, name: str) -> tuple[str, str | None]:
     return made, made
 
 
-def _good(world: World, grant: Grant, name: str) -> User:
+def good_user(world: World, grant: Grant, name: str) -> User:
+    """Return somebody who may sign in, and can do no more than who asks."""
     user = world.users.get(grant.tenant, name)
     if user.ended_us is not None:
         raise Missing(f"there is no user '{name}' who may sign in", field="name")
     check_giving(grant, user.scopes)
     return user
+
+
+def give_password(world: World, grant: Grant, name: str, given: str | None) -> UserView:
+    """Give somebody another password, one that is made up for None; their sessions end."""
+    user = good_user(world, grant, name)
+    password, made_up = _password(given, name)
+    changed = msgspec.structs.replace(
+        user, password=hashed(password), epoch=user.epoch + 1, failures=0, locked_until_us=0
+    )
+    world.users.change(changed)
+    return user_view(changed, world.clock.now_us(), made_up)
+
+
+def end_sessions(world: World, grant: Grant, name: str) -> UserView:
+    """End all sessions of somebody, within a second."""
+    user = good_user(world, grant, name)
+    changed = msgspec.structs.replace(user, epoch=user.epoch + 1)
+    world.users.change(changed)
+    return user_view(changed, world.clock.now_us())
+
+
+def end(world: World, grant: Grant, name: str) -> None:
+    """Let somebody sign in no more."""
+    user, now_us = good_user(world, grant, name), world.clock.now_us()
+    world.users.change(msgspec.structs.replace(user, ended_us=now_us, epoch=user.epoch + 1))
 
 
 class Users(Controller):
@@ -151,7 +177,7 @@ class Users(Controller):
     @put("/{name:str}", opt=ADMIN, sync_to_thread=True)
     def change_user(self, world: World, grant: Grant, name: str, data: UserChange) -> UserView:
         """Change what somebody may do; it holds for their sessions within a second."""
-        user = _good(world, grant, name)
+        user = good_user(world, grant, name)
         changed = msgspec.structs.replace(user, scopes=_scopes(grant, data.scopes, data.roles))
         world.users.change(changed)
         return user_view(changed, world.clock.now_us())
@@ -159,24 +185,14 @@ class Users(Controller):
     @post("/{name:str}/password", opt=ADMIN, status_code=200, sync_to_thread=True)
     def set_password(self, world: World, grant: Grant, name: str, data: PasswordSpec) -> UserView:
         """Give somebody another password; their sessions end, and a lock after wrong ones."""
-        user = _good(world, grant, name)
-        password, made_up = _password(data.password, name)
-        changed = msgspec.structs.replace(
-            user, password=hashed(password), epoch=user.epoch + 1, failures=0, locked_until_us=0
-        )
-        world.users.change(changed)
-        return user_view(changed, world.clock.now_us(), made_up)
+        return give_password(world, grant, name, data.password)
 
     @post("/{name:str}/sign-out", opt=ADMIN, status_code=200, sync_to_thread=True)
     def sign_out(self, world: World, grant: Grant, name: str) -> UserView:
         """End all sessions of somebody, within a second."""
-        user = _good(world, grant, name)
-        changed = msgspec.structs.replace(user, epoch=user.epoch + 1)
-        world.users.change(changed)
-        return user_view(changed, world.clock.now_us())
+        return end_sessions(world, grant, name)
 
     @delete("/{name:str}", opt=ADMIN, sync_to_thread=True)
     def end_user(self, world: World, grant: Grant, name: str) -> None:
         """Let somebody sign in no more; their sessions end within a second."""
-        user, now_us = _good(world, grant, name), world.clock.now_us()
-        world.users.change(msgspec.structs.replace(user, ended_us=now_us, epoch=user.epoch + 1))
+        end(world, grant, name)
