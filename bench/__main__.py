@@ -25,6 +25,7 @@ from bench.bounds import bounds
 from bench.checks_http import measured as checks_over_http
 from bench.doors import report as doors
 from bench.edge import following
+from bench.limits import measure as limits
 from bench.load import Plan
 from bench.processes import finished, generator
 from tallybook.adapters.delta.event_table import DeltaEventTable
@@ -330,6 +331,24 @@ def front_doors(folder: Path) -> list[Figure]:
     ]
 
 
+def decisions(folder: Path) -> list[Figure]:
+    """Measure what a usage plan costs a request."""
+    cost = limits(folder)
+    note = f"lock, read, write and unlock alone {cost['bare_us']:g} µs"
+    names = {
+        "rate_and_quota_us": "limits: a decision under a rate and a quota",
+        "concurrency_too_us": "limits: under four of them",
+        "wrapper_rate_and_quota_us": "limits: everything at the door, a rate and a quota",
+        "wrapper_use_alone_us": "limits: counting the use of keys",
+        "wrapper_no_plan_us": "limits: at the door where no plan applies",
+    }
+    target = f"< {cost['target_us']:g} µs"
+    return [
+        Figure(name=name, value=f"{cost[key]:g} µs of a core", target=target, note=note)
+        for key, name in names.items()
+    ]
+
+
 def access_log(folder: Path) -> Figure:
     """Measure the edge agent on a log that grows."""
     used = following(folder)
@@ -406,6 +425,7 @@ def main() -> None:
         figures += [recompute(folder), start_time(folder), *agents(Path(name) / "edge")]
         figures.append(access_log(Path(name) / "log"))
         figures += front_doors(Path(name) / "doors")
+        figures += decisions(Path(name) / "limits")
     text = report(figures, bare)
     (HERE / "REPORT.md").write_text(text)
     (HERE / "REPORT.json").write_text(

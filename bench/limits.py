@@ -152,6 +152,7 @@ def through(admission: Admission | None) -> Callable[[], object]:
 
 def measure(folder: Path) -> dict[str, float]:
     """Return all figures."""
+    folder.mkdir(parents=True, exist_ok=True)
     counts = MappedCounts(folder / "counts" / "limits.bin", put_aside)
     bounds: Sequence[Bound] = bind(PLAN, GRANT).counting
     sound = [bound for bound in bounds if not isinstance(bound.limit, Concurrency)]

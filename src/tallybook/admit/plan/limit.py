@@ -1,6 +1,6 @@
 """The limits of a usage plan: as they are written, in the API, in files and in storage."""
 
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, assert_never, get_args
 
 import msgspec
 
@@ -182,6 +182,8 @@ def check_limit(limit: Limit, field: str) -> Limit:
             _within(limit.day, 1, {"day": 1, "week": 7, "month": 31}[limit.window], f"{field}.day")
         case Concurrency():
             _within(limit.limit, 1, AMOUNT_MAX, f"{field}.limit")
+        case never:
+            assert_never(never)
     _check_warnings(limit.warn, f"{field}.warn")
     return limit
 
