@@ -8,6 +8,7 @@ among their equals, so that a repeated request is a duplicate and two equal line
 Source: Vector 0.57, `http` sink with codec json, and its metric event in JSON.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -25,6 +26,7 @@ from tallybook.kernel.timestamps import parse_rfc3339
 OBJECTS_MAX = 100_000
 TYPE = "log"
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_ENCODE = msgspec.json.Encoder().encode
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXTS = ("name", "namespace", "kind", "timestamp", "type")
 
@@ -56,6 +58,19 @@ class _Metric(msgspec.Struct):
 _METRIC = msgspec.json.Decoder(_Metric)
 
 
+def _check_once(piece: bytes, members: Mapping[str, msgspec.Raw]) -> None:
+    """Refuse an object that has a key twice: which of them is meant, nobody knows.
+
+    Cost: one encode, where the object is compact.
+    """
+    if len(_ENCODE(members)) == len(piece):
+        return
+    sizes: list[int] = []
+    json.loads(piece, object_pairs_hook=lambda pairs: sizes.append(len(pairs)), parse_int=len)
+    if sizes[-1] != len(members):
+        raise ValueError("a key stands twice in the object")
+
+
 def points(body: bytes, rules: DoorRules, now_us: int) -> Decoded:
     """Return what a request holds.
 
@@ -77,7 +92,8 @@ def points(body: bytes, rules: DoorRules, now_us: int) -> Decoded:
             raise Invalid(message, code="too-large", field="body")
         try:
             members = _OBJECT.decode(piece)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            _check_once(piece, members)
+        except (ValueError, RecursionError) as error:
             text = piece.decode("utf-8", "backslashreplace")
             bad.append(
                 Bad(code="malformed", message=str(error), piece=text, place=f"object {number}")
