@@ -107,7 +107,23 @@ def figures() -> list[tuple[str, float]]:
     failures = '{"data":{"status":[{"numeric":[">=",500]}]}}'
     by_type = [f'{{"type":["usage.{n}"],"data":{{"status":[500]}}}}' for n in range(1000)]
     by_subject = [f'{{"subject":["c{n}"]}}' for n in range(1000)]
-    by_prefix = [f'{{"data":{{"path":[{{"prefix":"/x{n}"}}]}}}}' for n in range(100)]
+    kinds = {
+        "prefixes": '{"prefix":"/api/v1/items/%d"}',
+        "suffixes": '{"suffix":"/items/%d"}',
+        "wildcards": '{"wildcard":"/api/*/items/%d*"}',
+        "texts in any case": '{"equals-ignore-case":"/API/v1/items/%d"}',
+    }
+    by_kind = {
+        kind: [
+            '{"type":[{"prefix":"usage."}],"data":{"path":[%s]}}' % (text % n) for n in range(1000)
+        ]
+        for kind, text in kinds.items()
+    }
+    by_range = [
+        f'{{"data":{{"bytes":[{{"numeric":[">=",{5 * n},"<",{5 * n + 5}]}}]}}}}'
+        for n in range(1000)
+    ]
+    by_absence = [f'{{"data":{{"x{n}":[{{"exists":true}}]}}}}' for n in range(100)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         none, empty = road(folder, [], some)
@@ -118,7 +134,12 @@ def figures() -> list[tuple[str, float]]:
             ("matching: 1 rule on a number in data", matching([failures], some)),
             ("matching: 1,000 rules on types", matching(by_type, some)),
             ("matching: 1,000 rules on subjects", matching(by_subject, some)),
-            ("matching: 100 rules that no index helps", matching(by_prefix, some[:5_000])),
+            *(
+                (f"matching: 1,000 rules on {kind} of a path", matching(patterns, some))
+                for kind, patterns in by_kind.items()
+            ),
+            ("matching: 1,000 rules on ranges of a number", matching(by_range, some)),
+            ("matching: 100 rules that no index helps", matching(by_absence, some[:5_000])),
             ("lake to streams: 1 rule, a quarter matches, the rest unmatched", few),
             ("lake to streams: 1 rule, everything matches", whole),
             ("consuming: lease and acknowledge, 1,000 at once", consuming(file)),
