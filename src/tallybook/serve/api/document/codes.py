@@ -98,6 +98,7 @@ CODES = (
     "private-address",
     "quota-exceeded",
     "rate-limited",
+    "recharge-open",
     "recharge-settled",
     "records-expired",
     "refund-exceeds",
