@@ -83,7 +83,6 @@ def test_the_server_keeps_its_size(server: Server) -> None:
             b"\xef\xbb\xbf[]",
             b'{"a":1,"a":2}',
             b'{"id":"\\ud800"}',
-            b'{"n":1e999999999}',
             b'{"n":NaN}',
             b"9" * MIB,
         ):

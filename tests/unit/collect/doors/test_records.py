@@ -140,3 +140,11 @@ def test_an_array_must_be_one():
 def test_bounds():
     with pytest.raises(Invalid, match="objects"):
         points(b"{}\n" * 100_001, NO_RULES, NOW)
+
+
+@pytest.mark.parametrize("text", ['{"a":1,"a":2}', '{ "a": 1, "b": 2, "a": 3 }'])
+def test_a_key_twice_is_set_aside_and_not_half_lost(text):
+    found = points(text.encode(), NO_RULES, NOW)
+    assert [bad.code for bad in found.bad] == ["malformed"]
+    assert not list(found.points)
+    assert not points(b'{ "a" : {"b": 1, "c": 1}, "b": 2 }', NO_RULES, NOW).bad
