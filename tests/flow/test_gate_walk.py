@@ -30,7 +30,8 @@ STRIPE = {f"/v1/billing/{what}" for what in ("meter_events", "meter_event_adjust
 """Refuse in Stripe's words, with its statuses; its stream takes tokens of a session."""
 STRIPE_STREAM = "/v2/billing/meter_event_stream"
 EVENT_DOORS = {"/v1/metrics", "/write", f"{API}/events", f"{API}/write", "/api/v2/write",
-               f"{API}/logs", f"{API}/events/batch", *STRIPE, STRIPE_STREAM}  # fmt: skip
+               f"{API}/logs", f"{API}/events/batch", LAGO_EVENT,
+               *STRIPE, STRIPE_STREAM}  # fmt: skip
 READ_BY_BOUND = {
     ("GET", f"{API}/meters/{{key}}/query"),
     ("GET", f"{API}/events"),
@@ -65,6 +66,7 @@ PARAMS = {
     "/doors/{door}": "influx",
     "/edges/{name}": EDGE,
     "/entitlements/{key}": ENTITLEMENT_KEY,
+    "/events/{transaction_id}": "lago-1",
     "/invoices/{name}": "invoice-paid",
     "/keys/{id}": "key",
     "/meters/{key}": named("meter"),
@@ -124,6 +126,11 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
                 fresh = [one for one in logged(server, teller.tenant) if one not in seen]
                 rows.setdefault((call.method, API + call.template), []).extend(fresh)
                 assert len(before) <= len(seen)
+        sent = {"transaction_id": "lago-1", "external_subscription_id": "s", "code": "t"}
+        lago = server.ask("POST", f"{API}/events/batch", owner, {"events": [sent]})
+        assert lago.status == 200, lago.body
+        while server.pump.step() is not None:
+            pass
         keys = {scope: server.key("acme", scope) for scope in SCOPES if scope != "operator"}
         keys["bound"] = server.key("acme", "ingest", "read", subjects=[named("subject")])
         keys["customer"] = server.key("acme", "ingest", "read", customer=named("customer"))

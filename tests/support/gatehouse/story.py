@@ -419,6 +419,10 @@ def questions() -> Iterator[Call]:
             body={"lease": "none", "reason": "x"} if answer == "fail" else {"lease": "none"},
             query=f"?group={named('group')}",
         )  # fmt: skip
+    yield Call(
+        method="POST", template="/streams/{name}/extend", params={"name": named("stream")},
+        body={"lease": "none"}, query=f"?group={named('group')}",
+    )  # fmt: skip
 
 
 LIVING = (catalog, contracts, money, prepaid, operations, access, people, hooks, routing)
