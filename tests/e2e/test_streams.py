@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tallybook.adapters.http.client import Client
 from tallybook.kernel.errors import Refused
+from tallybook.serve.cli.main import cli
 from tests.e2e.server import KEY, Server
 
 EVENTS = 2_000
@@ -186,3 +188,20 @@ def _wait_long(server: Server) -> None:
     with server.client() as client:
         asked = {"group": "g", "wait_seconds": 30}
         assert client.get("/api/v1/streams/quiet/records", asked)["records"] == []
+
+
+def test_numbers_are_numbers_on_the_command_line(server: Server) -> None:
+    shell = {"TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY}
+
+    def run(*words: str) -> str:
+        return CliRunner().invoke(cli, [*words], env=shell).output
+
+    pattern = '{"data": {"took": [{"numeric": [">=", 2.50]}]}}'
+    run("routes", "put", "exact", "--pattern", pattern, "--to", "exact")
+    for words in (
+        ("routes", "list"),
+        ("routes", "show", "exact"),
+        ("routes", "show", "exact", "--json"),
+    ):
+        assert '"2.5' not in run(*words)
+    assert '[">=",2.50]' in run("routes", "show", "exact")

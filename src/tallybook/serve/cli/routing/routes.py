@@ -47,7 +47,7 @@ def rules_table(found: list[Any]) -> object:
             r["state"],
             ", ".join(r["targets"]),
             r["delivered"],
-            r["reason"] or msgspec.json.encode(r["pattern"]).decode(),
+            r["reason"] or pattern_text(r["pattern"]),
         ]
         for r in found
     ]
@@ -69,7 +69,7 @@ def _history(found: Any) -> str:
     lines = [
         f"{v['key']} version {v['version']}, {v['state']}, from commit"
         f" {v['effective_from_commit']}, made {v['made_time'][:19]} by {v['made_by']}\n"
-        f"  {msgspec.json.encode(v['pattern']).decode()} -> {', '.join(v['targets'])}"
+        f"  {pattern_text(v['pattern'])} -> {', '.join(v['targets'])}"
         for v in found["versions"]
     ]
     lines += [

@@ -9,6 +9,7 @@ import msgspec
 from tallybook.adapters.http.client import Client
 from tallybook.serve.cli.common import Target, server_options, table
 
+_EXACT = msgspec.json.Encoder(decimal_format="number")
 PATH = "/api/v1/streams"
 LOOK_SECONDS = 0.5
 STARTS = ("earliest", "latest", "time", "offset")
@@ -48,7 +49,7 @@ def tail(
             found = _batch(client, name, group, after, most, wait=20 if follow and group else 0)
             for record in found["records"]:
                 shown = record if target.json else record["event"]
-                click.echo(msgspec.json.encode(shown).decode())
+                click.echo(_EXACT.encode(shown).decode())
                 after = record["id"]
             if group is not None and found["records"]:
                 client.post(f"{PATH}/{name}/ack?group={group}", {"lease": found["lease"]})
