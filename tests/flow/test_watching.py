@@ -195,6 +195,8 @@ def test_a_trusted_recharge_is_paid_back_to_what_paid_it_and_not_before(api: Api
     api.post(void, {"refund": True}, status=200)
     assert (account(api, "cash:sepa"), account(api, "pending:acme")) == (0, 0)
     assert (balance(api), prepaid(api), audited(api)) == ("100", 10000, ())
+    api.post("/wallets/w/top-ups/a/void", {"refund": True}, status=200)
+    assert (balance(api), prepaid(api), audited(api)) == ("0", 0, ())
 
 
 def test_what_was_spent_of_a_trusted_recharge_that_fails_is_lost(api: Api) -> None:
