@@ -1,10 +1,12 @@
 """What cannot be processed, over HTTP with a real server: found, corrected, sent again, dropped."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import pytest
 from click.testing import CliRunner, Result
 
@@ -15,6 +17,7 @@ from tests.e2e.server import KEY, Server
 
 WRONG_VERSION = 6
 PATH = "/api/v1/quarantine"
+HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +115,18 @@ def test_many_pieces_by_command_and_by_form(client: Client) -> None:
     told = run("redrive-all", "--code", version, "--yes")
     assert told.output.startswith("0 sent again")
     assert told.output.count("  refused  ") == 2
+    with httpx2.Client(base_url=client.url, timeout=60) as browser:
+        browser.post("/login", data={"key": KEY})
+        page = browser.get("/quarantine", params={"code": missing, "type": "t"}).text
+        assert page.count('class="tag bad"') == 1
+        form = dict(HIDDEN.findall(page)) | {"action": "drop", "reason": "by form"}
+        asked = browser.post("/quarantine/all", data=form).text
+        assert "Drop: 1 piece" in asked
+        assert len(items(client, code=missing)) == 1
+        browser.post("/quarantine/all", data=dict(HIDDEN.findall(asked)))
+        assert items(client, code=missing) == []
     told = run("drop-all", "--type", "t", "--reason", "x", "--yes")
-    assert told.output.strip() == "3 dropped"
+    assert told.output.strip() == "2 dropped"
     assert run("drop-all", "--reason", "x", "--yes").exit_code == 2
     assert items(client) == []
 
