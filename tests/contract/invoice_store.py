@@ -26,7 +26,7 @@ from tallybook.invoice.ports import (
     StoredInvoice,
     StoredLine,
 )
-from tallybook.invoice.state import shown_as
+from tallybook.invoice.state import Shown, shown_as
 from tallybook.kernel.errors import Conflict, Invalid, Missing
 from tests.support.databases import KINDS
 
@@ -393,6 +393,10 @@ def test_invoices_are_found_by_the_state_people_see(store: InvoiceStore) -> None
         ("paid", 2, 0),
     ]:
         assert len(store.invoices("a", limit=9, shown=shown_as(name, now))) == found
+    for issued, found in [((1, 2), 1), ((0, 1), 0), ((2, 9), 0), ((0, 9), 1)]:  # issued at 1
+        assert len(store.invoices("a", limit=9, shown=Shown(issued=issued))) == found
+        finalized = msgspec.structs.replace(shown_as("finalized", 2), issued=issued)
+        assert len(store.invoices("a", limit=9, shown=finalized)) == found
 
 
 def test_keys_differ_by_case_and_long_dimensions_are_kept(store: InvoiceStore) -> None:

@@ -53,6 +53,21 @@ def test_payments(api: Api) -> None:
     assert (back["state"], back["reason"]) == ("reversed", "charge-back")
     shown = api.get("/invoices?customer=acme")["items"][0]
     assert (shown["payable"], shown["open"]) == ("120.00", "105.00")
+    paying = [one["id"] for one in api.get(f"/payments?invoice={ONE}")["items"]]
+    assert sorted(paying) == sorted([made["id"], part["id"], used["id"]])
+    assert api.get(f"/payments?invoice={shown['id']}")["items"][0]["id"] == made["id"]
+
+
+def test_invoices_of_a_time(api: Api) -> None:
+    billed(api)
+    for asked, found in [
+        ("from=2026-07-02T00:00:00Z", 1),
+        ("to=2026-07-02T00:00:00Z", 0),
+        ("from=2026-07-01T00:00:00Z&to=2026-07-03T00:00:00Z&state=finalized", 1),
+        ("from=2026-08-01T00:00:00Z", 0),
+    ]:
+        assert len(api.get(f"/invoices?{asked}")["items"]) == found, asked
+    assert api.get("/invoices?from=yesterday", 400)["field"] == "from"
 
 
 @pytest.mark.parametrize(

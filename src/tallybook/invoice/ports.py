@@ -442,8 +442,8 @@ class InvoiceStore(Protocol):
     ) -> list[InvoiceHead]:
         """Return invoices in the order of their numbers, those after the number `after`.
 
-        With `newest` the order is the other way round, and `after` too. With `shown` only those in
-        that state.
+        With `newest` the order is the other way round, and `after` too. With `shown` only those
+        that it holds.
         """
         ...
 

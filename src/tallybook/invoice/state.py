@@ -59,22 +59,28 @@ def shown(state: State, due_us: int, now_us: int) -> str:
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored of invoices that are shown in a state.
+    """What is stored of invoices that a list shows.
 
     Attributes:
+        state: None for any.
         due_before_us: due before this; None for no bound.
         due_from_us: due at this or later; None for no bound.
+        issued: from an instant to before another; None for any time.
     """
 
-    state: State
+    state: State | None = None
     due_before_us: int | None = None
     due_from_us: int | None = None
+    issued: tuple[int, int] | None = None
 
-    def holds(self, state: State, due_us: int) -> bool:
+    def holds(self, state: State, due_us: int, issued_us: int) -> bool:
         """Whether an invoice is one of them."""
-        after = self.due_from_us is None or due_us >= self.due_from_us
-        before = self.due_before_us is None or due_us < self.due_before_us
-        return state == self.state and after and before
+        return (
+            self.state in {None, state}
+            and (self.due_from_us is None or due_us >= self.due_from_us)
+            and (self.due_before_us is None or due_us < self.due_before_us)
+            and (self.issued is None or self.issued[0] <= issued_us < self.issued[1])
+        )
 
 
 def shown_as(name: str, now_us: int) -> Shown:

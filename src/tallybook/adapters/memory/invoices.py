@@ -126,7 +126,7 @@ class MemoryInvoices:
             for head in heads
             if customer in {None, head.customer}
             and run in {None, head.run}
-            and (shown is None or shown.holds(head.state, head.due_us))
+            and (shown is None or shown.holds(head.state, head.due_us, head.issued_us))
             and (place is None or _is_past(_by_number(head), place, newest=newest))
         ]
         return found[:limit]

@@ -379,11 +379,15 @@ class SqlInvoiceTransaction:
 
 
 def _shown(query: Select[Any], shown: Shown) -> Select[Any]:
-    query = query.where(INVOICE.c.state == shown.state)
+    if shown.state is not None:
+        query = query.where(INVOICE.c.state == shown.state)
     if shown.due_before_us is not None:
         query = query.where(INVOICE.c.due_us < shown.due_before_us)
     if shown.due_from_us is not None:
         query = query.where(INVOICE.c.due_us >= shown.due_from_us)
+    if shown.issued is not None:
+        since, until = shown.issued
+        query = query.where(INVOICE.c.issued_us >= since, INVOICE.c.issued_us < until)
     return query
 
 

@@ -4,7 +4,7 @@ import msgspec
 
 from tallybook.invoice.ports import InvoiceHead, InvoiceStore, StoredInvoice
 from tallybook.invoice.run.grace import is_draft_id
-from tallybook.invoice.state import shown_as
+from tallybook.invoice.state import Shown, shown_as
 from tallybook.kernel.errors import Missing
 
 
@@ -13,11 +13,13 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         state: as `state.shown` names it.
+        issued: from an instant to before another, microseconds UTC; drafts are in no such time.
     """
 
     customer: str | None = None
     run: str | None = None
     state: str | None = None
+    issued: tuple[int, int] | None = None
 
 
 def place(head: InvoiceHead) -> str:
@@ -39,7 +41,7 @@ def listed(
     Raises:
         Invalid: there is no such state or place.
     """
-    shown = None if wanted.state is None else shown_as(wanted.state, now_us)
+    shown = Shown() if wanted.state is None else shown_as(wanted.state, now_us)
     drafts_only = wanted.state == "draft" or (after is not None and is_draft_id(after))
     found: list[InvoiceHead] = []
     if not drafts_only:
@@ -49,10 +51,10 @@ def listed(
             after=after,
             customer=wanted.customer,
             run=wanted.run,
-            shown=shown,
+            shown=msgspec.structs.replace(shown, issued=wanted.issued),
         )
         after = None
-    if wanted.state in {None, "draft"} and len(found) < limit:
+    if wanted.state in {None, "draft"} and wanted.issued is None and len(found) < limit:
         drafts = store.drafts.drafts(
             tenant,
             limit=limit - len(found),

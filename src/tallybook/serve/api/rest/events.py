@@ -1,20 +1,18 @@
 """Recent events, and which meters each one touched, or why not."""
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
 
 from tallybook.catalog.meter import Meter
 from tallybook.compose import World
 from tallybook.kernel.decimals import measure, plain
-from tallybook.kernel.errors import Invalid
-from tallybook.kernel.timestamps import format_us, parse_rfc3339
+from tallybook.kernel.timestamps import format_us
 from tallybook.meter.usage import StoredEvent
 from tallybook.serve.api.bounds import Span, one_of, spans_of
 from tallybook.serve.api.common.access import READ_BOUND
+from tallybook.serve.api.common.instants import From, moment
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
 from tallybook.serve.api.gate import Grant
 from tallybook.transport.columns import ColumnSet, text_of
@@ -134,18 +132,14 @@ def list_events(
     source: str | None = None,
     type: str | None = None,
     subject: str | None = None,
-    from_: Annotated[
-        str | None, Parameter(query="from", required=False, description="RFC 3339, inclusive.")
-    ] = None,
+    from_: From = None,
 ) -> Page[EventView]:
     """List events that are in the lake, newest event time first.
 
     A key that is for several subjects, or for a customer, has to name one of them.
     """
     asked = {"id": id, "source": source, "type": type, "subject": subject}
-    since = parse_rfc3339(from_) if from_ else None
-    if from_ and since is None:
-        raise Invalid("from must be RFC 3339, such as 2026-11-01T00:00:00Z", field="from")
+    since = moment(from_, "from")
     where = {name: text for name, text in asked.items() if text is not None}
     before = place_of(cursor, Place)
     if grant.bound:

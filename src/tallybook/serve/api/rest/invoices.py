@@ -20,6 +20,7 @@ from tallybook.invoice.state import shown as shown_state
 from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import LAST_US, format_us, parse_rfc3339
 from tallybook.serve.api.common.access import BILLING, READ
+from tallybook.serve.api.common.instants import From, To, between
 from tallybook.serve.api.common.paging import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -167,13 +168,18 @@ class Invoices(Controller):
             str | None,
             Parameter(query="state", description="Such as draft, overdue, paid or void."),
         ] = None,
+        from_: From = None,
+        to: To = None,
     ) -> Page[InvoiceView]:
-        """List invoices in the order of their numbers, then drafts."""
+        """List invoices in the order of their numbers, then drafts.
+
+        With `from` or `to` those issued in that time, and no drafts.
+        """
         now_us = world.clock.now_us()
         heads = listed(
             world.invoices,
             grant.tenant,
-            Wanted(customer=customer, run=run, state=in_state),
+            Wanted(customer=customer, run=run, state=in_state, issued=between(from_, to)),
             limit=limit + 1,
             after=place_of(cursor, str),
             now_us=now_us,

@@ -12,10 +12,10 @@ from litestar.params import Parameter
 from tallybook.adapters.sql.access.audit import Question
 from tallybook.admit.trail import Entry, Outcome, Verdict
 from tallybook.compose import World
-from tallybook.kernel.errors import Invalid
-from tallybook.kernel.timestamps import format_us, parse_rfc3339
+from tallybook.kernel.timestamps import format_us
 from tallybook.serve.api.admission.anchoring import read_anchor, verdict_of
 from tallybook.serve.api.common.access import ADMIN
+from tallybook.serve.api.common.instants import moment
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
 from tallybook.serve.api.gate import Grant
 
@@ -93,16 +93,6 @@ def to_csv(entries: list[Entry]) -> bytes:
 def safe_cell(value: object) -> object:
     """Return a cell that no spreadsheet takes for a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
-
-
-def moment(text: str | None, field: str) -> int | None:
-    """Return an instant of a query; raises Invalid."""
-    if not text:
-        return None
-    found = parse_rfc3339(text.replace(" ", "+"))
-    if found is None:
-        raise Invalid(f"{field} must be RFC 3339, such as 2026-11-01T00:00:00Z", field=field)
-    return found
 
 
 class Audit(Controller):

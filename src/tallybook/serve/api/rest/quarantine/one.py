@@ -7,10 +7,9 @@ from litestar import Controller, Request, get, post
 from litestar.params import Parameter
 
 from tallybook.compose import World
-from tallybook.kernel.errors import Invalid
-from tallybook.kernel.timestamps import parse_rfc3339
 from tallybook.meter.usage import PieceFilter
 from tallybook.serve.api.common.access import BILLING, READ
+from tallybook.serve.api.common.instants import moment
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, page, place_of
 from tallybook.serve.api.gate import Grant
 from tallybook.serve.api.rest.events import Place, place
@@ -48,18 +47,9 @@ def piece_filter(
         code=code,
         source=source,
         type=kind,
-        from_us=_instant(from_, "from"),
-        to_us=_instant(to, "to"),
+        from_us=moment(from_, "from"),
+        to_us=moment(to, "to"),
     )
-
-
-def _instant(text: str | None, field: str) -> int | None:
-    if text is None:
-        return None
-    found = parse_rfc3339(text)
-    if found is None:
-        raise Invalid(f"{field} must be RFC 3339, such as 2026-11-01T00:00:00Z", field=field)
-    return found
 
 
 class Quarantine(Controller):

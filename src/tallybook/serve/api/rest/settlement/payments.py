@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Annotated
 
 import msgspec
 from litestar import Controller, get, post
+from litestar.params import Parameter
 
 from tallybook.catalog.meter import name_ok
 from tallybook.compose import World
@@ -211,10 +213,18 @@ class Payments(Controller):
         limit: Limit = LIMIT_DEFAULT,
         cursor: Cursor = None,
         customer: str | None = None,
+        invoice: Annotated[
+            str | None, Parameter(description="Those that paid the invoice with this id or number.")
+        ] = None,
     ) -> Page[PaymentView]:
         """List payments, refunds and uses of credit, the oldest first."""
+        paid = None if invoice is None else world.invoices.invoice(grant.tenant, invoice).head.id
         found = world.settlements.payments(
-            grant.tenant, limit=limit + 1, after=place_of(cursor, str), customer=customer
+            grant.tenant,
+            limit=limit + 1,
+            after=place_of(cursor, str),
+            customer=customer,
+            invoice=paid,
         )
         shown = page(found, limit, lambda payment: payment.id)
         return Page([payment_view(payment) for payment in shown.items], shown.next_cursor)

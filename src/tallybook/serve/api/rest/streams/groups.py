@@ -8,7 +8,6 @@ from litestar import Controller, delete, get, post
 from tallybook.adapters.sqlite.streams import SqliteGroups
 from tallybook.compose import World
 from tallybook.kernel.errors import Invalid
-from tallybook.kernel.timestamps import parse_rfc3339
 from tallybook.route.ports import NewGroup, Start
 from tallybook.route.rule import check_name
 from tallybook.route.sharing import (
@@ -18,6 +17,7 @@ from tallybook.route.sharing import (
     checked_terms,
 )
 from tallybook.serve.api.common.access import BILLING, READ
+from tallybook.serve.api.common.instants import moment
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant
 from tallybook.serve.api.rest.streams.views import GroupView, group_view
@@ -57,9 +57,9 @@ class Seek(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 def start_of(asked: GroupSpec | Seek) -> Start:
     """Return where to begin; raises Invalid."""
-    time_us = parse_rfc3339(asked.time) if asked.time else None
+    time_us = moment(asked.time, "time")
     if asked.to == "time" and time_us is None:
-        raise Invalid("time must be RFC 3339, such as 2026-11-01T00:00:00Z", field="time")
+        raise Invalid("time must be named, such as 2026-11-01T00:00:00Z", field="time")
     return Start(to=asked.to, time_us=time_us or 0, offset=asked.offset)
 
 

@@ -9,7 +9,6 @@ from litestar.params import Parameter
 from tallybook.adapters.sqlite.streams import SqliteReplays, SqliteStreamReader, SqliteStreamWriter
 from tallybook.compose import World
 from tallybook.kernel.errors import Conflict, Invalid
-from tallybook.kernel.timestamps import parse_rfc3339
 from tallybook.route.flow import Changing, delete_rule, put_rule, rule_of
 from tallybook.route.pattern.compile import Matcher
 from tallybook.route.pattern.explain import Miss, misses
@@ -18,6 +17,7 @@ from tallybook.route.record import document_of
 from tallybook.route.replay import Replay
 from tallybook.route.rule import UNMATCHED, Declared, Rule, RuleState
 from tallybook.serve.api.common.access import BILLING, READ
+from tallybook.serve.api.common.instants import moment
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant
 from tallybook.serve.api.rest.streams.views import ReplayView, RuleView, replay_view, rule_view
@@ -133,9 +133,7 @@ def _changing(world: World, grant: Grant, seen: int | None) -> Changing:
 def replay(world: World, grant: Grant, key: str, asked: ReplaySpec) -> ReplayView:
     """Ask for a rule to be run over what is past."""
     rule = rule_of(world.rules, grant.tenant, key)
-    from_us = None if asked.from_time is None else parse_rfc3339(asked.from_time)
-    if asked.from_time is not None and from_us is None:
-        raise Invalid("from_time must be RFC 3339, such as 2026-11-01T00:00:00Z", field="from_time")
+    from_us = moment(asked.from_time, "from_time")
     if asked.from_commit < 1:
         raise Invalid("from_commit must be 1 or more", field="from_commit")
     replays = SqliteReplays(world.streams_file)
