@@ -18,10 +18,8 @@ from tallybook.serve.api.common.problem import encoded, problem_of, status_of
 from tallybook.serve.api.rest.events import Touch, touches
 from tallybook.serve.api.rest.quarantine import is_given, parse_redrive
 from tallybook.serve.api.rest.runs import RunSpec, check_run
-from tallybook.serve.cli.billing import grouped_money
-from tallybook.serve.cli.common import exit_code, read_tables
+from tallybook.serve.cli.common import exit_code, grouped, grouped_money, moment, read_tables
 from tallybook.serve.cli.demo import sample_catalog
-from tallybook.serve.cli.usage import grouped, moment
 from tallybook.serve.console.charts import Bar, bars, nice_top, short, spark
 from tallybook.serve.console.metering import WINDOWS_FINE_MAX, charted
 from tallybook.serve.console.render import money, number

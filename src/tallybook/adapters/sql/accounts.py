@@ -22,8 +22,9 @@ from sqlalchemy import (
     tuple_,
 )
 
-from tallybook.adapters.sql.database import metadata, read
+from tallybook.adapters.sql.database import read
 from tallybook.adapters.sql.prepaid import rows as prepaid
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.invoice.ledger.holdings import (
     Credit,
     Holdings,

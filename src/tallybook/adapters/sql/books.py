@@ -9,10 +9,10 @@ import msgspec
 from sqlalchemy import BigInteger, Column, Connection, Index, String, Table
 
 from tallybook.adapters.sql import accounts
-from tallybook.adapters.sql.database import metadata
 from tallybook.adapters.sql.outbox import add_facts
 from tallybook.adapters.sql.prepaid import rows as prepaid
 from tallybook.adapters.sql.rows import insert_rows, sum_rows
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.invoice.ledger.holdings import after_invoice
 from tallybook.invoice.ports import Spent
 from tallybook.kernel.book.entry import Entry, totals

@@ -35,8 +35,9 @@ from sqlalchemy import (
 )
 
 from tallybook.adapters.sql.access.recording import note
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
 from tallybook.adapters.sql.outbox import add_facts
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.catalog.catalog import (
     KIND_OF,
     Archive,

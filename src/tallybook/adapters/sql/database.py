@@ -2,7 +2,7 @@
 
 Money is integer minor units, exact decimals and JSON are text, instants are BIGINT microseconds
 UTC. Every unique key starts with the tenant. Each adapter module of this folder declares its own
-tables on `metadata`; `schema` makes them, and changes them from version to version.
+tables on `declared.metadata`; `schema` makes them, and changes them from version to version.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,6 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     Engine,
-    MetaData,
     String,
     Text,
     create_engine,
@@ -26,8 +25,6 @@ from sqlalchemy.schema import CreateColumn, CreateTable
 
 from tallybook.adapters.sql.schema import newest, steps
 from tallybook.kernel.errors import Conflict, Corrupt, Invalid, Unavailable
-
-metadata = MetaData()
 
 _SQLITE = (
     "journal_mode=WAL",

@@ -23,8 +23,9 @@ from sqlalchemy import (
 )
 
 from tallybook.adapters.sql.accounts import ACCOUNT
-from tallybook.adapters.sql.database import metadata, read
+from tallybook.adapters.sql.database import read
 from tallybook.adapters.sql.rows import replace_rows
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.invoice.ports import Seen, StoredDraft, Waiting
 from tallybook.kernel.errors import Conflict, Missing
 

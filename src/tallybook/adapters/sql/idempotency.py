@@ -15,7 +15,8 @@ from sqlalchemy import (
     update,
 )
 
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.kernel.errors import Conflict
 
 ANSWERS = Table(

@@ -35,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from tallybook.adapters.sql.books import SqlBooks
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
 from tallybook.adapters.sql.drafts import (
     SqlDrafts,
     claim,
@@ -47,6 +47,7 @@ from tallybook.adapters.sql.drafts import (
     standing,
 )
 from tallybook.adapters.sql.rows import insert_rows, replace_rows
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.catalog.subscription import StoredPeriod
 from tallybook.invoice.document import number_place
 from tallybook.invoice.manifest import Billed, Group, Position

@@ -24,8 +24,9 @@ from sqlalchemy import (
 from tallybook.adapters.sql.access import version as versions
 from tallybook.adapters.sql.access.tenants import TENANTS
 from tallybook.adapters.sql.access.users import USERS, User, user_of
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
 from tallybook.adapters.sql.outbox import add_facts
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.admit.key import ApiKey
 from tallybook.admit.told import created_fact, revoked_fact
 from tallybook.kernel.book.fact import Fact

@@ -11,8 +11,8 @@ import msgspec
 from sqlalchemy import BigInteger, Column, Connection, String, Table, Text
 
 from tallybook.adapters.sql.access.happening import facts_told
-from tallybook.adapters.sql.database import metadata
 from tallybook.adapters.sql.rows import add_rows
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.kernel.book.fact import Fact
 
 OUTBOX = Table(

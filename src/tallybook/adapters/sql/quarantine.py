@@ -6,7 +6,8 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import BigInteger, Column, Engine, String, Table, Text, func, insert, select
 
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
+from tallybook.adapters.sql.schema.declared import metadata
 
 Action = Literal["redriven", "dropped"]
 

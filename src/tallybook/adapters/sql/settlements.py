@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from tallybook.adapters.sql import accounts
 from tallybook.adapters.sql.books import BALANCE, LEDGER, SqlBooks, touch
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
 from tallybook.adapters.sql.invoices import (
     INVOICE,
     SqlInvoiceTransaction,
@@ -36,6 +36,7 @@ from tallybook.adapters.sql.invoices import (
 )
 from tallybook.adapters.sql.prepaid import rows as prepaid
 from tallybook.adapters.sql.rows import add_rows
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.invoice.document import number_place
 from tallybook.invoice.ledger.holdings import Credit, PendingExtra
 from tallybook.kernel.book.entry import Entry

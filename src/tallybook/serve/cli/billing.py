@@ -10,8 +10,17 @@ import msgspec
 
 from tallybook.adapters.http.client import Client
 from tallybook.kernel.errors import Invalid, Refused, Unavailable
-from tallybook.serve.cli.common import DONE, REFUSED, Target, progress, server_options, table
-from tallybook.serve.cli.usage import grouped, moment
+from tallybook.serve.cli.common import (
+    DONE,
+    REFUSED,
+    Target,
+    grouped,
+    grouped_money,
+    moment,
+    progress,
+    server_options,
+    table,
+)
 
 POLL_SECONDS = 0.2
 WAIT_SECONDS_MAX = 3600
@@ -89,12 +98,6 @@ def invoices_table(invoices: list[Any]) -> object:
     ]  # fmt: skip
     columns = ("number", "customer", "state", "issued", "due", "currency", "total")
     return table(columns, rows, numbers=("total",))
-
-
-def grouped_money(text: str) -> str:
-    """Return money with its thousands apart; the digits after the point stay."""
-    whole, point, digits = text.removeprefix("-").partition(".")
-    return f"{'-' if text.startswith('-') else ''}{int(whole):,}{point}{digits}"
 
 
 @click.group()

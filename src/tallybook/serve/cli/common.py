@@ -14,6 +14,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +22,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
+from tallybook.kernel.decimals import plain
 from tallybook.kernel.errors import Corrupt, Forbidden, Invalid, TallybookError, Unavailable
+from tallybook.kernel.timestamps import format_us, parse_rfc3339, to_us
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -248,3 +251,35 @@ def report(error: TallybookError, *, as_json: bool) -> None:
     kind = "corrupt data" if isinstance(error, Corrupt) else "error"
     at = f" [{error.field}]" if error.field else ""
     click.echo(f"{kind}: {error.message}{at} ({error.code})", err=True)
+
+
+def moment(text: str | None, field: str) -> str | None:
+    """Return RFC 3339 for a date, an RFC 3339 time, 'now' or an age such as 24h."""
+    if text is None or (parse_rfc3339(text) is not None):
+        return text
+    now = datetime.now(UTC)
+    if text == "now":
+        return format_us(to_us(now))
+    if text[:-1].isdecimal() and text[-1] in "mhd":
+        unit = {"m": "minutes", "h": "hours", "d": "days"}[text[-1]]
+        return format_us(to_us(now - timedelta(**{unit: int(text[:-1])})))
+    try:
+        return format_us(to_us(datetime.fromisoformat(text).replace(tzinfo=UTC)))
+    except ValueError as error:
+        message = f"{field}: '{text}' is no date (2026-11-01), time (RFC 3339) or age (24h)"
+        raise Invalid(message, field=field) from error
+
+
+def grouped(value: Decimal | int | str | None) -> str | None:
+    """Return a number with its thousands apart, and all its digits."""
+    if value is None:
+        return None
+    number = Decimal(value)
+    whole, point, fraction = plain(abs(number)).partition(".")
+    return f"{'-' if number < 0 else ''}{int(whole):,}{point}{fraction}"
+
+
+def grouped_money(text: str) -> str:
+    """Return money with its thousands apart; the digits after the point stay."""
+    whole, point, digits = text.removeprefix("-").partition(".")
+    return f"{'-' if text.startswith('-') else ''}{int(whole):,}{point}{digits}"

@@ -20,10 +20,18 @@ import msgspec
 
 from tallybook.adapters.http.client import Client
 from tallybook.kernel.errors import Refused, Unavailable
-from tallybook.serve.cli.billing import grouped_money, run_billing
+from tallybook.serve.cli.billing import run_billing
 from tallybook.serve.cli.catalog import send_catalog
-from tallybook.serve.cli.common import DONE, REFUSED, console, progress, show_json, table
-from tallybook.serve.cli.usage import grouped
+from tallybook.serve.cli.common import (
+    DONE,
+    REFUSED,
+    console,
+    grouped,
+    grouped_money,
+    progress,
+    show_json,
+    table,
+)
 from tallybook.serve.supervisor.folder import read_info
 from tallybook.serve.supervisor.tree import answers
 

@@ -1,38 +1,17 @@
 """`tallybook usage` and `tallybook reconcile`: what was measured, and that nothing is missing."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import click
 
 from tallybook.adapters.http.client import decoded
-from tallybook.kernel.decimals import plain
 from tallybook.kernel.errors import Invalid
-from tallybook.kernel.timestamps import format_us, parse_rfc3339, to_us
-from tallybook.serve.cli.common import DONE, REFUSED, Target, server_options, table
+from tallybook.serve.cli.common import DONE, REFUSED, Target, grouped, moment, server_options, table
 
 TIMEOUT_SECONDS = 3600
 """A reconciliation reads everything; it may take its time."""
 WINDOWS = ("minute", "hour", "day", "month")
-
-
-def moment(text: str | None, field: str) -> str | None:
-    """Return RFC 3339 for a date, an RFC 3339 time, 'now' or an age such as 24h."""
-    if text is None or (parse_rfc3339(text) is not None):
-        return text
-    now = datetime.now(UTC)
-    if text == "now":
-        return format_us(to_us(now))
-    if text[:-1].isdecimal() and text[-1] in "mhd":
-        unit = {"m": "minutes", "h": "hours", "d": "days"}[text[-1]]
-        return format_us(to_us(now - timedelta(**{unit: int(text[:-1])})))
-    try:
-        return format_us(to_us(datetime.fromisoformat(text).replace(tzinfo=UTC)))
-    except ValueError as error:
-        message = f"{field}: '{text}' is no date (2026-11-01), time (RFC 3339) or age (24h)"
-        raise Invalid(message, field=field) from error
 
 
 @click.command()
@@ -102,15 +81,6 @@ def usage_table(found: Any) -> object:
         for row in rows
     ]
     return table(columns, shown, numbers=("value",))
-
-
-def grouped(value: Decimal | int | str | None) -> str | None:
-    """Return a number with its thousands apart, and all its digits."""
-    if value is None:
-        return None
-    number = Decimal(value)
-    whole, point, fraction = plain(abs(number)).partition(".")
-    return f"{'-' if number < 0 else ''}{int(whole):,}{point}{fraction}"
 
 
 @click.command()

@@ -21,8 +21,9 @@ from sqlalchemy import (
 
 from tallybook.adapters.sql.access.happening import acting, take
 from tallybook.adapters.sql.access.recording import Recording, current, within
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
 from tallybook.adapters.sql.rows import add_rows, insert_rows
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.admit.trail import Change, Entry, Head, Verdict, chained, verified
 from tallybook.kernel.errors import Conflict
 from tallybook.kernel.timestamps import SECOND_US

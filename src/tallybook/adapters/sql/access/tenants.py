@@ -4,7 +4,8 @@ import msgspec
 from sqlalchemy import BigInteger, Column, Engine, String, Table, insert, select, update
 
 from tallybook.adapters.sql.access.version import bump
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.kernel.errors import Missing
 
 TENANTS = Table(

@@ -19,10 +19,11 @@ from sqlalchemy import (
 
 from tallybook.adapters.sql.access import version as versions
 from tallybook.adapters.sql.access.recording import note
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
 from tallybook.adapters.sql.keys import KEYS
 from tallybook.adapters.sql.outbox import add_facts
 from tallybook.adapters.sql.rows import insert_rows, replace_rows
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.admit.plan.limit import Limit
 from tallybook.admit.plan.plan import UsagePlan
 from tallybook.admit.plan.use import Reported

@@ -15,7 +15,8 @@ from sqlalchemy import (
 )
 
 from tallybook.adapters.sql.access.version import bump
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.kernel.errors import Missing
 
 USERS = Table(

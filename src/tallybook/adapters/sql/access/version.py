@@ -2,8 +2,8 @@
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, Table, select, update
 
-from tallybook.adapters.sql.database import metadata
 from tallybook.adapters.sql.rows import add_rows
+from tallybook.adapters.sql.schema.declared import metadata
 
 VERSION = Table(
     "api_key_version",

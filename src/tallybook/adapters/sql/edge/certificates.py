@@ -15,7 +15,8 @@ from sqlalchemy import (
 )
 
 from tallybook.adapters.sql.access.happening import happened
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.kernel.errors import Missing
 from tallybook.kernel.timestamps import format_us
 

@@ -6,7 +6,8 @@ import time
 import msgspec
 from sqlalchemy import BigInteger, Column, Engine, Integer, String, Table, Text, delete, select
 
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.collect.doors.rules import NO_RULES, DoorRules
 
 RULES = Table(

@@ -19,7 +19,8 @@ from sqlalchemy import (
     update,
 )
 
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.collect.sending.fleet import EdgeRecord, Seen, noted
 from tallybook.kernel.errors import Corrupt, Missing
 

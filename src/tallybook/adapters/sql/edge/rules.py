@@ -13,8 +13,9 @@ from sqlalchemy import (
     select,
 )
 
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
 from tallybook.adapters.sql.rows import replace_rows
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.collect.aggregate.rule import EdgeRule, RuleSet, checked
 from tallybook.kernel.errors import Conflict, Corrupt
 

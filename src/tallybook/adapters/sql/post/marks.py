@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import BigInteger, Column, Engine, String, Table, select
 
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
 from tallybook.adapters.sql.outbox import add_facts
 from tallybook.adapters.sql.rows import replace_rows
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.kernel.book.fact import Fact
 
 KEYS_AT_ONCE = 500

@@ -13,7 +13,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from tallybook.adapters.sql.database import metadata
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.deliver.delivery import Attempt, Delivery
 from tallybook.deliver.endpoint import Endpoint, Secret
 from tallybook.kernel.errors import Corrupt

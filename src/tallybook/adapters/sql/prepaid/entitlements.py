@@ -18,7 +18,8 @@ from sqlalchemy import (
     select,
 )
 
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.catalog.entitlement import Grant
 from tallybook.kernel.errors import Conflict, Missing
 from tallybook.settle.entitlement import HandReset

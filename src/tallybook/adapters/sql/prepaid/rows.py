@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from tallybook.adapters.sql.catalog import WALLET
-from tallybook.adapters.sql.database import metadata
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.catalog.entitlement import TopUp, Wallet
 from tallybook.invoice.funds import WalletInHand
 from tallybook.invoice.ports import Spent

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import BigInteger, Column, Engine, Integer, String, Table, Text, func, select
 
-from tallybook.adapters.sql.database import metadata, read, write
+from tallybook.adapters.sql.database import read, write
+from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.route.rule import Rule
 
 RULES = Table(

@@ -6,7 +6,7 @@ import pkgutil
 from sqlalchemy import MetaData
 
 from tallybook.adapters import sql
-from tallybook.adapters.sql.database import metadata
+from tallybook.adapters.sql.schema.declared import metadata
 
 _NOT_TABLES = "tallybook.adapters.sql.schema"
 

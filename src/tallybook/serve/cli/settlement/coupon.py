@@ -4,8 +4,7 @@ from typing import Any
 
 import click
 
-from tallybook.serve.cli.billing import grouped_money
-from tallybook.serve.cli.common import Target, server_options, table
+from tallybook.serve.cli.common import Target, grouped_money, server_options, table
 
 
 @click.group()

@@ -5,8 +5,7 @@ from typing import Any
 import click
 import msgspec
 
-from tallybook.serve.cli.billing import grouped_money
-from tallybook.serve.cli.common import DONE, REFUSED, Target, server_options, table
+from tallybook.serve.cli.common import DONE, REFUSED, Target, grouped_money, server_options, table
 
 REST = click.Choice(["credit", "refund"])
 

@@ -5,8 +5,7 @@ from typing import Any
 import click
 
 from tallybook.adapters.http.client import Client, decoded
-from tallybook.serve.cli.billing import grouped_money
-from tallybook.serve.cli.common import DONE, REFUSED, Target, server_options, table
+from tallybook.serve.cli.common import DONE, REFUSED, Target, grouped_money, server_options, table
 
 TIMEOUT_SECONDS = 3600
 """An audit reads everything; it may take its time."""

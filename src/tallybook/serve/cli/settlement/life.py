@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from tallybook.serve.cli.billing import grouped_money, invoice
-from tallybook.serve.cli.common import Target, server_options
+from tallybook.serve.cli.billing import invoice
+from tallybook.serve.cli.common import Target, grouped_money, server_options
 from tallybook.serve.cli.settlement.payment import described
 
 
