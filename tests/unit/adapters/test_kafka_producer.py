@@ -63,7 +63,9 @@ def test_every_event_is_a_message_as_it_was_spooled(sender: KafkaEventSender) ->
     sent = pieces(50)
     parcel = Parcel(edge="web-1", incarnation="i", number=1)
     assert sender.send(PACKING.pack(sent), 50, parcel) == Receipt(stored=50)
-    found = consumed(sender, 50)
+    found = consumed(sender, 51)
+    types = [msgspec.json.decode(message.value())["type"] for message in found]
+    found.pop(types.index("io.tallybook.edge.sent"))  # how many were sent, for the fleet
     assert sorted(m.value() for m in found) == sorted(sent)
     for message in found:
         subject = msgspec.json.decode(message.value())["subject"]

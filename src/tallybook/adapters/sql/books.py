@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 from sqlalchemy import BigInteger, Column, Connection, Index, String, Table
+from sqlalchemy.exc import IntegrityError
 
 from tallybook.adapters.sql import accounts
 from tallybook.adapters.sql.outbox import add_facts
@@ -119,7 +120,15 @@ def touch(connection: Connection, tenant: str, expected: Mapping[str, int]) -> N
     known = accounts.versions(connection, tenant, expected.keys(), lock=True)
     for customer, version in expected.items():
         if known.get(customer, 0) != version:
-            message = f"the account of {customer} was changed meanwhile; decide again"
-            raise Conflict(message, code="account-moved")
+            raise _moved(customer)
     accounts.move_on(connection, tenant, [c for c in expected if c in known])
-    accounts.begin(connection, tenant, [c for c in expected if c not in known])
+    new = [customer for customer in expected if customer not in known]
+    try:
+        accounts.begin(connection, tenant, new)
+    except IntegrityError as error:  # there was no row to lock: somebody else was first
+        raise _moved(", ".join(new)) from error
+
+
+def _moved(customer: str) -> Conflict:
+    message = f"the account of {customer} was changed meanwhile; decide again"
+    return Conflict(message, code="account-moved")
