@@ -43,6 +43,11 @@ def test_it_is_valid_openapi_3_1(document: Any) -> None:
     validate(document)
 
 
+def test_the_value_of_a_meter_is_a_number_unless_it_is_asked_as_text(document: Any) -> None:
+    value = document["components"]["schemas"]["UsageRow"]["properties"]["value"]
+    assert [kind["type"] for kind in value["anyOf"]] == ["number", "string", "null"]
+
+
 def test_every_operation_has_a_name_of_its_own_a_group_and_words(document: Any) -> None:
     names = [operation["operationId"] for _, operation in operations(document)]
     assert len(names) == len(set(names)) > 200

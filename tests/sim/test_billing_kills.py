@@ -90,7 +90,8 @@ def outcome(url: str) -> list[tuple[str, str, str]]:
     return [(head.number, head.customer, head.sha256) for head in heads]
 
 
-def test_a_crash_before_any_statement_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_crash_before_any_statement_changes_nothing(every: int, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()
     url = begun(whole)
@@ -101,7 +102,7 @@ def test_a_crash_before_any_statement_changes_nothing(tmp_path: Path) -> None:
     start = tmp_path / "start"
     start.mkdir()
     begun(start)
-    for strike_at in range(1, points + 1):
+    for strike_at in range(1, points + 1, every):
         folder = shutil.copytree(start, tmp_path / str(strike_at))
         url = sqlite_url(folder / "control.db")
         assert struck(url, strike_at) == strike_at
@@ -109,14 +110,15 @@ def test_a_crash_before_any_statement_changes_nothing(tmp_path: Path) -> None:
         assert outcome(url) == expected, f"after a crash before statement {strike_at}"
 
 
+@pytest.mark.parametrize("every", [16, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 def test_a_crash_before_any_statement_changes_nothing_on(
-    kind: str, databases_of_session: Callable[[str], str]
+    kind: str, every: int, databases_of_session: Callable[[str], str]
 ) -> None:
     url = begun(databases_of_session(kind))
     points = struck(url, 0)
     expected = outcome(url)
-    for strike_at in range(1, points + 1, 5):
+    for strike_at in range(1, points + 1, every):
         url = begun(databases_of_session(kind))
         assert struck(url, strike_at) == strike_at
         struck(url, 0)

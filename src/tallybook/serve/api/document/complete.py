@@ -81,6 +81,8 @@ def completed(schema: dict[str, Any]) -> dict[str, Any]:
     made["servers"] = [{"url": "/"}]
     parts = made["components"]
     parts["schemas"]["Problem"] = PROBLEM
+    usage = parts["schemas"]["UsageRow"]["properties"]["value"]
+    usage["anyOf"] = [{"type": kind} for kind in ("number", "string", "null")]
     parts["responses"] = RESPONSES
     parts["headers"] = _HEADERS
     return made
