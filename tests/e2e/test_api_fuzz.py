@@ -76,12 +76,3 @@ def test_examples_and_borders(server: Server, tmp_path: Path) -> None:
     report = run(server, tmp_path, "--phases", "examples,coverage", "-n", "1", seconds=40)
     assert json.dumps(report)
     assert server.alive()
-
-
-@pytest.mark.slow
-def test_everything_for_a_long_time(server: Server, tmp_path: Path) -> None:
-    run(
-        server, tmp_path, "--phases", "examples,coverage,fuzzing,stateful", "-n", "60",
-        seconds=1500,
-    )  # fmt: skip
-    assert server.alive()
