@@ -42,13 +42,13 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SecretView(EndpointView, frozen=True, kw_only=True):
-    """An endpoint with its secret, in this answer and never again.
+    """An endpoint with its secret, in this answer and never again: a repeat has none.
 
     Attributes:
         secret: `whsec_…`, to verify signatures with.
     """
 
-    secret: str
+    secret: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class DeliveryView(msgspec.Struct, frozen=True, kw_only=True):
