@@ -155,7 +155,7 @@ def test_a_certificate_of_another_authority_is_refused(fleet: Fleet) -> None:
     error = fleet.refused(fleet.forge("web-1", other))
     assert isinstance(error, Unavailable)  # an operator may put it right: nothing is given up
     assert "unknown ca" in error.message.lower().replace("_", " ")
-    assert "self-signed" in said(fleet) or "unable to get" in said(fleet)
+    eventually(lambda: "self-signed" in said(fleet) or "unable to get" in said(fleet))
 
 
 def test_an_expired_certificate_is_refused(fleet: Fleet) -> None:

@@ -21,6 +21,8 @@ def amount(field: str, value: Decimal, decimals_max: int = DECIMALS_MAX) -> Deci
     """Return a non-negative, bounded number in its shortest spelling; raises Invalid."""
     if not value.is_finite() or value < 0 or value >= AMOUNT_MAX:
         raise refused(field, f"must be 0 or more and below {AMOUNT_MAX:f}")
+    if value.adjusted() < -DECIMALS_MAX and value:  # 1e-999999999 is never written out
+        raise refused(field, f"has more than {decimals_max} digits after the point")
     shortest = Decimal(plain(value))
     exponent = shortest.as_tuple().exponent
     assert isinstance(exponent, int), "a finite number has an exponent"

@@ -48,7 +48,7 @@ def batches(basis: Basis, payers: Sequence[Payer]) -> Iterator[Batch]:
 
 
 def _of_part(basis: Basis, part: Sequence[Payer]) -> Iterator[Batch]:
-    """Yield one batch of all that fell out, and those of all others.
+    """Yield one batch of all that fell out, where any did, and those of all others.
 
     Drafts are read after the books: one that is made in between is refused when it is stored.
     """
@@ -65,7 +65,8 @@ def _of_part(basis: Basis, part: Sequence[Payer]) -> Iterator[Batch]:
             parked.append(_parked(one.key, error))
     facts, failed = answers(basis, works)
     parked += [_parked(key, error) for key, error in failed.items()]
-    yield Batch(done=len(part) - len(left), parked=tuple(parked))
+    if parked or len(left) < len(part):
+        yield Batch(done=len(part) - len(left), parked=tuple(parked))
     answered = [work for work in works if work.key in facts]
     for start in range(0, len(answered), INVOICES_A_TRANSACTION):
         some = answered[start : start + INVOICES_A_TRANSACTION]
