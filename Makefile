@@ -27,8 +27,8 @@ run: $(VENV)/.server  ## install, start the server, meter and bill this machine 
 test: $(VENV)/.dev  ## every test that takes seconds
 	$(TESTS) -m "not slow" $(ARGS)
 
-test-long: $(VENV)/.dev  ## the tests that take minutes: 200 crashes, long searches
-	$(BIN)/pytest -m slow $(ARGS)
+test-long: $(VENV)/.dev  ## the tests that take minutes: drills, 200 crashes, long searches; half an hour in all
+	$(BIN)/pytest -m slow -n 2 --maxschedchunk 1 -o faulthandler_timeout=1200 --durations=0 $(ARGS)
 
 coverage: $(VENV)/.dev  ## every branch of the rooms that compute money is taken by a test
 	rm -f $(COVERED) $(COVERED).*

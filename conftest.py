@@ -33,6 +33,17 @@ def shared_dir() -> Path:
     pytest.skip(message)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest tests first: workers then end at about the same time."""
+    items.sort(key=_slow_seconds, reverse=True)
+
+
+def _slow_seconds(item: pytest.Item) -> int:
+    mark = item.get_closest_marker("slow")
+    return int(mark.args[0]) if mark is not None else 0
+
+
 def pytest_report_header() -> str:
     """Say at the top whether the shared material is there."""
     return f"shared material: {SHARED if SHARED.is_dir() else 'ABSENT, its tests will not run'}"

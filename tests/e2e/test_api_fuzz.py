@@ -32,7 +32,10 @@ LEFT_OUT = (
     "/v1/billing/meter_event_adjustments",  # waits five seconds for an event
     "/v2/billing/meter_event_adjustments",
 )
-SEED = 20261121
+SEED = os.environ.get("TALLYBOOK_FUZZ_SEED", "20261121")
+CASES = os.environ.get("TALLYBOOK_FUZZ_CASES", "15")
+"""How many requests are made up for each operation, or how many conversations for each way in."""
+HUNG_SECONDS = 1500
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-def run(server: Server, folder: Path, *options: str, seconds: int) -> dict[str, Any]:
+def run(server: Server, folder: Path, *options: str) -> dict[str, Any]:
     """Return the report of a run of schemathesis."""
     with server.client(FIRST_KEY) as client:
         document = client.raw("GET", "/openapi.json").content
@@ -58,7 +61,7 @@ def run(server: Server, folder: Path, *options: str, seconds: int) -> dict[str, 
     command = [
         str(Path(sys.executable).parent / "schemathesis"), "run", str(described),
         "-u", server.url, "-H", f"Authorization: Bearer {FIRST_KEY}",
-        "-c", ",".join(CHECKS), "--seed", str(SEED), "--max-time", str(seconds),
+        "-c", ",".join(CHECKS), "--seed", SEED,
         "--continue-on-failure", "--no-shrink", "--generation-database", ":memory:", "--no-color",
         "--warnings", "off", "--report", "json", "--report-json-path", str(report),
         *left_out, *options,
@@ -66,13 +69,27 @@ def run(server: Server, folder: Path, *options: str, seconds: int) -> dict[str, 
     hooks = {"SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(
         command, cwd=folder, env={**os.environ, **hooks}, capture_output=True, text=True,
-        check=False, timeout=seconds + 120,
+        check=False, timeout=HUNG_SECONDS,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]
     return dict(msgspec.json.decode(report.read_bytes(), type=dict[str, Any]))
 
 
 def test_examples_and_borders(server: Server, tmp_path: Path) -> None:
-    report = run(server, tmp_path, "--phases", "examples,coverage", "-n", "1", seconds=40)
+    report = run(server, tmp_path, "--phases", "examples,coverage", "-n", "1", "--max-time", "40")
     assert json.dumps(report)
+    assert server.alive()
+
+
+@pytest.mark.slow(150)
+def test_requests_that_are_made_up(server: Server, tmp_path: Path) -> None:
+    report = run(server, tmp_path, "--phases", "fuzzing", "-n", CASES)
+    assert report["operations"]["tested"] == report["operations"]["selected"] > 200
+    assert server.alive()
+
+
+@pytest.mark.slow(150)
+def test_calls_that_use_what_calls_before_them_made(server: Server, tmp_path: Path) -> None:
+    report = run(server, tmp_path, "--phases", "stateful", "-n", CASES)
+    assert report["operations"]["tested"] > 40
     assert server.alive()

@@ -45,7 +45,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "venv" / "bin" / "tallybook"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 def test_the_base_install_runs_the_agent(command: Path, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     log.write_text("".join(LINE.format(n) for n in range(100)))
@@ -59,7 +59,7 @@ def test_the_base_install_runs_the_agent(command: Path, tmp_path: Path) -> None:
     assert status["spooled_events"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 def test_the_base_install_ingests_and_says_what_serve_needs(command: Path, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     log.write_text(LINE.format(1))

@@ -98,7 +98,7 @@ def test_nothing_is_lost_or_doubled_through_failures_rotation_and_half_lines(
         assert run("edge", "status", "--state", state, "--json").returncode == 0
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.slow(50))])
 def test_kill_9_at_random_moments_repeats_or_continues_but_never_loses(
     tmp_path: Path, kills: int
 ) -> None:

@@ -54,7 +54,7 @@ def expected(lines: int) -> tuple[int, int]:
     return lines, sum(range(lines))
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.slow(80))])
 def test_windows_add_up_whatever_is_killed_when(tmp_path: Path, kills: int) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")

@@ -302,7 +302,7 @@ def packed(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rotations", "pause"), [(12, 0.02), pytest.param(100, 0.05, marks=pytest.mark.slow)]
+    ("rotations", "pause"), [(12, 0.02), pytest.param(100, 0.05, marks=pytest.mark.slow(60))]
 )
 def test_rotations_of_every_kind_under_load_lose_and_double_nothing(
     tmp_path: Path, rotations: int, pause: float

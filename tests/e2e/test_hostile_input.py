@@ -139,7 +139,7 @@ def test_a_million_parameters_and_a_long_path(server: Server) -> None:
     assert send(server, "/api/v1/events", b"[]")[0] == 204
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_a_client_that_drips_is_let_go(server: Server) -> None:
     heads = [
         b"POST /api/v1/customers HTTP/1.1\r\nHost: x\r\nX-A: ",

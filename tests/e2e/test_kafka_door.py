@@ -94,7 +94,7 @@ def test_both_modes_are_counted_and_poison_stops_nothing(kafka, tmp_path):
         assert (door["counts"]["tombstone"], door["counts"]["bad"]) == (1, 5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 def test_events_are_counted_once_while_processes_are_killed(kafka, tmp_path):
     make_topic(kafka, "sales", PARTITIONS)
     sender = producer(kafka)
@@ -121,7 +121,7 @@ def test_events_are_counted_once_while_processes_are_killed(kafka, tmp_path):
         assert len({e["id"] for e in events}) == len(events) == 600
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 def test_readers_that_share_a_group_rebalance_and_store_each_record_once(kafka, tmp_path):
     """Readers of one folder come and go while records arrive; one log tells what is stored."""
     import threading
@@ -166,7 +166,7 @@ def test_readers_that_share_a_group_rebalance_and_store_each_record_once(kafka, 
         assert (counters["received"], counters["duplicate"]) == (300, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 @pytest.mark.parametrize("killed", [True, False])
 def test_a_topic_that_was_made_anew_is_read_from_its_beginning(kafka, tmp_path, killed):
     topic = f"again-{killed}"

@@ -90,7 +90,7 @@ def outcome(url: str) -> list[tuple[str, str, str]]:
     return [(head.number, head.customer, head.sha256) for head in heads]
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow(100))])
 def test_a_crash_before_any_statement_changes_nothing(every: int, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()
@@ -110,7 +110,7 @@ def test_a_crash_before_any_statement_changes_nothing(every: int, tmp_path: Path
         assert outcome(url) == expected, f"after a crash before statement {strike_at}"
 
 
-@pytest.mark.parametrize("every", [16, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [16, pytest.param(3, marks=pytest.mark.slow(100))])
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 def test_a_crash_before_any_statement_changes_nothing_on(
     kind: str, every: int, databases_of_session: Callable[[str], str]

@@ -7,7 +7,7 @@ import pytest
 from tests.support.codec_fuzz import case, check, main
 
 CASES = 3_000
-LONG_SECONDS = float(os.environ.get("TALLYBOOK_FUZZ_SECONDS", "600"))
+LONG_SECONDS = float(os.environ.get("TALLYBOOK_FUZZ_SECONDS", "180"))
 
 
 def test_no_bytes_break_a_law() -> None:
@@ -19,6 +19,6 @@ def test_no_bytes_break_a_law() -> None:
     assert min(told.values()) > CASES // 20
 
 
-@pytest.mark.slow
+@pytest.mark.slow(180)
 def test_no_bytes_break_a_law_for_a_long_time() -> None:
     assert main(["--seconds", str(LONG_SECONDS), "--seed", "100000000"]) == 0

@@ -180,7 +180,7 @@ def test_a_crash_between_any_two_statements_neither_loses_nor_doubles_a_line() -
     assert step > 3_900, "the crashes came everywhere"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 def test_crash_after_crash_before_every_statement() -> None:
     expected = raw_totals()
     for step in range(4_200):
