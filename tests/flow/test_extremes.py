@@ -71,7 +71,7 @@ def still_billed(api: Api) -> None:
         ({"taxes": ["gst"]}, "taxes"),
         ({"shares": [{"party": "p", "percent": "101"}]}, "shares"),
         ({"shares": [{"party": "p", "percent": "-1"}]}, "shares.percent"),
-        ({"shares": [{"party": "p", "percent": "NaN"}]}, "shares.percent"),
+        ({"shares": [{"party": "p", "percent": "NaN"}]}, "lines.shares.percent"),
     ],
 )
 @pytest.mark.parametrize("later", [True, False])

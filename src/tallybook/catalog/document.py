@@ -27,6 +27,7 @@ from tallybook.catalog.plan import Plan, PlanSpec, check_plan
 from tallybook.catalog.rule import CustomerRule, check_rule
 from tallybook.catalog.subscription import SubscriptionSpec
 from tallybook.catalog.tax import Tax, TaxSpec, check_tax
+from tallybook.kernel.decimals import check_numbers
 from tallybook.kernel.errors import Invalid
 
 DOCUMENT_CHARS_MAX = 4 * 1024 * 1024
@@ -107,12 +108,14 @@ def parse_spec(text: str) -> DocumentSpec:
     """Return the file's own shape; raises Invalid."""
     try:
         raw = tomllib.loads(text, parse_float=Decimal)
-    except (tomllib.TOMLDecodeError, InvalidOperation) as error:
+    except (ValueError, InvalidOperation) as error:  # or an integer longer than Python reads
         raise Invalid(f"catalog.toml is not TOML: {error}") from error
     try:
-        return msgspec.convert(_texts(raw), DocumentSpec)
+        spec = msgspec.convert(_texts(raw), DocumentSpec)
     except msgspec.ValidationError as error:
         raise Invalid(f"catalog.toml: {error}") from error
+    check_numbers(spec)
+    return spec
 
 
 def _texts(value: object) -> object:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from tallybook.kernel.errors import Invalid
+
 EXACT = Context(prec=80)
 """Wide enough that sums and products of stored values never round."""
 
@@ -19,6 +21,47 @@ ONE = Decimal(1)
 STEP = ONE.scaleb(-SCALE)
 MEASURE_MAX = Decimal("1e20")
 """A measured value must be smaller than this in absolute value."""
+
+
+DIGITS_MAX = 1000
+"""Of a number that somebody declares, and of its exponent: past it writing it out costs dearly."""
+
+
+def is_countable(value: Decimal) -> bool:
+    """Whether a number is finite and short enough to be written out: 1e-999999999 is not."""
+    _, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int) or len(digits) > DIGITS_MAX:
+        return False
+    return -DIGITS_MAX <= exponent <= DIGITS_MAX
+
+
+def check_numbers(value: object, field: str = "") -> None:
+    """Refuse a number that nothing can count with, wherever in a decoded value it stands.
+
+    Where something is decoded, and before anything is done with its numbers: so no field of it
+    can be forgotten.
+
+    Args:
+        value: structs, mappings and sequences, as they were decoded.
+        field: where the value stands; '' for the whole.
+
+    Raises:
+        Invalid: names the field, without the places in lists.
+    """
+    if isinstance(value, Decimal):
+        if not is_countable(value):
+            message = f"{field or 'this'} must be a number of at most {DIGITS_MAX} digits"
+            raise Invalid(message, field=field or None)
+    elif isinstance(value, msgspec.Struct):
+        named = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
+        for attribute, name in named:
+            check_numbers(getattr(value, attribute), f"{field}.{name}" if field else name)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            check_numbers(inner, f"{field}.{name}" if field else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            check_numbers(inner, field)
 
 
 def parse_decimal(text: str) -> Decimal | None:

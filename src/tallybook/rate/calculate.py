@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from tallybook.catalog.price import misread, parse_price
-from tallybook.kernel.decimals import EXACT, MEASURE_MAX, SCALE, STEP
+from tallybook.kernel.decimals import EXACT, MEASURE_MAX, SCALE, STEP, check_numbers
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.money import Rounding, money_text, to_minor
 from tallybook.rate.charge import rate
@@ -69,11 +69,13 @@ def parse_question(body: bytes | str) -> PriceQuestion:
         Invalid: it is not one; names the field, such as `events[3].quantity`.
     """
     try:
-        return msgspec.json.decode(body, type=PriceQuestion)
+        question = msgspec.json.decode(body, type=PriceQuestion)
     except msgspec.ValidationError as error:
         raise misread("", error) from error
     except msgspec.DecodeError as error:
         raise Invalid(f"the question is not JSON: {error}", field="body") from error
+    check_numbers(question)
+    return question
 
 
 def calculate(question: PriceQuestion) -> PriceAnswer:

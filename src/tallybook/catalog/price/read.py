@@ -7,6 +7,7 @@ import msgspec
 
 from tallybook.catalog.price.check import check_price
 from tallybook.catalog.price.kinds import Price
+from tallybook.kernel.decimals import check_numbers
 from tallybook.kernel.errors import Invalid
 
 _PLACE = re.compile(r" - at `(?:key in )?\$(.*)`\Z")
@@ -28,6 +29,7 @@ def parse_price(raw: Mapping[str, object] | str | bytes) -> Price:
         raise misread("price", error) from error
     except msgspec.DecodeError as error:
         raise Invalid(f"price is not a JSON object: {error}", field="price") from error
+    check_numbers(price, "price")
     return check_price(price)
 
 

@@ -13,7 +13,7 @@ from litestar import Response
 from litestar.response import Redirect
 
 from tallybook.invoice.document import Invoice
-from tallybook.kernel.decimals import plain
+from tallybook.kernel.decimals import check_numbers, plain
 from tallybook.kernel.errors import Conflict, Invalid
 from tallybook.serve.console.render import html
 from tallybook.serve.console.session import Session
@@ -91,8 +91,7 @@ def number_of(data: Mapping[str, str], name: str) -> Decimal:
         found = Decimal(needed(data, name))
     except InvalidOperation as error:
         raise Invalid(f"{name} must be a number such as 12.50", field=name) from error
-    if not found.is_finite():
-        raise Invalid(f"{name} must be a number such as 12.50", field=name)
+    check_numbers(found, name)
     return found
 
 

@@ -18,6 +18,7 @@ from tallybook.kernel.errors import TallybookError
 from tallybook.serve.api.checks import Checks, Parts
 from tallybook.serve.api.common.access import grant_of, guard
 from tallybook.serve.api.common.audited import audited, begin
+from tallybook.serve.api.common.decoding import ExactRequest
 from tallybook.serve.api.common.problem import answer_bug, answer_http, answer_tallybook
 from tallybook.serve.api.compat.openmeter.meters import query_meter_by_body
 from tallybook.serve.api.compat.openmeter.routes import openmeter_router
@@ -94,6 +95,7 @@ def rest_app(
         guards=[guard],
         middleware=[audited],
         before_request=begin,
+        request_class=ExactRequest,
         dependencies={
             "world": Provide(lambda: world, sync_to_thread=False),
             "checks": Provide(lambda: checks, sync_to_thread=False),

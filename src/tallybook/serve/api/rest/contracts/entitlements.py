@@ -21,7 +21,7 @@ from tallybook.catalog.entitlement import (
     void,
 )
 from tallybook.compose import World
-from tallybook.kernel.decimals import plain
+from tallybook.kernel.decimals import check_numbers, plain
 from tallybook.kernel.errors import Invalid, Missing
 from tallybook.kernel.period import parse_moment, zone
 from tallybook.kernel.timestamps import format_us
@@ -198,7 +198,8 @@ def _wanted(text: str | None) -> Decimal:
         amount = Decimal(text)
     except ArithmeticError as error:
         raise Invalid("amount must be a number", field="amount") from error
-    if not amount.is_finite() or amount < 0:
+    check_numbers(amount, "amount")
+    if amount < 0:
         raise Invalid("amount must be 0 or more", field="amount")
     return amount
 

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from tallybook.kernel.decimals import EXACT
+from tallybook.kernel.decimals import EXACT, check_numbers
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.limits import NAME_CHARS_MAX
 from tallybook.kernel.money import exponent, to_minor
@@ -15,7 +15,8 @@ REASON_CHARS_MAX = 1024
 def minor_of(field: str, amount: Decimal, currency: str) -> int:
     """Return an amount in minor units; raises Invalid where it has more digits than there are."""
     digits = exponent(currency)
-    if not amount.is_finite() or amount.copy_abs() >= AMOUNT_MAX:
+    check_numbers(amount, field)  # also of queries, which no body's check saw
+    if amount.copy_abs() >= AMOUNT_MAX:
         raise Invalid(f"{field} is out of range", field=field)
     if EXACT.scaleb(amount, digits) % 1:
         raise Invalid(f"{field} has at most {digits} decimals in {currency}", field=field)
