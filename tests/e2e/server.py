@@ -1,17 +1,23 @@
 """A real server on loopback, as a person would start it, for tests that talk to it from outside."""
 
+import copy
+import io
 import os
+import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
+import pytest
 
 from tallybook.adapters.http.client import Client
-from tallybook.kernel.errors import TallybookError, Unavailable
+from tallybook.kernel.errors import Forbidden, Refused, TallybookError, Unavailable
+from tallybook.serve.cli.main import run
 from tallybook.serve.supervisor.folder import is_locked, read_info
 from tallybook.serve.supervisor.tree import answers
 
@@ -19,6 +25,13 @@ KEY = "tb_test_key_for_loopback_only_0123456789"
 START_SECONDS_MAX = 60.0
 REFUSED_SECONDS_MAX = 12.0
 """How long a process that came back may refuse what it does not know yet."""
+IN_A_ROW = 16
+"""A new connection meets any of the API workers: so many in a row have met each of two."""
+
+
+def workers(count: int) -> dict[str, str]:
+    """Return the setting of so many API workers."""
+    return {"TALLYBOOK__SERVER__API_WORKERS": str(count)}
 
 
 class Server:
@@ -26,6 +39,7 @@ class Server:
 
     Attributes:
         starts: how often it was started.
+        key: who asks: its first key, or that of a tenant.
     """
 
     def __init__(
@@ -34,6 +48,7 @@ class Server:
         """Nothing is started yet; a port of its own is kept over restarts."""
         self.port = port
         self.folder = folder
+        self.key = KEY
         self.starts = 0
         self._environment = {**os.environ, "TALLYBOOK_FIRST_KEY": KEY, **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -121,9 +136,29 @@ class Server:
             self.start()
         raise AssertionError(f"the server does not stay up: {self.log.read_text()[-3000:]}")
 
-    def client(self, key: str = KEY) -> Client:
+    def tenant(self, name: str) -> Self:
+        """Return this server as a new tenant sees it, with a key of its own and nothing in it."""
+        spec = {"tenant": f"{name}-{secrets.token_hex(4)}"}
+        made = self.post("/api/v1/tenants", msgspec.json.encode(spec))
+        guest = copy.copy(self)
+        guest.key = made["first_key"]["key"]
+        self.known(guest.key)
+        return guest
+
+    def client(self, key: str | None = None) -> Client:
         """Return a client of this server."""
-        return Client(self.url, key)
+        return Client(self.url, key or self.key)
+
+    def tallybook(self, *words: str, code: int = 0) -> str:
+        """Run a command of the command line, without a process of its own; return what it says."""
+        told = io.StringIO()
+        speaking = {"TALLYBOOK_URL": self.url, "TALLYBOOK_KEY": self.key, "COLUMNS": "200"}
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(told), redirect_stderr(told):
+            for name, text in speaking.items():
+                patch.setenv(name, text)
+            found = run(words)
+        assert found == code, told.getvalue()
+        return told.getvalue()
 
     def get(self, path: str) -> Any:
         """Return a JSON answer; retried while processes come back."""
@@ -142,6 +177,33 @@ class Server:
         with self.client() as client:
             return client.raw(method, path, content=content, headers={"Content-Type": kind}).content
 
+    def known(self, key: str, *, known: bool = True) -> None:
+        """Wait until every API worker takes a key, or until none takes it any more."""
+        self.by_all(lambda: self._takes(key) is known)
+
+    def by_all(self, look: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait until every API worker lets something be seen.
+
+        Args:
+            look: asks over a new connection.
+            seconds: how long at most.
+        """
+        deadline, seen = time.monotonic() + seconds, 0
+        while seen < IN_A_ROW:
+            seen = seen + 1 if look() else 0
+            assert time.monotonic() < deadline, "not every process of the server learned of it"
+            time.sleep(0 if seen else 0.05)
+
+    def _takes(self, key: str) -> bool:
+        try:
+            with self.client(key) as client:
+                client.get("/api/v1/meters")
+        except Forbidden as error:
+            return error.code != "no-key"
+        except Refused:
+            pass  # it may not do this, or there is no such thing: the key was taken
+        return True
+
     def caught_up(self, seconds: float = 60) -> None:
         """Wait until everything acknowledged is in the lake."""
         deadline = time.monotonic() + seconds
@@ -149,7 +211,7 @@ class Server:
             self.revive()
             if all(p["events_behind"] == 0 for p in self.get("/api/v1/status")["partitions"]):
                 return
-            time.sleep(0.1)
+            time.sleep(0.05)
         raise AssertionError(f"the lake does not catch up: {self.get('/api/v1/status')}")
 
     def bill_until_now(self) -> list[str]:
@@ -164,7 +226,7 @@ class Server:
                     invoice["id"] for invoice in self.get("/api/v1/invoices?limit=1000")["items"]
                 ]
             assert state["state"] != "failed", state
-            time.sleep(0.1)
+            time.sleep(0.05)
         raise AssertionError("the billing run does not end")
 
     def _retried(self, call: Any) -> Any:

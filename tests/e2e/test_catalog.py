@@ -1,21 +1,16 @@
 """The catalog from outside: taxes, coupons, the seller, plan versions, and a backtest."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.e2e.server import KEY, Server
+from tests.e2e.server import Server
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "catalog.md"
-AUTH = {"Authorization": f"Bearer {KEY}"}
 API = "/api/v1"
 
 
@@ -25,44 +20,32 @@ def text() -> str:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, text: str) -> Iterator[Server]:
+def server(shared_server: Server, tmp_path_factory: pytest.TempPathFactory, text: str) -> Server:
     folder = tmp_path_factory.mktemp("catalog")
     (folder / "catalog.toml").write_text(text)
-    with Server(folder / "data") as running:
-        tallybook(running, "apply", str(folder / "catalog.toml"), "--yes")
-        events = [
-            {
-                "specversion": "1.0",
-                "id": f"e{n}",
-                "source": "test",
-                "type": "api.call",
-                "subject": "acme-prod",
-                "time": "2026-10-10T00:00:00Z",
-                "data": {"region": "eu", "weight": 2, "color": "red"},
-            }
-            for n in range(1500)
-        ]
-        running.post(f"{API}/events", json.dumps(events))
-        running.caught_up()
-        yield running
-
-
-def tallybook(server: Server, *command: str, code: int = 0) -> str:
-    found = subprocess.run(
-        [sys.executable, "-m", "tallybook", *command],
-        env={**os.environ, "TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert found.returncode == code, found.stdout + found.stderr
-    return found.stdout + found.stderr
+    running = shared_server.tenant("catalog")
+    running.tallybook("apply", str(folder / "catalog.toml"), "--yes")
+    events = [
+        {
+            "specversion": "1.0",
+            "id": f"e{n}",
+            "source": "test",
+            "type": "api.call",
+            "subject": "acme-prod",
+            "time": "2026-10-10T00:00:00Z",
+            "data": {"region": "eu", "weight": 2, "color": "red"},
+        }
+        for n in range(1500)
+    ]
+    running.post(f"{API}/events", json.dumps(events))
+    running.caught_up()
+    return running
 
 
 def call(server: Server, method: str, path: str, body: object = None, status: int = 200) -> Any:
     url = server.url + API + path
-    done = httpx2.request(method, url, json=body, headers=AUTH)
+    headers = {"Authorization": f"Bearer {server.key}"}
+    done = httpx2.request(method, url, json=body, headers=headers, timeout=60)
     assert done.status_code == status, done.text
     return done.json() if done.content else None
 
@@ -147,10 +130,10 @@ def test_a_backtest_shows_who_would_pay_what_and_writes_nothing(
     proposed = tmp_path / "catalog.toml"
     proposed.write_text(text.replace('unit_amount = "0.002"', 'unit_amount = "0.4"'))
     span = ("--from", "2026-10-01", "--to", "2026-11-01")
-    said = tallybook(server, "apply", str(proposed), "--backtest", *span)
+    said = server.tallybook("apply", str(proposed), "--backtest", *span)
     assert "new-version plan team" in said
     assert "acme-team: API calls" in said
-    found = json.loads(tallybook(server, "apply", str(proposed), "--backtest", *span, "--json"))
+    found = json.loads(server.tallybook("apply", str(proposed), "--backtest", *span, "--json"))
     (acme,) = [one for one in found["customers"] if one["customer"] == "acme"]
     calls = {c["charge"]: c for c in acme["charges"] if c["subscription"] == "acme-team"}
     # 500 calls above the free thousand, and what is missing to the commitment of 100
@@ -159,8 +142,8 @@ def test_a_backtest_shows_who_would_pay_what_and_writes_nothing(
     assert found["start"] == "2026-09-30T22:00:00Z", "a day of the seller's zone"
     assert call(server, "GET", "/plans/team") == before
     same = tmp_path / "same.toml"
-    same.write_text(tallybook(server, "apply", "--help") and text)
-    assert "customers differ" in tallybook(server, "apply", str(same), "--backtest", *span)
+    same.write_text(server.tallybook("apply", "--help") and text)
+    assert "customers differ" in server.tallybook("apply", str(same), "--backtest", *span)
 
 
 NEW_METER = """
@@ -183,7 +166,7 @@ def test_a_backtest_measures_what_nobody_measured_before(
     file = tmp_path / "catalog.toml"
     file.write_text(heavier)
     span = ("--from", "2026-10-01", "--to", "2026-11-01", "--json")
-    found = json.loads(tallybook(server, "apply", str(file), "--backtest", *span))
+    found = json.loads(server.tallybook("apply", str(file), "--backtest", *span))
     assert found["failed"] == []
     (acme,) = [one for one in found["customers"] if one["customer"] == "acme"]
     (calls,) = [one for one in acme["charges"] if one["charge"] == "calls"]
@@ -193,9 +176,9 @@ def test_a_backtest_measures_what_nobody_measured_before(
 def test_a_backtest_that_cannot_be_made_says_why(server: Server, tmp_path: Path) -> None:
     file = tmp_path / "catalog.toml"
     file.write_text("")
-    assert "--from" in tallybook(server, "apply", str(file), "--backtest", code=2)
+    assert "--from" in server.tallybook("apply", str(file), "--backtest", code=2)
     late = ("--from", "2026-10-01", "--to", "2099-01-01")
-    said = tallybook(server, "apply", str(file), "--backtest", *late, code=1)
+    said = server.tallybook("apply", str(file), "--backtest", *late, code=1)
     assert "lies in the future" in said
     odd = ("--from", "October", "--to", "2026-11-01")
-    assert "[from]" in tallybook(server, "apply", str(file), "--backtest", *odd, code=1)
+    assert "[from]" in server.tallybook("apply", str(file), "--backtest", *odd, code=1)

@@ -3,7 +3,6 @@
 import json
 import re
 import time
-from collections.abc import Iterator
 from html import unescape
 
 import httpx2
@@ -13,7 +12,7 @@ from tallybook.admit.issue import KeySpec
 from tallybook.compose import World
 from tallybook.serve.api.rest.access.keys import make_key
 from tallybook.settings import Settings
-from tests.e2e.server import KEY, Server
+from tests.e2e.server import Server
 from tests.support.sample_world import CATALOG
 
 PAGES = (
@@ -76,37 +75,37 @@ class Visitor:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("console") / "data") as running:
-        running.raw("POST", "/api/v1/catalog/apply", CATALOG)
-        events = [
-            {
-                "specversion": "1.0",
-                "id": f"e{day}",
-                "source": "test",
-                "type": "api.call",
-                "subject": "acme-app",
-                "time": f"2026-10-{day:02d}T10:00:00Z",
-                "data": {"region": "eu"},
-            }
-            for day in range(1, 11)
-        ]
-        running.post("/api/v1/events", json.dumps(events))
-        running.caught_up()
-        yield running
+def server(shared_server: Server) -> Server:
+    running = shared_server.tenant("console")
+    running.raw("POST", "/api/v1/catalog/apply", CATALOG)
+    events = [
+        {
+            "specversion": "1.0",
+            "id": f"e{day}",
+            "source": "test",
+            "type": "api.call",
+            "subject": "acme-app",
+            "time": f"2026-10-{day:02d}T10:00:00Z",
+            "data": {"region": "eu"},
+        }
+        for day in range(1, 11)
+    ]
+    running.post("/api/v1/events", json.dumps(events))
+    running.caught_up()
+    return running
 
 
 @pytest.fixture(scope="module")
 def places(server: Server) -> dict[str, str]:
     """A month that was billed, paid and credited by hand; where the documents are."""
-    clerk = Visitor(server, KEY)
+    clerk = Visitor(server, server.key)
     clerk.does("/wallets/borealis-prepaid/top-ups", amount="40", method="card", once="1")
     clerk.does("/customers/acme/redeem", coupon="launch")
     assert clerk.does("/invoices/bill", period="2026-10") == "/runs"
     deadline = time.monotonic() + 60
     while "INV-" not in clerk.get("/invoices?customer=acme").text:
         assert time.monotonic() < deadline, clerk.get("/runs").text
-        time.sleep(0.2)
+        time.sleep(0.1)
     found = re.search(r"INV-\d+", clerk.get("/invoices?customer=acme").text)
     assert found is not None
     number = found.group()
@@ -120,7 +119,7 @@ def places(server: Server) -> dict[str, str]:
 
 def test_all_pages_for_who_may_read(server: Server, places: dict[str, str]) -> None:
     key = server.post("/api/v1/keys", '{"name": "reader", "scopes": ["read"]}')["key"]
-    time.sleep(1.2)  # every process has read the new key by then
+    server.known(key)
     reader = Visitor(server, key)
     for path in PAGES:
         page = reader.get(path.format(**places))
@@ -150,7 +149,7 @@ def test_nothing_of_ours_for_another_tenant(server: Server, places: dict[str, st
     world = World(Settings(data_dir=server.folder))
     key = str(make_key(world, "other", KeySpec(name="s", scopes=["admin"])).key)
     world.engine.dispose()
-    time.sleep(1.2)
+    server.known(key)
     stranger = Visitor(server, key)
     for path in PAGES:
         page = stranger.get(path.format(**places))

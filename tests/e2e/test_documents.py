@@ -2,20 +2,15 @@
 
 import io
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 from pypdf import PdfReader
 
-from tests.e2e.server import KEY, Server
+from tests.e2e.server import Server
 from tests.support.e_rules import cii_errors, peppol_errors, ubl_errors
 
-AUTH = {"Authorization": f"Bearer {KEY}"}
 CATALOG = """
 [seller]
 name = "Northwind Metering GmbH"
@@ -90,42 +85,26 @@ start = 2026-05-01
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Server:
     folder = tmp_path_factory.mktemp("documents")
-    with Server(folder / "data") as running:
-        (folder / "catalog.toml").write_text(CATALOG)
-        run(running, "apply", str(folder / "catalog.toml"), "--yes")
-        events = [
-            {"specversion": "1.0", "id": f"{who}{n}", "source": "/t", "type": "req", "subject": who,
-             "time": f"2026-05-{n + 1:02}T00:00:00Z", "data": {}}
-            for who in "abc" for n in range(5)
-        ]  # fmt: skip
-        answer = httpx2.post(
-            f"{running.url}/api/v1/events",
-            headers={**AUTH, "content-type": "application/cloudevents-batch+json"},
-            content=json.dumps(events),
-        )
-        assert answer.status_code == 204, answer.text
-        running.caught_up()
-        run(running, "bill", "--period", "2026-05")
-        yield running
-
-
-def run(server: Server, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "tallybook", *words],
-        env=os.environ | {"TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    running = shared_server.tenant("documents")
+    (folder / "catalog.toml").write_text(CATALOG)
+    running.tallybook("apply", str(folder / "catalog.toml"), "--yes")
+    events = [
+        {"specversion": "1.0", "id": f"{who}{n}", "source": "/t", "type": "req", "subject": who,
+         "time": f"2026-05-{n + 1:02}T00:00:00Z", "data": {}}
+        for who in "abc" for n in range(5)
+    ]  # fmt: skip
+    running.post("/api/v1/events", json.dumps(events), "application/cloudevents-batch+json")
+    running.caught_up()
+    running.tallybook("bill", "--period", "2026-05")
+    return running
 
 
 def get(server: Server, path: str) -> httpx2.Response:
-    return httpx2.get(f"{server.url}/api/v1{path}", headers=AUTH, timeout=60)
+    return httpx2.get(
+        f"{server.url}/api/v1{path}", headers={"Authorization": f"Bearer {server.key}"}, timeout=60
+    )
 
 
 def numbers(server: Server) -> dict[str, str]:
@@ -162,8 +141,8 @@ def test_what_is_missing_is_named_and_the_pdf_is_there_all_the_same(server: Serv
 
 def test_the_commands_write_files(server: Server, tmp_path: Path) -> None:
     number = numbers(server)["acme"]
-    run(server, "invoice", "xml", number, "--format", "ubl", "-o", str(tmp_path / "x.xml"))
-    run(server, "invoice", "pdf", number, "-o", str(tmp_path / "x.pdf"))
+    server.tallybook("invoice", "xml", number, "--format", "ubl", "-o", str(tmp_path / "x.xml"))
+    server.tallybook("invoice", "pdf", number, "-o", str(tmp_path / "x.pdf"))
     assert "urn:fdc:peppol.eu" in (tmp_path / "x.xml").read_text()
     assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF-")
 
@@ -176,7 +155,7 @@ def test_credit_notes_are_documents_too(server: Server, tmp_path: Path) -> None:
     assert ubl_errors(ubl) == []
     assert peppol_errors(ubl) == []
     assert "<cbc:BuyerReference>PO-1<" in ubl
-    run(server, "invoice", "pdf", number, "--credit-note", "-o", str(tmp_path / "n.pdf"))
+    server.tallybook("invoice", "pdf", number, "--credit-note", "-o", str(tmp_path / "n.pdf"))
     reader = PdfReader(tmp_path / "n.pdf")
     assert "factur-x.xml" in reader.attachments
     assert "Rechnungskorrektur" in reader.pages[0].extract_text()

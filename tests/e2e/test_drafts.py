@@ -1,16 +1,13 @@
 """Drafts from outside: a run leaves them, lists show them, a command finalizes or discards them."""
 
 import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.e2e.server import KEY, Server
+from tests.e2e.server import Server
 
 CATALOG = """
 [seller]
@@ -45,15 +42,15 @@ start = 2026-10-01
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Server:
     folder = tmp_path_factory.mktemp("drafts")
     text = CATALOG + "".join(CUSTOMER.format(key=key) for key in ("acme", "bolt"))
     (folder / "catalog.toml").write_text(text)
-    with Server(folder / "data") as running:
-        tallybook(running, "apply", str(folder / "catalog.toml"), "--yes")
-        used(running, "acme", 1)
-        used(running, "bolt", 1)
-        yield running
+    running = shared_server.tenant("drafts")
+    running.tallybook("apply", str(folder / "catalog.toml"), "--yes")
+    used(running, "acme", 1)
+    used(running, "bolt", 1)
+    return running
 
 
 def used(server: Server, subject: str, number: int) -> None:
@@ -69,21 +66,8 @@ def used(server: Server, subject: str, number: int) -> None:
     server.caught_up()
 
 
-def tallybook(server: Server, *command: str, code: int = 0) -> str:
-    environment = {**os.environ, "TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY}
-    done = subprocess.run(
-        [sys.executable, "-m", "tallybook", *command],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    return done.stdout
-
-
 def shown(server: Server, *command: str) -> Any:
-    return json.loads(tallybook(server, *command, "--json"))
+    return json.loads(server.tallybook(*command, "--json"))
 
 
 def _until(true: Callable[[], bool], seconds: float = 60) -> bool:
@@ -98,7 +82,7 @@ def _until(true: Callable[[], bool], seconds: float = 60) -> bool:
 def test_a_draft_from_run_to_invoice(server: Server) -> None:
     previewed = shown(server, "invoice", "preview", "acme", "--period", "2026-10")
     assert previewed["invoice"]["total"] == "2.00"
-    assert "2 wait as drafts" in tallybook(server, "bill", "--period", "2026-10")
+    assert "2 wait as drafts" in server.tallybook("bill", "--period", "2026-10")
     drafts = shown(server, "invoice", "list", "--state", "draft")
     by_customer = {draft["customer"]: draft["id"] for draft in drafts}
     assert [draft["state"] for draft in drafts] == ["draft", "draft"]
@@ -108,24 +92,24 @@ def test_a_draft_from_run_to_invoice(server: Server) -> None:
     assert shown(server, "invoice", "show", acme)["number"] == "DRAFT"
     used(server, "bolt", 2)
     assert _until(lambda: shown(server, "invoice", "show", bolt)["total"] == "4.00"), "by itself"
-    assert "not final" in tallybook(server, "invoice", "verify", bolt)
+    assert "not final" in server.tallybook("invoice", "verify", bolt)
     assert shown(server, "invoice", "explain", bolt)["count"] == 2
-    assert "2 wait as drafts" in tallybook(server, "bill", "--period", "2026-10")
+    assert "2 wait as drafts" in server.tallybook("bill", "--period", "2026-10")
     again = shown(server, "invoice", "list", "--state", "draft")
     assert sorted(draft["total"] for draft in again) == ["4.00", "4.00"]
     assert shown(server, "invoice", "show", acme)["total"] == "4.00", "what took its place"
     by_customer = {draft["customer"]: draft["id"] for draft in again}
     acme, bolt = by_customer["acme"], by_customer["bolt"]
-    assert "INV-000001" in tallybook(server, "invoice", "finalize", acme)
+    assert "INV-000001" in server.tallybook("invoice", "finalize", acme)
     assert shown(server, "invoice", "finalize", acme)["number"] == "INV-000001"
     assert shown(server, "invoice", "show", acme)["number"] == "INV-000001"
-    assert "Discarded" in tallybook(server, "invoice", "discard", bolt)
-    tallybook(server, "invoice", "discard", bolt, code=1)
-    tallybook(server, "invoice", "verify", "--all")
+    assert "Discarded" in server.tallybook("invoice", "discard", bolt)
+    server.tallybook("invoice", "discard", bolt, code=1)
+    server.tallybook("invoice", "verify", "--all")
     found = shown(server, "invoice", "list")
     assert [(one["number"], one["state"], one["open"]) for one in found] == [
         ("INV-000001", "finalized", "4.00")
     ]
-    assert "Nothing to bill" in tallybook(
-        server, "invoice", "preview", "acme", "--until", "2026-10-01"
+    assert "Nothing to bill" in server.tallybook(
+        "invoice", "preview", "acme", "--until", "2026-10-01"
     )

@@ -7,21 +7,14 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
+from tests.e2e.edge_programs import until
 from tests.e2e.server import Server
 from tests.support.door_clients import lake_events
-from tests.support.kafka_broker import broker, make_topic
+from tests.support.kafka_broker import make_topic, records
 
 LINE = '10.0.0.{} - - [17/May/2015:10:05:03 +0000] "GET /{} HTTP/1.1" 200 {} "-" "x"\n'
 ENV = {k: v for k, v in os.environ.items() if not k.startswith("TALLYBOOK_")}
 LINES = 600
-
-
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory):
-    with broker(tmp_path_factory.mktemp("kafka")) as address:
-        yield address
 
 
 def started(config: Path, *more: str) -> "subprocess.Popen[str]":
@@ -46,7 +39,7 @@ def test_every_line_is_counted_once_through_a_topic_and_a_kill(kafka, tmp_path):
     log.write_text("".join(LINE.format(n % 7, n, n) for n in range(LINES // 2)))
     config = configured(tmp_path, kafka, "edge", development=True)
     first = started(config)
-    time.sleep(4)
+    until(lambda: records(kafka, "edge", 3), "nothing was sent")
     with log.open("a") as file:
         file.writelines(LINE.format(n % 7, n, n) for n in range(LINES // 2, LINES))
     first.send_signal(signal.SIGKILL)
@@ -59,10 +52,8 @@ def test_every_line_is_counted_once_through_a_topic_and_a_kill(kafka, tmp_path):
         "TALLYBOOK__KAFKA__GROUP": "edge",
     }
     with Server(tmp_path / "data", settings) as server:
-        deadline = time.monotonic() + 40
-        while len(lake_events(tmp_path / "data")) < LINES and time.monotonic() < deadline:
-            time.sleep(0.25)
-        time.sleep(1)
+        until(lambda: len(lake_events(tmp_path / "data")) >= LINES)
+        time.sleep(1)  # more would come now
         assert len(lake_events(tmp_path / "data")) == LINES
         # The fleet knows the edge by the notes behind its batches, which are no usage.
         (edge,) = server.get("/api/v1/edges")["items"]

@@ -11,15 +11,9 @@ import pytest
 from tests.e2e.server import Server
 from tests.e2e.test_prometheus_door import kill
 from tests.support.door_clients import lake_events
-from tests.support.kafka_broker import broker, drop_topic, make_topic
+from tests.support.kafka_broker import drop_topic, make_topic
 
 PARTITIONS = 3
-
-
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory):
-    with broker(tmp_path_factory.mktemp("kafka")) as address:
-        yield address
 
 
 def binary(n):
@@ -53,7 +47,7 @@ def send(found, topic, headers, value, n):
     found.produce(topic, value=value, headers=headers, partition=n % PARTITIONS)
 
 
-def await_events(folder, count, seconds=40):
+def await_events(folder, count, seconds=90):
     deadline = time.monotonic() + seconds
     events = []
     while time.monotonic() < deadline:

@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.server import KEY, Server
-
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "migration.md"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("move") / "data") as running:
-        yield running
+def server(shared_server):
+    return shared_server.tenant("move")
 
 
 def blocks(kind):
@@ -26,7 +23,7 @@ def blocks(kind):
 def test_every_command_of_the_guide_works(server):
     for catalog in blocks("toml"):
         server.raw("POST", "/api/v1/catalog/apply", catalog, "application/toml")
-    environment = os.environ | {"TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY}
+    environment = os.environ | {"TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": server.key}
     for block in blocks("sh"):
         done = subprocess.run(
             ["bash", "-euc", block], env=environment, capture_output=True, text=True,

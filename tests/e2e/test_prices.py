@@ -1,7 +1,6 @@
 """The calculator over HTTP, and a plan with prices of every type billed from the real lake."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -51,9 +50,8 @@ start = 2026-01-01
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("prices") / "data") as running:
-        yield running
+def server(shared_server: Server) -> Server:
+    return shared_server.tenant("prices")
 
 
 def ask(server: Server, **question: Any) -> Any:

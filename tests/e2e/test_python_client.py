@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tallybook import Client
-from tests.e2e.server import KEY, Server
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "python-client.md"
 RECORDER = """
@@ -26,9 +25,8 @@ for n in range(int(first), 10**9):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("client") / "data") as running:
-        yield running
+def server(shared_server):
+    return shared_server.tenant("client")
 
 
 def test_every_block_of_the_guide_runs(server, tmp_path):
@@ -36,7 +34,7 @@ def test_every_block_of_the_guide_runs(server, tmp_path):
     assert len(blocks) > 8
     script = tmp_path / "guide.py"
     script.write_text("\n".join(blocks))
-    environment = os.environ | {"TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY}
+    environment = os.environ | {"TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": server.key}
     done = subprocess.run(
         [sys.executable, str(script)], cwd=tmp_path, env=environment, timeout=120,
         capture_output=True, text=True, check=False,
@@ -54,7 +52,9 @@ def test_what_was_recorded_before_a_kill_arrives_once(server, tmp_path):
     for at in range(6):
         url = server.url if at % 3 else "http://127.0.0.1:9"
         files = [tmp_path / f"{at}-{k}.txt" for k in range(2)]
-        running = [_recorder(url, spool, file, n) for n, file in enumerate(files, at * 2)]
+        running = [
+            _recorder(url, server.key, spool, file, n) for n, file in enumerate(files, at * 2)
+        ]
         _await_some(files)
         time.sleep(0.3)
         for process in running:
@@ -62,7 +62,7 @@ def test_what_was_recorded_before_a_kill_arrives_once(server, tmp_path):
             process.wait(30)
         told += files
     recorded = [int(line) for file in told for line in file.read_text().split("\n")[:-1]]
-    with Client(server.url, KEY, spool=spool) as client:
+    with Client(server.url, server.key, spool=spool) as client:
         client.record("killed", "s", {"n": -1})
         client.flush(60)
         assert client.stats.waiting == 0
@@ -78,7 +78,7 @@ def test_what_was_recorded_before_a_kill_arrives_once(server, tmp_path):
 
 
 def client_events(server):
-    with Client(server.url, KEY) as client:
+    with Client(server.url, server.key) as client:
         yield from client.events.list(type="killed", limit=1000)
 
 
@@ -90,9 +90,9 @@ def _await_some(files):
         time.sleep(0.02)
 
 
-def _recorder(url, spool, out, number):
+def _recorder(url, key, spool, out, number):
     with out.open("wb") as file:
         return subprocess.Popen(
-            [sys.executable, "-c", RECORDER, url, KEY, str(spool), str(number * 1_000_000)],
+            [sys.executable, "-c", RECORDER, url, key, str(spool), str(number * 1_000_000)],
             stdout=file,
         )

@@ -1,16 +1,12 @@
 """Subscriptions from outside: shown, changed, paused, cancelled, migrated, with a dry run first."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.e2e.server import KEY, Server
+from tests.e2e.server import Server
 
 API = "/api/v1"
 CATALOG = """
@@ -48,38 +44,25 @@ quantities = { seat = "3" }
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Server:
     folder = tmp_path_factory.mktemp("subscriptions")
     (folder / "catalog.toml").write_text(CATALOG)
-    with Server(folder / "data") as running:
-        tallybook(running, "apply", str(folder / "catalog.toml"), "--yes")
-        yield running
-
-
-def tallybook(server: Server, *command: str, code: int = 0) -> str:
-    found = subprocess.run(
-        [sys.executable, "-m", "tallybook", *command],
-        env={**os.environ, "TALLYBOOK_URL": server.url, "TALLYBOOK_KEY": KEY, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert found.returncode == code, found.stdout + found.stderr
-    return found.stdout + found.stderr
+    running = shared_server.tenant("subscriptions")
+    running.tallybook("apply", str(folder / "catalog.toml"), "--yes")
+    return running
 
 
 def post(server: Server, path: str, body: object) -> httpx2.Response:
     return httpx2.post(
         server.url + API + path,
         content=json.dumps(body),
-        headers={"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"},
+        headers={"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"},
         timeout=60,
     )
 
 
 def shown(server: Server) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(tallybook(server, "subscription", "show", "acme", "--json"))
+    found: dict[str, Any] = json.loads(server.tallybook("subscription", "show", "acme", "--json"))
     return found
 
 
@@ -88,32 +71,32 @@ def test_a_subscription_from_its_first_day_to_its_last(server: Server) -> None:
     assert found["state"] == "active"
     assert found["now"]["quantities"] == {"seat": "3"}
     assert found["now"]["period"]["end"] == found["now"]["next_period"]["start"]
-    first = tallybook(server, "subscription", "quantity", "acme", "seat", "5", "--dry-run")
+    first = server.tallybook("subscription", "quantity", "acme", "seat", "5", "--dry-run")
     assert "Would be: acme: 5 of seat" in first
     assert "Total" in first
     assert shown(server)["amendments"] == []
 
-    tallybook(server, "subscription", "quantity", "acme", "seat", "5")
+    server.tallybook("subscription", "quantity", "acme", "seat", "5")
     price = '{"type":"flat","amount":"20"}'
-    tallybook(server, "subscription", "price", "acme", "seat", "--price", price)
-    tallybook(server, "subscription", "change", "acme", "--plan", "pro", "--at", "period-end")
-    tallybook(server, "subscription", "anchor", "acme", "2026-01-15", "--at", "period-end")
+    server.tallybook("subscription", "price", "acme", "seat", "--price", price)
+    server.tallybook("subscription", "change", "acme", "--plan", "pro", "--at", "period-end")
+    server.tallybook("subscription", "anchor", "acme", "2026-01-15", "--at", "period-end")
     found = shown(server)
     assert [one["type"] for one in found["amendments"]] == ["quantity", "price", "plan", "anchor"]
     assert found["now"]["plan"] == "team"
     assert found["amendments"][2]["at"] == found["now"]["period"]["end"]
 
-    assert "paused" in tallybook(server, "subscription", "pause", "acme")
+    assert "paused" in server.tallybook("subscription", "pause", "acme")
     assert shown(server)["state"] == "paused"
-    tallybook(server, "subscription", "pause", "acme", code=1)
-    tallybook(server, "subscription", "resume", "acme")
-    tallybook(server, "subscription", "cancel", "acme", "--at", "period-end", "--no-credit")
+    server.tallybook("subscription", "pause", "acme", code=1)
+    server.tallybook("subscription", "resume", "acme")
+    server.tallybook("subscription", "cancel", "acme", "--at", "period-end", "--no-credit")
     found = shown(server)
     assert (found["state"], found["now"]["next_period"]) == ("cancelled", None)
-    tallybook(server, "subscription", "uncancel", "acme")
-    assert "acme" in tallybook(server, "subscription", "list", "--state", "active")
-    assert "none" in tallybook(server, "subscription", "list", "--customer", "nobody").lower()
-    text = tallybook(server, "subscription", "show", "acme")
+    server.tallybook("subscription", "uncancel", "acme")
+    assert "acme" in server.tallybook("subscription", "list", "--state", "active")
+    assert "none" in server.tallybook("subscription", "list", "--customer", "nobody").lower()
+    text = server.tallybook("subscription", "show", "acme")
     assert "quantity     5 of seat" in text
 
 
@@ -125,7 +108,7 @@ def test_what_the_state_forbids_is_a_conflict_with_a_code(server: Server) -> Non
     answer = post(server, "/subscriptions/acme/cancel", {"at": "soon"})
     assert (answer.status_code, answer.json()["field"]) == (400, "at")
     assert post(server, "/subscriptions/nobody/cancel", {}).status_code == 404
-    tallybook(server, "subscription", "price", "acme", "seat", "--price", "{", code=1)
+    server.tallybook("subscription", "price", "acme", "seat", "--price", "{", code=1)
 
 
 def test_a_plan_is_migrated_after_a_dry_run(server: Server) -> None:
@@ -141,15 +124,15 @@ def test_a_plan_is_migrated_after_a_dry_run(server: Server) -> None:
     answer = httpx2.put(
         f"{server.url}{API}/plans/team",
         content=json.dumps(plan),
-        headers={"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"},
+        headers={"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"},
         timeout=60,
     )
     assert answer.status_code == 200
-    told = tallybook(server, "subscription", "migrate", "team", "--plan-version", "2", "--dry-run")
+    told = server.tallybook("subscription", "migrate", "team", "--plan-version", "2", "--dry-run")
     assert "Would move 2 of 2." in told
-    told = tallybook(server, "subscription", "migrate", "team", "--plan-version", "2")
+    told = server.tallybook("subscription", "migrate", "team", "--plan-version", "2")
     assert "Moved 2 of 2." in told
-    told = tallybook(server, "subscription", "migrate", "team", "--plan-version", "2")
+    told = server.tallybook("subscription", "migrate", "team", "--plan-version", "2")
     assert "Moved 0 of 2." in told
     answer = post(server, "/plans/team/migrate", {"plan_version": 9})
     assert answer.status_code == 404

@@ -84,6 +84,21 @@ def _await(address: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
     raise AssertionError(f"Kafka does not start: {log.read_text()[-3000:]}")
 
 
+def records(address: str, topic: str, partitions: int) -> int:
+    """Return how many records a topic has."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    reader = Consumer({"bootstrap.servers": address, "group.id": "counting", "log_level": 0})
+    try:
+        ends = [
+            reader.get_watermark_offsets(TopicPartition(topic, number), timeout=10)
+            for number in range(partitions)
+        ]
+    finally:
+        reader.close()
+    return sum(high - low for low, high in ends)
+
+
 def make_topic(address: str, name: str, partitions: int) -> None:
     """Make a topic and wait until it is there."""
     from confluent_kafka.admin import AdminClient, NewTopic
