@@ -1,15 +1,9 @@
 """Stories of billing: partial, late, corrected, moved, prorated, parked, resumed."""
 
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
-from tallybook.adapters.sql.accounts import SqlAccounts
-from tallybook.adapters.sql.catalog import SqlCatalog
-from tallybook.adapters.sql.database import open_database, sqlite_url
-from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.invoice.audit.verify import explain, verify, verify_all
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import bill, preview
@@ -45,14 +39,9 @@ start = 2026-05-01
 """
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    if request.param == "memory":
-        yield World()
-        return
-    engine = open_database(sqlite_url(tmp_path / "control.db"))
-    yield World(SqlCatalog(engine), SqlInvoices(engine), SqlAccounts(engine))
-    engine.dispose()
+@pytest.fixture
+def world(any_world: World) -> World:
+    return any_world
 
 
 def figures(world: World, run: object = None) -> list[tuple[str, str, str]]:

@@ -1,9 +1,7 @@
 """Stories of credit notes and what is rated again: nothing is given back twice, in any order."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -54,17 +52,10 @@ start = 2026-05-01
 """
 
 
-def made(folder: Path | None) -> SettledWorld:
-    world = SettledWorld(folder)
-    world.apply(SEATS)
-    return world
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SettledWorld]:
-    found = made(None if request.param == "memory" else tmp_path)
-    yield found
-    found.close()
+@pytest.fixture
+def world(any_world: SettledWorld) -> SettledWorld:
+    any_world.apply(SEATS)
+    return any_world
 
 
 def cancelled(world: SettledWorld, when: str) -> None:
@@ -209,7 +200,8 @@ STEPS = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(STEPS)
 def test_a_customer_never_gets_back_more_than_was_billed(steps: list[tuple[str, int]]) -> None:
-    world = made(None)
+    world = SettledWorld()
+    world.apply(SEATS)
     assert lines(world, "2026-05-01") == [31000]
     for day, (what, value) in enumerate(steps, 2):
         world.clock.now = at(f"2026-05-{day:02d}")

@@ -1,8 +1,6 @@
 """Stories of money: invoices are paid, credited, voided and written off, and the books balance."""
 
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -37,12 +35,10 @@ from tests.support.settled_world import MONTHLY, SettledWorld
 ONE, TWO, THREE = "INV-000001", "INV-000002", "INV-000003"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SettledWorld]:
-    made = SettledWorld(None if request.param == "memory" else tmp_path)
-    made.apply(MONTHLY.format(rate="20", amount="100"))
-    yield made
-    made.close()
+@pytest.fixture
+def world(any_world: SettledWorld) -> SettledWorld:
+    any_world.apply(MONTHLY.format(rate="20", amount="100"))
+    return any_world
 
 
 def billed(world: SettledWorld, *months: str) -> SettledWorld:

@@ -1,8 +1,5 @@
 """Stories of totals: a commitment, coupons, contained taxes and shares over several months."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tallybook.catalog.document import parse_document
@@ -63,12 +60,10 @@ start = 2026-05-01
 """
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SettledWorld]:
-    made = SettledWorld(None if request.param == "memory" else tmp_path)
-    made.apply(CATALOG)
-    yield made
-    made.close()
+@pytest.fixture
+def world(any_world: SettledWorld) -> SettledWorld:
+    any_world.apply(CATALOG)
+    return any_world
 
 
 def lines(invoice: Invoice) -> list[tuple[str, bool, str, str]]:

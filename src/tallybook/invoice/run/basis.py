@@ -54,6 +54,8 @@ def standing(basis: Basis, payers: Sequence[Payer]) -> Stand:
     books = billing.invoices.books(billing.tenant, part)
     by_currency: dict[str, list[str]] = {}
     for payer in payers:
+        if payer.customer.parent:
+            continue  # whoever pays for it has its charges, too
         keys = by_currency.setdefault(payer.customer.currency, [])
         keys += (payer.key, *(member.key for member in payer.members))
     accounts: dict[str, Account] = {}

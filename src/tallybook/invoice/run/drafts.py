@@ -13,7 +13,7 @@ from tallybook.invoice.run.alone import fresh, insist
 from tallybook.invoice.run.basis import Basis
 from tallybook.invoice.run.composing import Result
 from tallybook.invoice.run.grace import ended, is_draft_id, refreshed
-from tallybook.invoice.run.payers import payer
+from tallybook.invoice.run.payers import paying
 from tallybook.invoice.run.storing import write
 from tallybook.kernel.errors import Conflict, Corrupt, Refused
 from tallybook.kernel.timestamps import HOUR_US
@@ -144,7 +144,7 @@ def _composed(billing: Billing, name: str) -> tuple[BillingRun, Result, StoredDr
     kept = drafts.draft(billing.tenant, name)
     catalog = billing.catalog.load(billing.tenant)
     run = run_of(billing, kept)
-    found = payer(catalog, kept.customer)
+    found = paying(catalog, kept.customer)
     _, _, result = fresh(Basis(billing, run, catalog), found)
     return run, result, drafts.draft(billing.tenant, name)
 

@@ -71,8 +71,17 @@ def _of_payers(catalog: Catalog, wanted: frozenset[str] | None) -> Iterable[str]
 
 def payer(catalog: Catalog, customer: str) -> Payer:
     """Return the payer of a customer, whether or not anything is subscribed; raises Missing."""
-    key = payer_of(catalog, customer).key
-    return payers(catalog, [key]).get(key) or _payer(catalog, key, {}, _children(catalog))
+    return paying(catalog, payer_of(catalog, customer).key)
+
+
+def paying(catalog: Catalog, customer: str) -> Payer:
+    """Return a customer with all that it pays for: nothing, where another one pays for it.
+
+    Raises:
+        Missing: there is no such customer.
+    """
+    known = payers(catalog, [customer]).get(customer)
+    return known or _payer(catalog, customer, {}, _children(catalog))
 
 
 def _children(catalog: Catalog) -> dict[str, list[str]]:

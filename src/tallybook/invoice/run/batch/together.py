@@ -14,7 +14,7 @@ from tallybook.invoice.run.basis import Basis, standing
 from tallybook.invoice.run.batch.batches import INVOICES_A_TRANSACTION
 from tallybook.invoice.run.composing import Result, composed
 from tallybook.invoice.run.drafts import run_of
-from tallybook.invoice.run.payers import Payer, payer, payers
+from tallybook.invoice.run.payers import Payer, paying, payers
 from tallybook.invoice.run.work import Work, work_of
 from tallybook.kernel.errors import Corrupt, Refused
 
@@ -85,4 +85,4 @@ def _payers(catalog: Catalog, drafts: Sequence[StoredDraft]) -> Iterator[Payer]:
     """Yield whose drafts they are, in the order of the drafts."""
     known = payers(catalog, [draft.customer for draft in drafts])
     for draft in drafts:
-        yield known.get(draft.customer) or payer(catalog, draft.customer)
+        yield known.get(draft.customer) or paying(catalog, draft.customer)
