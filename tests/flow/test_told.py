@@ -81,6 +81,7 @@ def test_what_is_decided_about_a_subscription_is_told_by_its_kind(api: Api) -> N
 
 def test_keys_are_told_without_their_text(api: Api) -> None:
     made = api.post("/keys", {"name": "mine", "scopes": ["read"]})
+    api.clock.now += SECOND_US
     api.delete(f"/keys/{made['id']}")
     told = [one for one in facts(api, "key.%") if one[1]["key"] == made["id"]]
     assert [kind for kind, _ in told] == ["key.created", "key.revoked"]
