@@ -41,7 +41,6 @@ from tallybook.adapters.sql.prepaid.wallets import SqlWallets
 from tallybook.adapters.sql.quarantine import SqlQuarantine
 from tallybook.adapters.sql.routing.rules import SqlRules
 from tallybook.adapters.sql.settlements import SqlSettlements
-from tallybook.adapters.webhook.channel import WebhookChannel
 from tallybook.admit.tenant import FIRST
 from tallybook.invoice.ports import Billing, Bounds
 from tallybook.kernel.errors import Corrupt, Unavailable
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from tallybook.adapters.delta.event_table import DeltaEventTable
     from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
     from tallybook.adapters.sqlite.streams import StreamsFile
+    from tallybook.adapters.webhook.channel import WebhookChannel
 
 T = TypeVar("T")
 
@@ -253,8 +253,10 @@ class World:
         return AesGcmSeal(self.secret)
 
     @cached_property
-    def webhooks(self) -> WebhookChannel:
+    def webhooks(self) -> "WebhookChannel":
         """Tells facts over HTTP."""
+        from tallybook.adapters.webhook.channel import WebhookChannel
+
         hooks = self.settings.webhooks
         return WebhookChannel(allow_private=hooks.allow_private, ca_file=hooks.ca_file)
 

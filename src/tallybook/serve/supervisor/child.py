@@ -6,16 +6,16 @@ means that the supervisor is gone, however that happened (DECISIONS 1).
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, Literal
 
 import msgspec
 
 from tallybook.kernel.errors import Unavailable
+from tallybook.serve.supervisor.forked import Forked, preload
 from tallybook.settings import Settings, decode, encode
 
 Kind = Literal["api", "tls", "pump", "jobs", "router", "post", "kafka"]
@@ -42,19 +42,12 @@ class Running:
 
     def __init__(self, role: Role, settings: Settings, lock_fd: int, log: IO[bytes] | None) -> None:
         """Start the process; raises Unavailable where the machine refuses."""
-        command = [sys.executable, "-m", "tallybook", "_child", role.kind, str(role.index)]
+        output = (log or sys.stderr).fileno()
+        command = ["_child", role.kind, str(role.index)]
+        preload(role.kind)
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=log or sys.stderr.fileno(),
-                stderr=log or sys.stderr.fileno(),
-                pass_fds=(lock_fd,),
-                start_new_session=True,  # Ctrl-C reaches the supervisor only, which stops in order
-            )
-            assert self._process.stdin is not None
-            self._process.stdin.write(encode(settings) + b"\n")
-            self._process.stdin.flush()
+            self._process = Forked(lambda: _command(command), output, lock_fd)
+            os.write(self._process.stdin, encode(settings) + b"\n")
         except OSError as error:
             raise Unavailable(f"a {role.kind} process cannot be started: {error}") from error
         self.role = role
@@ -67,26 +60,25 @@ class Running:
 
     def stop(self) -> None:
         """Ask it to finish what it does and exit."""
-        if self._process.poll() is None:
-            self._process.terminate()
+        self._process.send(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it at once."""
-        if self._process.poll() is None:
-            self._process.kill()
+        self._process.send(signal.SIGKILL)
 
     def wait(self, seconds: float) -> bool:
         """Wait for its end; return whether it came in time."""
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        self._close()
-        return True
+        ended = self._process.wait(seconds)
+        if ended:
+            self._process.close()
+        return ended
 
-    def _close(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+
+def _command(command: Sequence[str]) -> int:
+    """Do in a fork what `python -m tallybook` does with a command line."""
+    from tallybook.serve.cli.main import run
+
+    return run(command)
 
 
 def inherit() -> Settings:

@@ -19,7 +19,8 @@ import msgspec
 from tallybook import __version__
 from tallybook.kernel.errors import Unavailable
 from tallybook.serve.supervisor import folder, port
-from tallybook.serve.supervisor.child import Role, Running
+from tallybook.serve.supervisor.child import Kind, Role, Running
+from tallybook.serve.supervisor.forked import preload
 from tallybook.settings import Settings, api_workers
 
 TICK_SECONDS = 0.05
@@ -30,6 +31,9 @@ STOP_SECONDS_MAX = 15.0
 
 DOORS = frozenset({"api", "tls"})
 """Children that take requests."""
+
+BEHIND: tuple[Kind, ...] = ("pump", "jobs", "post")
+"""Children that every server has behind its doors."""
 
 ROUTER = Role("router", 0)
 """Started when the file of streams is there: who has no rule pays for no process."""
@@ -90,12 +94,13 @@ class Tree:
             Unavailable: it did not become ready in time, or its processes die repeatedly.
         """
         deadline = time.monotonic() + self._settings.server.ready_seconds_max
+        for kind in BEHIND:  # while the doors open, on another core
+            preload(kind)
         while not self._stopping:
             self._check_children()
             if answers(self.url) and (self.tls_url is None or listens(self.tls_url)):
-                self._spawn(Role("pump", 0))
-                self._spawn(Role("jobs", 0))
-                self._spawn(Role("post", 0))
+                for kind in BEHIND:
+                    self._spawn(Role(kind, 0))
                 if self._settings.kafka.servers:
                     self._spawn(Role("kafka", 0))
                 self._tell()

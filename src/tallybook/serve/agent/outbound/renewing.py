@@ -16,12 +16,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from tallybook.adapters.http.client import Client
 from tallybook.kernel.errors import Invalid, TallybookError, Unavailable
 from tallybook.serve.agent.voice import Voice
+
+if TYPE_CHECKING:
+    from tallybook.adapters.http.client import Client
 
 RENEW_PATH = "/api/v1/edges/certificates/renew"
 LOOK_SECONDS = 60.0
@@ -52,7 +55,7 @@ class Renewing:
         Unavailable: a file is not there.
     """
 
-    def __init__(self, files: Files, edge: str, client: Client) -> None:
+    def __init__(self, files: Files, edge: str, client: "Client") -> None:
         """Remember how the files are now."""
         self._files = files
         self._edge = edge

@@ -1,0 +1,107 @@
+"""What starts cost: which modules are imported, and how a child is forked.
+
+Numbers of modules, and not times, which mean nothing on a loaded machine.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tallybook.serve.supervisor.forked import BUG, MODULES
+
+ALWAYS = ("api", "pump", "jobs", "post")
+"""Children that every server has."""
+MODULES_MAX = 1_700
+SUPERVISOR_MODULES_MAX = 250
+FOR_SOME = {
+    "altair", "babel", "confluent_kafka", "google.protobuf", "httpx2", "polars",
+    "paho", "pandas", "pydantic", "psycopg", "pymysql", "typst", "vl_convert",
+}  # fmt: skip
+"""What is imported when it is first used, for most servers never do."""
+HEAVY = {"cryptography", "deltalake", "duckdb", "granian", "litestar", "numpy", "pyarrow",
+         "sqlalchemy", "structlog"}  # fmt: skip
+
+
+def imported(statements: str) -> set[str]:
+    """Return the modules of a fresh interpreter that did this."""
+    told = f"{statements}\nimport os, sys; print(*sys.modules, flush=True); os._exit(0)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_every_server_imports_no_more_than_it_needs() -> None:
+    loaded = imported(
+        "from tallybook.serve.supervisor.forked import preload\n"
+        f"for kind in {ALWAYS}: preload(kind)"
+    )
+    assert loaded & FOR_SOME == set()
+    assert len(loaded) <= MODULES_MAX
+
+
+def test_the_doors_wait_for_nothing_that_is_only_used_behind_them() -> None:
+    loaded = imported("from tallybook.serve.supervisor.forked import preload\npreload('api')")
+    assert loaded & (FOR_SOME | {"duckdb", "httpcore2"}) == set()
+
+
+def test_the_supervisor_takes_folder_and_port_before_it_imports_what_is_heavy() -> None:
+    loaded = imported("import tallybook.serve.cli.server")
+    assert loaded & (HEAVY | FOR_SOME) == set()
+    assert len(loaded) <= SUPERVISOR_MODULES_MAX
+
+
+def test_what_a_child_works_with_is_named_right() -> None:
+    source = Path(__file__).parents[3] / "src"
+    for name in {name for names in MODULES.values() for name in names}:
+        place = source.joinpath(*name.split("."))
+        assert place.with_suffix(".py").exists() or (place / "__init__.py").exists(), name
+
+
+FORK = """
+import os, signal, sys
+from tallybook.serve.supervisor.forked import Forked
+
+signal.signal(signal.SIGTERM, lambda *_: print("the parent's handler"))
+kept, other = os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_RDONLY)
+print("before", end="")
+
+def told():
+    said = sys.stdin.readline()
+    handed = [n for n in (kept, other) if os.path.exists(f"/dev/fd/{n}")]
+    print(said.strip(), os.getsid(0) == os.getpid(), handed == [kept])
+    return 7
+
+def fails():
+    raise ValueError("as it should")
+
+def waits():
+    print("waits", flush=True)
+    while sys.stdin.read(): pass
+    return 3
+
+def ended(work, number=None, close=False):
+    child = Forked(work, 1, kept)
+    os.write(child.stdin, b"hello\\n")
+    if number: child.send(number)
+    if close: child.close()
+    child.wait(60)
+    child.close()
+    return child.poll()
+
+codes = [ended(told), ended(fails), ended(waits, signal.SIGTERM), ended(waits, close=True)]
+print(codes)
+"""
+
+
+def test_a_fork_has_its_own_input_session_and_handlers_and_one_descriptor() -> None:
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "beforehello True True"  # written once, and not again by each child
+    assert f"[7, {BUG}, -15, 3]" in lines[-1]
+    assert "ValueError: as it should" in done.stdout
+    assert "the parent's handler" not in done.stdout
+
+
+def test_modules_are_listed_for_every_kind_of_child() -> None:
+    from tallybook.serve.supervisor.child import Kind
+
+    assert set(MODULES) == set(Kind.__args__)  # type: ignore[attr-defined]
