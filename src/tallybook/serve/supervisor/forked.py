@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
@@ -123,7 +123,7 @@ class Forked:
 
 
 def _be(
-    work: Callable[[], int], stdin: int, output: int, kept: int, mask: set[signal.Signals]
+    work: Callable[[], int], stdin: int, output: int, kept: int, mask: Iterable[int]
 ) -> NoReturn:
     """Be the child, and never return into the supervisor's code."""
     code = BUG
