@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+import httpx2
 import msgspec
 import pytest
 
@@ -25,6 +26,8 @@ KEY = "tb_test_key_for_loopback_only_0123456789"
 START_SECONDS_MAX = 60.0
 REFUSED_SECONDS_MAX = 12.0
 """How long a process that came back may refuse what it does not know yet."""
+ANSWER_SECONDS_MAX = 60.0
+"""How long a busy machine may take to answer a request."""
 IN_A_ROW = 16
 """A new connection meets any of the API workers: so many in a row have met each of two."""
 
@@ -32,6 +35,24 @@ IN_A_ROW = 16
 def workers(count: int) -> dict[str, str]:
     """Return the setting of so many API workers."""
     return {"TALLYBOOK__SERVER__API_WORKERS": str(count)}
+
+
+class Said(NamedTuple):
+    """What a command printed."""
+
+    stdout: str
+    stderr: str
+
+
+def visiting(**more: Any) -> httpx2.Client:
+    """Return a client of the loopback that reads no list of authorities: 25 ms each time."""
+    return httpx2.Client(verify=False, timeout=ANSWER_SECONDS_MAX, **more)
+
+
+def asked(method: str, url: str, **more: Any) -> httpx2.Response:
+    """Return the answer to one request, over a connection of its own."""
+    with visiting() as client:
+        return client.request(method, url, **more)
 
 
 class Server:
@@ -150,15 +171,25 @@ class Server:
         return Client(self.url, key or self.key)
 
     def tallybook(self, *words: str, code: int = 0) -> str:
-        """Run a command of the command line, without a process of its own; return what it says."""
-        told = io.StringIO()
+        """Run a command and return all that it says; see `command`."""
+        return "".join(self.command(*words, code=code))
+
+    def command(self, *words: str, code: int = 0) -> Said:
+        """Run a command of the command line, without a process of its own.
+
+        Args:
+            words: of the command.
+            code: with which it must end.
+        """
+        out, err = io.StringIO(), io.StringIO()
         speaking = {"TALLYBOOK_URL": self.url, "TALLYBOOK_KEY": self.key, "COLUMNS": "200"}
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(told), redirect_stderr(told):
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             for name, text in speaking.items():
                 patch.setenv(name, text)
             found = run(words)
-        assert found == code, told.getvalue()
-        return told.getvalue()
+        said = Said(out.getvalue(), err.getvalue())
+        assert found == code, said
+        return said
 
     def get(self, path: str) -> Any:
         """Return a JSON answer; retried while processes come back."""

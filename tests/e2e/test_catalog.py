@@ -5,10 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
-from tests.e2e.server import Server
+from tests.e2e.server import Server, asked
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "catalog.md"
 API = "/api/v1"
@@ -45,7 +44,7 @@ def server(shared_server: Server, tmp_path_factory: pytest.TempPathFactory, text
 def call(server: Server, method: str, path: str, body: object = None, status: int = 200) -> Any:
     url = server.url + API + path
     headers = {"Authorization": f"Bearer {server.key}"}
-    done = httpx2.request(method, url, json=body, headers=headers, timeout=60)
+    done = asked(method, url, json=body, headers=headers)
     assert done.status_code == status, done.text
     return done.json() if done.content else None
 

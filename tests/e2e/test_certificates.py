@@ -173,10 +173,15 @@ def test_a_revoked_certificate_is_refused_also_on_an_open_connection(fleet: Flee
     with fleet.client(files) as client:
         assert fleet.send(client, "web-2") == Receipt(stored=1)
         tallybook("ca", "revoke", "web-2", "--data", fleet.server.folder, "--reason", "stolen")
-        time.sleep(1.2)
-        with pytest.raises(Forbidden) as refused:
-            fleet.send(client, "web-2")
-    assert refused.value.code == "certificate-revoked"
+
+        def refused() -> str:
+            try:
+                fleet.send(client, "web-2")
+            except Forbidden as error:
+                return error.code
+            return ""
+
+        assert eventually(refused) == "certificate-revoked"
     listed = json.loads(tallybook("ca", "list", "--data", fleet.server.folder, "--json").stdout)
     assert [c["state"] for c in listed if c["name"] == "web-2"] == ["revoked"]
     shown = subprocess.run(
@@ -310,7 +315,7 @@ def said(fleet: Fleet) -> str:
 
 
 def eventually(look: Any) -> Any:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         try:
             found = look()

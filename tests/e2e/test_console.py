@@ -12,7 +12,7 @@ from tallybook.admit.issue import KeySpec
 from tallybook.compose import World
 from tallybook.serve.api.rest.access.keys import make_key
 from tallybook.settings import Settings
-from tests.e2e.server import Server
+from tests.e2e.server import Server, visiting
 from tests.support.sample_world import CATALOG
 
 PAGES = (
@@ -54,7 +54,7 @@ class Visitor:
 
     def __init__(self, server: Server, key: str = "") -> None:
         """Sign in where there is a key."""
-        self.client = httpx2.Client(base_url=server.url, timeout=60)
+        self.client = visiting(base_url=server.url)
         if key:
             assert self.client.post("/login", data={"key": key}).status_code == 303
 

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from pypdf import PdfReader
 
-from tests.e2e.server import Server
+from tests.e2e.server import Server, asked
 from tests.support.e_rules import cii_errors, peppol_errors, ubl_errors
 
 CATALOG = """
@@ -102,8 +102,10 @@ def server(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> S
 
 
 def get(server: Server, path: str) -> httpx2.Response:
-    return httpx2.get(
-        f"{server.url}/api/v1{path}", headers={"Authorization": f"Bearer {server.key}"}, timeout=60
+    return asked(
+        "GET",
+        f"{server.url}/api/v1{path}",
+        headers={"Authorization": f"Bearer {server.key}"},
     )
 
 

@@ -6,14 +6,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx2
 import pytest
 from click.testing import CliRunner, Result
 
 from tallybook.adapters.http.client import Client
 from tallybook.kernel.errors import Invalid, Missing, Refused
 from tallybook.serve.cli.main import cli
-from tests.e2e.server import Server
+from tests.e2e.server import Server, visiting
 
 WRONG_VERSION = 6
 PATH = "/api/v1/quarantine"
@@ -121,7 +120,7 @@ def test_many_pieces_by_command_and_by_form(client: Client, server: Server) -> N
     told = run("redrive-all", "--code", version, "--yes")
     assert told.output.startswith("0 sent again")
     assert told.output.count("  refused  ") == 2
-    with httpx2.Client(base_url=client.url, timeout=60) as browser:
+    with visiting(base_url=client.url) as browser:
         browser.post("/login", data={"key": server.key})
         page = browser.get("/quarantine", params={"code": missing, "type": "t"}).text
         assert page.count('class="tag bad"') == 1

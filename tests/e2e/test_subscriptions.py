@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.server import Server
+from tests.e2e.server import Server, asked
 
 API = "/api/v1"
 CATALOG = """
@@ -53,11 +53,11 @@ def server(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> S
 
 
 def post(server: Server, path: str, body: object) -> httpx2.Response:
-    return httpx2.post(
+    return asked(
+        "POST",
         server.url + API + path,
         content=json.dumps(body),
         headers={"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"},
-        timeout=60,
     )
 
 
@@ -121,11 +121,11 @@ def test_a_plan_is_migrated_after_a_dry_run(server: Server) -> None:
             {"key": "seat", "timing": "advance", "price": {"type": "flat", "amount": "40"}}
         ],
     }
-    answer = httpx2.put(
+    answer = asked(
+        "PUT",
         f"{server.url}{API}/plans/team",
         content=json.dumps(plan),
         headers={"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"},
-        timeout=60,
     )
     assert answer.status_code == 200
     told = server.tallybook("subscription", "migrate", "team", "--plan-version", "2", "--dry-run")
