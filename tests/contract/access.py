@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
-from sqlalchemy import Engine, insert, update
+from sqlalchemy import Engine, event, insert, update
 
 from tallybook.adapters.sql.access.audit import LOG, STALE_US, Question, SqlAudit
-from tallybook.adapters.sql.access.recording import Recording, within
+from tallybook.adapters.sql.access.recording import Recording, current, within
 from tallybook.adapters.sql.access.tenants import TENANTS, SqlTenants, Tenant
+from tallybook.adapters.sql.access.unmoved import Unmoved
 from tallybook.adapters.sql.access.users import SqlUsers, User
 from tallybook.adapters.sql.access.version import bump
 from tallybook.adapters.sql.database import open_database, write
@@ -157,6 +158,46 @@ def test_many_writers_make_one_chain(audit: SqlAudit, engine: Engine) -> None:
         f"{number}-{turn}" for number in range(WRITERS) for turn in range(EACH)
     )
     assert audit.settle_old(NOW_US) == 0
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["a log", "no log yet"])
+def test_what_was_decided_from_what_was_seen_meets_a_writer_that_saw_nothing(
+    audit: SqlAudit, engine: Engine, begun: bool
+) -> None:
+    """One that is past its last look at the log, and has not committed, is waited for."""
+    if begun:
+        audit.add("t", [change("other")], 1)
+    unmoved = Unmoved(engine)
+    first, second = Recording("req_1", 1), Recording("req_2", 2)
+    first.tenant = second.tenant = "t"
+    first.draft, second.draft = change("m"), change("m")
+    second.seen = unmoved.seen("t")
+    before_commit, go_on = threading.Event(), threading.Event()
+    told: list[BaseException] = []
+
+    def hold(_connection: object) -> None:
+        if current() is first:
+            before_commit.set()
+            assert go_on.wait(60)
+
+    def one(recording: Recording) -> None:
+        try:
+            with within(recording), write(engine) as connection:
+                add_facts(connection, "t", [fact("invoice.noted", recording.id)])
+        except Conflict as error:
+            told.append(error)
+
+    event.listen(engine, "commit", hold)
+    writers = [threading.Thread(target=one, args=(recording,)) for recording in (first, second)]
+    writers[0].start()
+    assert before_commit.wait(60)
+    writers[1].start()
+    writers[1].join(0.5)  # as far as it comes
+    go_on.set()
+    for writer in writers:
+        writer.join()
+    assert [error.code for error in told] == ["precondition-failed"]  # type: ignore[attr-defined]
+    assert (first.commits, second.moved) == (1, True)
 
 
 def test_what_a_dead_request_changed_is_told(audit: SqlAudit, engine: Engine) -> None:

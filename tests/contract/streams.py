@@ -33,7 +33,7 @@ from tallybook.route.ports import (
 from tallybook.route.record import DONE, Place, Record, envelope
 from tallybook.route.replay import Replay
 from tallybook.route.sharing import GroupTerms
-from tallybook.route.stream import LIVE, Delivery, Keep, Moved
+from tallybook.route.stream import LIVE, Delivery, Keep, KeepChange, Moved
 
 T, S = "acme", "errors"
 AT = GroupAt(T, S, "g")
@@ -157,7 +157,7 @@ def test_a_broken_rule_is_told_and_taken_back(ports: Ports) -> None:
 def test_retention_by_age_and_by_size_drops_the_oldest(ports: Ports) -> None:
     put(ports, range(3), now_us=0)
     put(ports, range(3, 5), now_us=3600 * SECOND)
-    ports.reader.set_keep(T, S, Keep(keep_hours=1), 0)
+    ports.reader.set_keep(T, S, KeepChange(keep_hours=1), 0)
     assert ports.writer.trim(3600 * SECOND) == 0
     assert ports.writer.trim(3600 * SECOND + 1) == 3
     stream = ports.reader.stream(T, S)
@@ -168,6 +168,45 @@ def test_retention_by_age_and_by_size_drops_the_oldest(ports: Ports) -> None:
     assert [r.offset for r in ports.reader.read(T, S, 0, 9)] == [6]
 
 
+def test_what_a_change_of_retention_leaves_out_stays(ports: Ports) -> None:
+    made = ports.reader.set_keep(T, S, KeepChange(), 0)
+    assert made.keep == Keep()
+    assert ports.reader.set_keep(T, S, KeepChange(keep_hours=1), 0).keep.keep_mb == Keep().keep_mb
+    kept = ports.reader.set_keep(T, S, KeepChange(keep_mb=9), 0)
+    assert kept.keep == Keep(keep_hours=1, keep_mb=9)
+    assert kept.tag != made.tag
+    with pytest.raises(Invalid):
+        ports.reader.set_keep(T, S, KeepChange(keep_hours=0), 0)
+    assert ports.reader.stream(T, S).keep == kept.keep
+
+
+def test_what_is_not_what_was_seen_is_not_changed(ports: Ports) -> None:
+    seen: list[object] = []
+
+    def check(found: object) -> None:
+        seen.append(found)
+        raise Conflict("moved")
+
+    with pytest.raises(Conflict):
+        ports.reader.set_keep(T, "other", KeepChange(), 0, check)
+    with pytest.raises(Missing):
+        ports.reader.stream(T, "other")
+    put(ports, range(2))
+    stream = ports.reader.stream(T, S)
+    group(ports)
+    stand = ports.groups.group(T, S, "g")
+    for change in (
+        lambda: ports.reader.set_keep(T, S, KeepChange(keep_hours=1), 0, check),
+        lambda: ports.groups.seek(T, S, "g", Start(to="latest"), check),
+        lambda: ports.groups.delete(T, S, "g", check),
+    ):
+        with pytest.raises(Conflict):
+            change()
+    assert seen == [None, stream, stand, stand]
+    assert (ports.reader.stream(T, S), ports.groups.group(T, S, "g")) == (stream, stand)
+    assert ports.groups.seek(T, S, "g", Start(to="latest")).tag != stand.tag
+
+
 def test_retention_by_size(ports: Ports) -> None:
     big = msgspec.structs.replace(record(1), data='"' + "x" * 700_000 + '"')
     found = [
@@ -175,7 +214,7 @@ def test_retention_by_size(ports: Ports) -> None:
         for n in range(3)
     ]
     ports.writer.append([(T, found)], 0, Moved(name=LIVE, place=Place(1, DONE)))
-    ports.reader.set_keep(T, S, Keep(keep_mb=1), 0)
+    ports.reader.set_keep(T, S, KeepChange(keep_mb=1), 0)
     assert ports.writer.trim(0) == 2
     assert [r.rule for r in ports.reader.read(T, S, 0, 9)] == ["2"]
 
@@ -347,7 +386,7 @@ def test_a_dead_letter_outlives_retention_and_is_redriven_alone(ports: Ports) ->
     lease(ports, "a")
     ports.shares.fail(AT, Answer(lease="a", offsets=(1, 2), reason="no"), 0)
     ports.shares.acknowledge(AT, Answer(lease="a"), 0)
-    ports.reader.set_keep(T, S, Keep(keep_hours=1), 0)
+    ports.reader.set_keep(T, S, KeepChange(keep_hours=1), 0)
     later = 9000 * SECOND
     assert ports.writer.trim(later) == 3
     assert ports.letters.redrive(AT, [1], later) == 1
@@ -384,7 +423,7 @@ def test_a_group_that_retention_overtook_is_told_what_it_lost(ports: Ports) -> N
     group(ports)
     lease(ports, "a", 2)
     ports.shares.acknowledge(AT, Answer(lease="a", offsets=(1,)), 0)
-    ports.reader.set_keep(T, S, Keep(keep_hours=1), 0)
+    ports.reader.set_keep(T, S, KeepChange(keep_hours=1), 0)
     put(ports, [9], now_us=9000 * SECOND)
     assert ports.writer.trim(9000 * SECOND) == 5
     with pytest.raises(Conflict, match="offsets 2 to 5") as refused:

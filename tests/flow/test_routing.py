@@ -240,6 +240,31 @@ def test_a_rule_is_taken_away_only_as_it_was_seen(api: Api) -> None:
         assert api.call("DELETE", "/routes/r", headers={"if-match": tag})[0] == status
 
 
+def test_a_stream_is_changed_only_as_it_was_seen_and_keeps_what_is_not_said(api: Api) -> None:
+    path = "/streams/feed"
+    made = api.put(path, {})
+    assert (made["keep_hours"], made["keep_mb"]) == (168, 1024)
+    api.put(path, {"keep_hours": 5})
+    assert api.put(path, {"keep_mb": 7})["keep_hours"] == 5
+    assert api.put(path, {})["keep_mb"] == 7
+    for tag, status in (('"168h-1024mb"', 412), ('"5h-7mb"', 200), ('"5h-7mb"', 412), ("*", 200)):
+        body = {"keep_hours": 6}
+        assert api.call("PUT", path, body, headers={"if-match": tag})[0] == status, tag
+    assert api.call("PUT", "/streams/none", {}, headers={"if-match": "*"})[0] == 412
+
+
+def test_a_group_is_moved_only_from_where_it_was_seen(api: Api) -> None:
+    put_records(api, 3)
+    api.post("/streams/feed/groups", {"name": "g", "to": "earliest"})
+    path, clock = "/streams/feed/groups/g", api.clock.now
+    api.get("/streams/feed/records?group=g&max=1")
+    for tag, status in ((f'"{clock}-1-0-0"', 412), (f'"{clock}-2-0-0"', 200)):
+        told = api.call("POST", f"{path}/seek", {"to": "latest"}, headers={"if-match": tag})
+        assert told[0] == status
+    assert api.call("DELETE", path, headers={"if-match": f'"{clock}-2-0-0"'})[0] == 412
+    assert api.call("DELETE", path, headers={"if-match": f'"{clock}-4-0-0"'})[0] == 204
+
+
 def test_an_answer_names_its_lease_and_a_lease_can_be_extended(api: Api) -> None:
     put_records(api, 3)
     api.post("/streams/feed/groups", {"name": "g", "to": "earliest"})

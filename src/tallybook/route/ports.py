@@ -1,7 +1,7 @@
 """What routing needs of the outside, in its own words."""
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -9,7 +9,12 @@ from tallybook.route.record import Place, Record
 from tallybook.route.replay import Replay
 from tallybook.route.rule import Rule
 from tallybook.route.sharing import Group, GroupTerms
-from tallybook.route.stream import Delivery, Keep, Moved, Stream, StreamRecord
+from tallybook.route.stream import Delivery, KeepChange, Moved, Stream, StreamRecord
+
+Seen = TypeVar("Seen")
+Check = Callable[[Seen | None], None] | None
+"""Looks at a thing within the transaction that is about to change it, and raises Conflict where it
+is not what the change was decided from; None where nothing is there."""
 
 
 class RuleStore(Protocol):
@@ -133,8 +138,13 @@ class StreamReader(Protocol):
         """Return the records after an offset that are still kept."""
         ...
 
-    def set_keep(self, tenant: str, name: str, keep: Keep, now_us: int) -> Stream:
-        """Set how long a stream keeps records; makes the stream where it is not there."""
+    def set_keep(
+        self, tenant: str, name: str, change: KeepChange, now_us: int, check: Check[Stream] = None
+    ) -> Stream:
+        """Change how long a stream keeps records; makes the stream where it is not there.
+
+        What a new stream's change leaves out is as the server's settings have it.
+        """
         ...
 
     def delivered(self, tenant: str) -> dict[str, int]:
@@ -181,14 +191,16 @@ class Groups(Protocol):
         """Return one group; raises Missing."""
         ...
 
-    def seek(self, tenant: str, stream: str, name: str, at: Start) -> Group:
+    def seek(
+        self, tenant: str, stream: str, name: str, at: Start, check: Check[Group] = None
+    ) -> Group:
         """Move a group; what it was handed and had not acknowledged is forgotten.
 
         After a loss only what is gone is forgotten.
         """
         ...
 
-    def delete(self, tenant: str, stream: str, name: str) -> None:
+    def delete(self, tenant: str, stream: str, name: str, check: Check[Group] = None) -> None:
         """Take a group away with everything it had; raises Missing."""
         ...
 

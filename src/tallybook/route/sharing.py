@@ -66,6 +66,11 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     dead: int = 0
     lag: int = 0
 
+    @property
+    def tag(self) -> str:
+        """Names where it stands: another one where a member or somebody else moved it."""
+        return f'"{self.created_us}-{self.next_offset}-{self.acknowledged}-{self.lost}"'
+
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
     """A record that a group was handed and has not acknowledged.

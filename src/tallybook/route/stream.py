@@ -16,6 +16,19 @@ HOUR_US = 3_600_000_000
 MB = 1024 * 1024
 
 
+class KeepChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to become of a stream's retention; what is absent stays as it is."""
+
+    keep_hours: int | None = None
+    keep_mb: int | None = None
+
+    def of(self, keep: "Keep") -> "Keep":
+        """Return the retention with what is asked for; raises Invalid."""
+        hours = keep.keep_hours if self.keep_hours is None else self.keep_hours
+        mb = keep.keep_mb if self.keep_mb is None else self.keep_mb
+        return checked_keep(Keep(keep_hours=hours, keep_mb=mb))
+
+
 class Keep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a stream keeps records; what comes first counts.
 
@@ -53,6 +66,11 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int = 0
     keep: Keep = Keep()
     created_us: int = 0
+
+    @property
+    def tag(self) -> str:
+        """Names what somebody may change of it: another one where that changed."""
+        return f'"{self.keep.keep_hours}h-{self.keep.keep_mb}mb"'
 
     @property
     def records(self) -> int:

@@ -8,6 +8,7 @@ from tallybook.kernel.errors import Conflict, Invalid, Missing
 from tallybook.route.ports import (
     Answer,
     Answered,
+    Check,
     DeadLetter,
     GroupAt,
     Handed,
@@ -34,6 +35,7 @@ from tallybook.route.stream import (
     MB,
     Delivery,
     Keep,
+    KeepChange,
     Moved,
     Stream,
     StreamRecord,
@@ -246,8 +248,14 @@ class MemoryStreams:
         records = self._log(tenant, name).records
         return [records[offset] for offset in sorted(records) if offset > after][:limit]
 
-    def set_keep(self, tenant: str, name: str, keep: Keep, now_us: int) -> Stream:
-        """Set how long a stream keeps records; makes the stream where it is not there."""
+    def set_keep(
+        self, tenant: str, name: str, change: KeepChange, now_us: int, check: Check[Stream] = None
+    ) -> Stream:
+        """Change how long a stream keeps records; makes the stream where it is not there."""
+        stored = self._logs.get((tenant, name))
+        if check is not None:
+            check(None if stored is None else stored.stream)
+        keep = change.of(Keep() if stored is None else stored.stream.keep)
         log = self._made(tenant, name, now_us)
         log.stream = msgspec.structs.replace(log.stream, keep=keep)
         return log.stream
@@ -285,9 +293,13 @@ class MemoryStreams:
             raise Missing(message, field="group")
         return log, log.groups[at.group]
 
-    def seek(self, tenant: str, stream: str, name: str, at: Start) -> Group:
+    def seek(
+        self, tenant: str, stream: str, name: str, at: Start, check: Check[Group] = None
+    ) -> Group:
         """Move a group; what it was handed and had not acknowledged is forgotten."""
         log, group = self._open(GroupAt(tenant, stream, name))
+        if check is not None:
+            check(self.group(tenant, stream, name))
         if at.to == "after-loss":
             first = log.stream.first_offset
             gone = [o for o in group.pending if o < first and o not in group.redriven]
@@ -302,9 +314,11 @@ class MemoryStreams:
             group.redriven = {}
         return _group(log, group)
 
-    def delete(self, tenant: str, stream: str, name: str) -> None:
+    def delete(self, tenant: str, stream: str, name: str, check: Check[Group] = None) -> None:
         """Take a group away; raises Missing."""
         log, _ = self._open(GroupAt(tenant, stream, name))
+        if check is not None:
+            check(self.group(tenant, stream, name))
         del log.groups[name]
 
     def lease(self, at: GroupAt, lease: str, limit: int, now_us: int) -> Handed | None:

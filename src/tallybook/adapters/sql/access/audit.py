@@ -185,7 +185,7 @@ class SqlAudit:
     ) -> None:
         if not changes:
             return
-        head = _head(connection, tenant, lock=True) or _begun(connection, tenant)
+        head = _head(connection, tenant, lock=True) or begin_log(connection, tenant)
         fitting = [_fitting(change) for change in changes]
         entries, end = chained(self._secret, tenant, head, fitting, at_us)
         insert_rows(connection, LOG, [_row(entry) for entry in entries])
@@ -237,7 +237,7 @@ def _head(connection: Connection, tenant: str, *, lock: bool = False) -> Head | 
     return None if row is None else Head(seq=row.seq, digest=row.digest, seal=row.seal)
 
 
-def _begun(connection: Connection, tenant: str) -> Head:
+def begin_log(connection: Connection, tenant: str) -> Head:
     """Return the end of a log that may just begin, locked; whoever begins it too waits here."""
     values = msgspec.structs.asdict(Head())
     add_rows(connection, HEAD, [{"tenant": tenant, **values}])

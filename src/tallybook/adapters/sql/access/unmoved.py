@@ -5,13 +5,14 @@ that makes the change, just before it commits, the audit log is asked whether an
 same thing in between. Whoever changes something through routes, pages or commands leaves a row in
 the very transaction of the change, so the second of two writers sees the row of the first: one that
 decided with `If-Match` is rolled back. On SQLite there is one writer at a time; on other databases
-those that decide with `If-Match` wait for each other at the log's head.
+every writer takes the log's head before it commits: one that decided with `If-Match` alone, all
+others together. So a row that is not there yet is of a writer that commits afterwards.
 """
 
 import msgspec
 from sqlalchemy import Connection, Engine, event, func, select
 
-from tallybook.adapters.sql.access.audit import HEAD, LOG, PENDING
+from tallybook.adapters.sql.access.audit import HEAD, LOG, PENDING, begin_log
 from tallybook.adapters.sql.access.recording import Recording, Seen, current
 from tallybook.adapters.sql.database import read
 from tallybook.admit.trail import Change
@@ -50,9 +51,11 @@ class Unmoved:
     @staticmethod
     def _committing(connection: Connection) -> None:
         recording = current()
-        if recording is None or recording.seen is None or recording.draft is None:
+        if recording is None or recording.draft is None or not _writes(connection):
             return
-        if not _writes(connection):
+        if recording.seen is None:
+            if connection.dialect.name != "sqlite":
+                _take_head(connection, recording.tenant, alone=False)
             return
         if recording.moved or _changed(connection, recording, recording.seen, recording.draft):
             recording.moved = True  # whoever tries again is refused again
@@ -67,9 +70,16 @@ def _writes(connection: Connection) -> bool:
     return options.get("isolation_level") == "READ COMMITTED"
 
 
+def _take_head(connection: Connection, tenant: str, *, alone: bool) -> None:
+    """Lock the head of a tenant's log until the transaction ends; it is made where none is."""
+    head = select(HEAD.c.seq).where(HEAD.c.tenant == tenant).with_for_update(read=not alone)
+    if connection.execute(head).first() is None:
+        begin_log(connection, tenant)
+
+
 def _changed(connection: Connection, recording: Recording, seen: Seen, draft: Change) -> bool:
     tenant = recording.tenant
-    connection.execute(select(HEAD.c.seq).where(HEAD.c.tenant == tenant).with_for_update())
+    _take_head(connection, tenant, alone=True)
     rows = (
         select(LOG.c.kind, LOG.c.subject, LOG.c.request_id)
         .where(LOG.c.tenant == tenant, LOG.c.seq > seen.seq)

@@ -5,7 +5,7 @@ from typing import Any
 
 from tallybook.adapters.sqlite.streams.file import StreamsFile, place_of, sid_of
 from tallybook.kernel.errors import Conflict, Invalid, Missing
-from tallybook.route.ports import NewGroup, Start
+from tallybook.route.ports import Check, NewGroup, Start
 from tallybook.route.sharing import Group, GroupTerms
 
 _GROUP = """
@@ -67,11 +67,15 @@ class SqliteGroups:
             gid_of(db, sid, name)
             return _one(db, sid, name)
 
-    def seek(self, tenant: str, stream: str, name: str, at: Start) -> Group:
+    def seek(
+        self, tenant: str, stream: str, name: str, at: Start, check: Check[Group] = None
+    ) -> Group:
         """Move a group; what it was handed and had not acknowledged is forgotten."""
         with self._file.write() as db:
             sid = sid_of(db, tenant, stream)
             gid = gid_of(db, sid, name)
+            if check is not None:
+                check(_one(db, sid, name))
             if at.to == "after-loss":
                 _accept_loss(db, sid, gid)
             else:
@@ -81,10 +85,13 @@ class SqliteGroups:
                 db.execute("UPDATE member_group SET next_offset = ? WHERE gid = ?", (offset, gid))
             return _one(db, sid, name)
 
-    def delete(self, tenant: str, stream: str, name: str) -> None:
+    def delete(self, tenant: str, stream: str, name: str, check: Check[Group] = None) -> None:
         """Take a group away with everything it had; raises Missing."""
         with self._file.write() as db:
-            gid = gid_of(db, sid_of(db, tenant, stream), name)
+            sid = sid_of(db, tenant, stream)
+            gid = gid_of(db, sid, name)
+            if check is not None:
+                check(_one(db, sid, name))
             for table in ("pending", "dead", "member_group"):
                 db.execute(f"DELETE FROM {table} WHERE gid = ?", (gid,))
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from tallybook.adapters.sqlite.streams.file import StreamsFile, offset_of, place_of, sid_of
 from tallybook.kernel.errors import Missing
-from tallybook.route.stream import Keep, Stream, StreamRecord
+from tallybook.route.ports import Check
+from tallybook.route.stream import Keep, KeepChange, Stream, StreamRecord
 
 _STREAM = (
     "SELECT tenant, name, first_offset, next_offset, bytes, keep_hours, keep_mb, created_us"
@@ -70,9 +71,15 @@ class SqliteStreamReader:
         with self._file.read() as db:
             return records_after(db, sid_of(db, tenant, name), after, limit)
 
-    def set_keep(self, tenant: str, name: str, keep: Keep, now_us: int) -> Stream:
-        """Set how long a stream keeps records; makes the stream where it is not there."""
+    def set_keep(
+        self, tenant: str, name: str, change: KeepChange, now_us: int, check: Check[Stream] = None
+    ) -> Stream:
+        """Change how long a stream keeps records; makes the stream where it is not there."""
         with self._file.write() as db:
+            stored = _found(db, tenant, name)
+            if check is not None:
+                check(stored)
+            keep = change.of(self._file.keep if stored is None else stored.keep)
             db.execute(
                 "INSERT INTO stream (tenant, name, first_offset, next_offset, bytes, keep_hours,"
                 " keep_mb, created_us) VALUES (?, ?, 1, 1, 0, ?, ?, ?) ON CONFLICT (tenant, name)"
@@ -105,10 +112,15 @@ class SqliteStreamReader:
 
 
 def _one(db: sqlite3.Connection, tenant: str, name: str) -> Stream:
-    row = db.execute(f"{_STREAM} WHERE tenant = ? AND name = ?", (tenant, name)).fetchone()
-    if row is None:
+    found = _found(db, tenant, name)
+    if found is None:
         raise Missing(f"there is no stream '{name}'", field="stream")
-    return _stream(row)
+    return found
+
+
+def _found(db: sqlite3.Connection, tenant: str, name: str) -> Stream | None:
+    row = db.execute(f"{_STREAM} WHERE tenant = ? AND name = ?", (tenant, name)).fetchone()
+    return None if row is None else _stream(row)
 
 
 def _stream(row: Any) -> Stream:

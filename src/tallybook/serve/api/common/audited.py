@@ -29,8 +29,8 @@ from tallybook.serve.api.gate import PERSON
 from tallybook.serve.api.gateway.tags import BYTES_MAX, matches, tag_of
 
 API = "/api/v1"
-OWN_TAGS = f"{API}/routes"
-"""Below it the handlers compare If-Match, with versions."""
+OWN_TAG = "own_tag"
+"""In the `opt` of a handler that compares If-Match itself, where it makes its change."""
 INSIDE = "tallybook.inside"
 """Key of the ASGI scope under which the grant stands of a question that the server asks itself."""
 _HELD = "audit"
@@ -104,7 +104,7 @@ async def begin(request: "Request[Any, Any, Any]") -> None:
     place = Place(request)
     held.object_path = place.object_path
     if_match = request.headers.get("if-match")
-    if if_match is not None and not place.object_path.startswith(OWN_TAGS):
+    if if_match is not None and not request.route_handler.opt.get(OWN_TAG):
         await _check_seen(request, held, grant, place, if_match)
     before = await ask(request.app, grant, place.object_path)
     asked = shown(await _body(request))

@@ -67,14 +67,15 @@ def _batch(client: Client, name: str, group: str | None, after: int, most: int, 
 
 @streams.command()
 @click.argument("name")
-@click.option("--hours", "keep_hours", required=True, type=int, help="Since it was routed.")
-@click.option("--mb", "keep_mb", required=True, type=int, help="Of all records together.")
+@click.option("--hours", "keep_hours", type=int, help="Since it was routed.")
+@click.option("--mb", "keep_mb", type=int, help="Of all records together.")
 @server_options
-def keep(target: Target, name: str, keep_hours: int, keep_mb: int) -> None:
-    """Set how long a stream keeps records; what comes first counts."""
+def keep(target: Target, name: str, keep_hours: int | None, keep_mb: int | None) -> None:
+    """Set how long a stream keeps records; what comes first counts, what is left out stays."""
     with target.client() as client:
         found = client.put(f"{PATH}/{name}", {"keep_hours": keep_hours, "keep_mb": keep_mb})
-    target.show(found, lambda: f"{name} keeps {keep_hours} h, {keep_mb} MiB")
+    told = f"{name} keeps {found['keep_hours']} h, {found['keep_mb']} MiB"
+    target.show(found, lambda: told)
 
 
 @streams.group()

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import msgspec
-from litestar import Controller, delete, get, post
+from litestar import Controller, Response, delete, get, post
 
 from tallybook.adapters.sqlite.streams import SqliteGroups
 from tallybook.compose import World
@@ -13,6 +13,7 @@ from tallybook.route.rule import check_name
 from tallybook.route.sharing import (
     ATTEMPTS_DEFAULT,
     LEASE_SECONDS_DEFAULT,
+    Group,
     GroupTerms,
     checked_terms,
 )
@@ -20,6 +21,7 @@ from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.common.instants import moment
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant
+from tallybook.serve.api.rest.streams.unmoved import OWN_TAG, IfMatch, unmoved
 from tallybook.serve.api.rest.streams.views import GroupView, group_view
 
 
@@ -103,19 +105,32 @@ class Groups(Controller):
         return group_view(SqliteGroups(world.streams_file).create(new))
 
     @get("/{group:str}", opt=READ, sync_to_thread=True)
-    def get_group(self, world: World, grant: Grant, name: str, group: str) -> GroupView:
-        """Show a group: where it stands and how far it is behind."""
-        return group_view(SqliteGroups(world.streams_file).group(grant.tenant, name, group))
+    def get_group(self, world: World, grant: Grant, name: str, group: str) -> Response[GroupView]:
+        """Show a group: where it stands, which is its ETag, and how far it is behind."""
+        return _shown(SqliteGroups(world.streams_file).group(grant.tenant, name, group))
 
-    @post("/{group:str}/seek", opt=BILLING, status_code=200, sync_to_thread=True)
+    @post("/{group:str}/seek", opt=OWN_TAG, status_code=200, sync_to_thread=True)
     def seek_group(
-        self, world: World, grant: Grant, name: str, group: str, data: Seek
-    ) -> GroupView:
+        self,
+        world: World,
+        grant: Grant,
+        name: str,
+        group: str,
+        data: Seek,
+        if_match: IfMatch = None,
+    ) -> Response[GroupView]:
         """Move a group; what its members have and did not acknowledge is handed out anew."""
         groups = SqliteGroups(world.streams_file)
-        return group_view(groups.seek(grant.tenant, name, group, start_of(data)))
+        at, check = start_of(data), unmoved(if_match)
+        return _shown(groups.seek(grant.tenant, name, group, at, check))
 
-    @delete("/{group:str}", opt=BILLING, sync_to_thread=True)
-    def remove_group(self, world: World, grant: Grant, name: str, group: str) -> None:
+    @delete("/{group:str}", opt=OWN_TAG, sync_to_thread=True)
+    def remove_group(
+        self, world: World, grant: Grant, name: str, group: str, if_match: IfMatch = None
+    ) -> None:
         """Take a group away, with its dead letters."""
-        SqliteGroups(world.streams_file).delete(grant.tenant, name, group)
+        SqliteGroups(world.streams_file).delete(grant.tenant, name, group, unmoved(if_match))
+
+
+def _shown(group: Group) -> Response[GroupView]:
+    return Response(group_view(group), headers={"etag": group.tag})

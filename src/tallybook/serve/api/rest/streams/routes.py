@@ -1,10 +1,7 @@
 """`/routes`: rules with their versions, tried before they are used, and run again over history."""
 
-from typing import Annotated
-
 import msgspec
 from litestar import Controller, Response, delete, get, post, put
-from litestar.params import Parameter
 
 from tallybook.adapters.sqlite.streams import SqliteReplays, SqliteStreamReader, SqliteStreamWriter
 from tallybook.compose import World
@@ -20,6 +17,7 @@ from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.common.instants import moment
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant
+from tallybook.serve.api.rest.streams.unmoved import OWN_TAG, IfMatch
 from tallybook.serve.api.rest.streams.views import ReplayView, RuleView, replay_view, rule_view
 
 REPLAYS_MAX = 4
@@ -167,19 +165,13 @@ def tried(pattern: str, event: bytes) -> Tried:
     return Tried(matches=matcher.matches(document), misses=found)
 
 
-IfMatch = Annotated[
-    str | None,
-    Parameter(header="if-match", required=False, description="The version that was seen."),
-]
-
-
 def seen_version(if_match: str | None) -> int | None:
     """Return the version that a change was decided from; raises Invalid."""
     if if_match is None:
         return None
     text = if_match.removeprefix("W/").strip('"')
     if not text.isdecimal() or not text.isascii():
-        raise Invalid("If-Match must be a rule's ETag, its version", field="if-match")
+        raise Invalid("If-Match must be a rule's ETag, its version", field="If-Match")
     return int(text)
 
 
@@ -217,7 +209,7 @@ class Routes(Controller):
         view = shown(world, grant.tenant, [rule_of(world.rules, grant.tenant, key)])[0]
         return Response(view, headers={"etag": f'"{view.version}"'})
 
-    @put("/{key:str}", opt=BILLING, sync_to_thread=True)
+    @put("/{key:str}", opt=OWN_TAG, sync_to_thread=True)
     def put_rule(
         self,
         world: World,
@@ -236,7 +228,7 @@ class Routes(Controller):
         view, _ = change(world, grant, data.declared(key, body), seen_version(if_match))
         return Response(view, headers={"etag": f'"{view.version}"'})
 
-    @delete("/{key:str}", opt=BILLING, sync_to_thread=True)
+    @delete("/{key:str}", opt=OWN_TAG, sync_to_thread=True)
     def remove_rule(self, world: World, grant: Grant, key: str, if_match: IfMatch = None) -> None:
         """Take a rule away; what it delivered stays, and its versions stay known."""
         delete_rule(world.rules, key, _changing(world, grant, seen_version(if_match)))

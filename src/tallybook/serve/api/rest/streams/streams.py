@@ -1,14 +1,15 @@
 """`/streams`: what there is, and how long it keeps records."""
 
-from litestar import Controller, get, put
+from litestar import Controller, Response, get, put
 
 from tallybook.adapters.sqlite.streams import SqliteGroups, SqliteStreamReader
 from tallybook.compose import World
 from tallybook.route.rule import check_name
-from tallybook.route.stream import Keep, checked_keep
-from tallybook.serve.api.common.access import BILLING, READ
+from tallybook.route.stream import KeepChange, Stream
+from tallybook.serve.api.common.access import READ
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant
+from tallybook.serve.api.rest.streams.unmoved import OWN_TAG, IfMatch, unmoved
 from tallybook.serve.api.rest.streams.views import StreamView, stream_view
 
 
@@ -36,17 +37,25 @@ class Streams(Controller):
         return keyed_page(views, limit, cursor, lambda view: view.name)
 
     @get("/{name:str}", opt=READ, sync_to_thread=True)
-    def get_stream(self, world: World, grant: Grant, name: str) -> StreamView:
-        """Show a stream."""
-        stream = SqliteStreamReader(world.streams_file).stream(grant.tenant, name)
-        groups = SqliteGroups(world.streams_file).groups(grant.tenant, name)
-        return stream_view(stream, groups)
+    def get_stream(self, world: World, grant: Grant, name: str) -> Response[StreamView]:
+        """Show a stream; its ETag is its retention, which is what can be changed."""
+        return _shown(world, SqliteStreamReader(world.streams_file).stream(grant.tenant, name))
 
-    @put("/{name:str}", opt=BILLING, sync_to_thread=True)
-    def keep_stream(self, world: World, grant: Grant, name: str, data: Keep) -> StreamView:
-        """Set how long a stream keeps records; makes the stream where it is not there yet."""
+    @put("/{name:str}", opt=OWN_TAG, sync_to_thread=True)
+    def keep_stream(
+        self, world: World, grant: Grant, name: str, data: KeepChange, if_match: IfMatch = None
+    ) -> Response[StreamView]:
+        """Set how long a stream keeps records; makes the stream where it is not there yet.
+
+        What is left out stays as it is; of a new stream it is as the server's settings have it.
+        """
         check_name(name, "name")
         reader = SqliteStreamReader(world.streams_file)
-        stream = reader.set_keep(grant.tenant, name, checked_keep(data), world.clock.now_us())
-        groups = SqliteGroups(world.streams_file).groups(grant.tenant, name)
-        return stream_view(stream, groups)
+        now_us = world.clock.now_us()
+        stream = reader.set_keep(grant.tenant, name, data, now_us, unmoved(if_match))
+        return _shown(world, stream)
+
+
+def _shown(world: World, stream: Stream) -> Response[StreamView]:
+    groups = SqliteGroups(world.streams_file).groups(stream.tenant, stream.name)
+    return Response(stream_view(stream, groups), headers={"etag": stream.tag})
