@@ -1,5 +1,6 @@
 """What every test may ask for, and how laws are searched for counter-examples."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -42,6 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _slow_seconds(item: pytest.Item) -> int:
     mark = item.get_closest_marker("slow")
     return int(mark.args[0]) if mark is not None else 0
+
+
+def pytest_collection_finish() -> None:
+    """Let no search for garbage look at modules and thousands of tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str:

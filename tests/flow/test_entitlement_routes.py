@@ -66,7 +66,7 @@ def told(api: Api, query: str = "") -> list[Any]:
 
 def follow(api: Api) -> None:
     """Do what the thread that follows the lake does."""
-    checks = api.app.dependencies["checks"].dependency()
+    checks = api.state["checks"]
     checks.follow()
 
 

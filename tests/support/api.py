@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from tallybook.kernel.period import parse_moment, zone
 from tallybook.meter.usage import StoredEvent
 from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.rest.access.keys import make_key
-from tallybook.serve.api.rest.app import rest_app
-from tallybook.settings import Settings
+from tallybook.serve.api.rest.app import rest_app, state_of
+from tallybook.settings import ServerSettings, Settings
 from tests.support.wire import http_scope
 
 BASE = "/api/v1"
@@ -39,6 +40,12 @@ class SetClock:
         return self.now
 
 
+@cache
+def routes() -> Litestar:
+    """Return an application that has all routes and no state yet: making it is half a second."""
+    return rest_app({}, [], ServerSettings().body_bytes_max)
+
+
 class Api:
     """Calls routes as a client would; events are added by hand."""
 
@@ -51,10 +58,16 @@ class Api:
         parts: dict[str, Any] = self.world.__dict__
         parts["clock"], parts["usage"] = self.clock, self.usage
         self.key = str(make_key(self.world, "default", KeySpec(name="k", scopes=["admin"])).key)
-        gate = Gate(self.world.keys, self.world.secret)
         ingest: Any = None
-        self.app: Litestar = rest_app(self.world, gate, ingest, [])
+        self.state = state_of(self.world, Gate(self.world.keys, self.world.secret), ingest)
         self.seq = 0
+
+    @property
+    def app(self) -> Litestar:
+        """The application of all routes, made once for all servers; it answers as this one."""
+        app = routes()
+        app.state.update(self.state)
+        return app
 
     def event(self, when: str, data: str = "{}", subject: str = "s", kind: str = "t") -> None:
         """Add one event as a commit of its own."""

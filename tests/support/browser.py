@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from functools import cache
 from html import unescape
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -14,6 +15,7 @@ from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.rest.access.keys import make_key
 from tallybook.serve.api.rest.app import rest_app
 from tallybook.serve.console.pages import console_routes
+from tallybook.settings import ServerSettings
 from tests.support.api import Api
 from tests.support.wire import http_scope
 
@@ -44,17 +46,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         return {name: unescape(value) for name, value in _HIDDEN.findall(self.html)}
 
 
-def _app(api: Api) -> Litestar:
-    """Return the application of a world, made once, which knows the newest keys."""
-    parts: dict[str, Any] = api.world.__dict__
-    if "console" not in parts:
-        ingest: Any = None
-        gate = Gate(api.world.keys, api.world.secret)
-        parts["console"] = gate, rest_app(api.world, gate, ingest, console_routes())
-    gate, app = parts["console"]
-    gate.refresh()
-    made: Litestar = app
-    return made
+@cache
+def _routes() -> Litestar:
+    """Return an application that has the console too, made once, and no state yet."""
+    return rest_app({}, console_routes(), ServerSettings().body_bytes_max)
 
 
 class Browser:
@@ -66,7 +61,9 @@ class Browser:
         key = ""
         if scopes is not None:
             key = str(make_key(api.world, tenant, KeySpec(name="b", scopes=scopes)).key)
-        self.app = _app(api)
+        self._api = api
+        gate: Gate = api.state["gate"]
+        gate.refresh()
         if key:
             self.login(key)
 
@@ -120,7 +117,9 @@ class Browser:
         if self.cookie:
             given["cookie"] = self.cookie
         scope: Any = http_scope(method, path, given)
-        await self.app(scope, receive, send)
+        app = _routes()
+        app.state.update(self._api.state)
+        await app(scope, receive, send)
         headers = [(name.decode(), value.decode()) for name, value in heard[0]["headers"]]
         for name, value in headers:
             if name == "set-cookie":

@@ -34,7 +34,7 @@ from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.gateway.wire import Wire
 from tallybook.serve.api.ingest import IngestApp
 from tallybook.serve.api.partition import put_aside, take_lowest
-from tallybook.serve.api.rest.app import rest_app
+from tallybook.serve.api.rest.app import rest_app, state_of
 from tallybook.serve.api.rest.streams.waiting import Waits
 from tallybook.serve.console.pages import console_routes
 from tallybook.serve.supervisor.child import on_stop
@@ -102,7 +102,8 @@ def composed(settings: Settings) -> Iterator[Composed]:
         )
     )
     log = AccessLog(settings.data_dir / "access.log") if settings.server.access_log else None
-    routes: Any = rest_app(world, gate, ingest, console_routes())
+    state = state_of(world, gate, ingest)
+    routes: Any = rest_app(state, console_routes(), settings.server.body_bytes_max)
     rest = Wire(Idempotent(routes, world, gate), settings.server.body_bytes_max)
     notes = Notes(settings.log_dir, partition.log.path, ingest.forget_notes)
     fleet = FleetWatch(ingest, gate, world.edges.note, notes)

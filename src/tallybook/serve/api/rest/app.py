@@ -73,18 +73,15 @@ _ABOUT = "Usage becomes money, exactly. Every request needs `Authorization: Bear
 
 
 def rest_app(
-    world: World, gate: Gate, ingest: Accepts, pages: list[ControllerRouterHandler]
+    state: dict[str, Any], pages: list[ControllerRouterHandler], body_bytes_max: int
 ) -> Litestar:
     """Return the application.
 
     Args:
-        world: parts of this process.
-        gate: knows keys.
-        ingest: stores redriven events.
+        state: of `state_of`: what the routes work with.
         pages: routes of the console.
+        body_bytes_max: the largest body of a request.
     """
-    world.audit  # noqa: B018 - from here on every transaction tells who asked for it
-    checks = Checks(Parts(world.catalog, world.entitlements, lambda: world.usage, world.clock))
     return Litestar(
         route_handlers=[
             Router(BASE, route_handlers=API_ROUTES),
@@ -97,8 +94,8 @@ def rest_app(
         before_request=begin,
         request_class=ExactRequest,
         dependencies={
-            "world": Provide(lambda: world, sync_to_thread=False),
-            "checks": Provide(lambda: checks, sync_to_thread=False),
+            "world": Provide(_world, sync_to_thread=False),
+            "checks": Provide(_checks, sync_to_thread=False),
             "grant": Provide(_grant, sync_to_thread=False),
         },
         exception_handlers={
@@ -107,19 +104,41 @@ def rest_app(
             Exception: answer_bug,
         },
         openapi_config=_description(),
-        state=State(
-            {
-                "world": world,
-                "gate": gate,
-                "ingest": ingest,
-                "waits": Waits(),
-                "unmoved": Unmoved(world.engine),
-            }
-        ),
-        request_max_body_size=world.settings.server.body_bytes_max,
+        state=State(state),
+        request_max_body_size=body_bytes_max,
         logging_config=None,
         signature_types=[World, Checks],
     )
+
+
+def state_of(world: World, gate: Gate, ingest: Accepts) -> dict[str, Any]:
+    """Return what the routes of an application work with.
+
+    Args:
+        world: parts of this process.
+        gate: knows keys.
+        ingest: stores redriven events.
+    """
+    world.audit  # noqa: B018 - from here on every transaction tells who asked for it
+    parts = Parts(world.catalog, world.entitlements, lambda: world.usage, world.clock)
+    return {
+        "world": world,
+        "gate": gate,
+        "ingest": ingest,
+        "checks": Checks(parts),
+        "waits": Waits(),
+        "unmoved": Unmoved(world.engine),
+    }
+
+
+def _world(state: State) -> World:
+    found: World = state.world
+    return found
+
+
+def _checks(state: State) -> Checks:
+    found: Checks = state.checks
+    return found
 
 
 def _grant(request: "Request[Any, Any, Any]") -> Any:
