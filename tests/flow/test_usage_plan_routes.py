@@ -3,15 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tallybook.admit.plan.bind import bind
 from tallybook.admit.plan.flow import let_through
-from tallybook.admit.plan.use import Counter, added
+from tallybook.admit.plan.use import GIVEN_UP, Counter, added
 from tallybook.kernel.errors import Missing
 from tallybook.serve.api.admission.made import asking
 from tallybook.serve.api.admission.watch import PlanWatch
 from tallybook.serve.api.gate import Gate
+from tallybook.serve.worker.use import UseReporter
+from tallybook.settings import GateSettings
 from tests.support.api import Api
 
 PLAN: dict[str, Any] = {
@@ -178,3 +181,62 @@ def test_whether_a_customer_has_access_is_what_its_entitlement_says(api: Api) ->
         access("default", "acme", "unknown")
     api.event("2026-01-09T00:00:00Z", '{"v": 100}')
     assert not asking(api.world)("default", "acme", "calls"), "nothing is left"
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> Api:
+    made = Api(tmp_path)
+    settings = msgspec.structs.replace(made.world.settings, gate=GateSettings(meter_use=True))
+    made.world.settings = settings
+    return made
+
+
+def test_the_counters_of_a_revoked_key_are_given_up_once_they_are_reported(counted: Api) -> None:
+    key = counted.post("/keys", {"name": "k", "scopes": ["read"]})["id"]
+    counter, other = (Counter("default", key, "api", status) for status in ("2xx", "4xx"))
+    reporter, world = UseReporter(), counted.world
+
+    def used(one: Counter, count: int) -> None:
+        for _ in range(count):
+            world.counts.change([one.place()], lambda held: (added(held, 2), None))
+
+    def minutes(count: int) -> int:
+        counted.clock.now += count * 60_000_000
+        return reporter.round(world)
+
+    def shown() -> list[tuple[str, int, int]]:
+        return [
+            (u["status"], u["requests"], u["events"])
+            for u in counted.get(f"/keys/{key}/usage")["use"]
+        ]
+
+    used(counter, 3)
+    assert minutes(1) == 1
+    counted.delete(f"/keys/{key}")
+    week = 7 * 24 * 60
+    used(other, 1)  # one that was on its way
+    assert minutes(week + 1) == 1  # is reported, however late
+    assert minutes(1) == 0
+    assert world.counts.read([counter.place(), other.place()]) == [(0, 0, 0, 0)] * 2
+    assert shown() == [("2xx", 3, 6), ("4xx", 1, 2)]
+    assert {row.generation for row in world.key_use.of("default", key)} == {GIVEN_UP}
+    assert minutes(1) == 0
+
+
+def test_a_key_whose_expiry_is_moved_is_reported_from_zero(counted: Api) -> None:
+    expires = "2026-02-01T00:00:00Z"
+    body = {"name": "k", "scopes": ["read"], "expires_time": expires}
+    key = counted.post("/keys", body)["id"]
+    counter, reporter, world = Counter("default", key, "api", "2xx"), UseReporter(), counted.world
+    world.counts.change([counter.place()], lambda held: (added(held, 0), None))
+    assert reporter.round(world) == 1
+    for at in ("2026-02-09", "2026-02-10"):
+        counted.clock.set(f"{at}T00:00:00Z")
+        assert reporter.round(world) == 0
+    assert world.counts.read([counter.place()]) == [(0, 0, 0, 0)]
+    counted.put(f"/keys/{key}", {"name": "k", "expires_time": "2027-01-01T00:00:00Z"})
+    world.counts.change([counter.place()], lambda held: (added(held, 0), None))
+    counted.clock.now += 60_000_000
+    assert reporter.round(world) == 1
+    (row,) = world.key_use.of("default", key)
+    assert (row.requests, row.generation) == (1, world.counts.generation)

@@ -1,11 +1,15 @@
 """The use of keys as a meter: counted for good, reported as events once.
 
 Each key, group of routes and class of status has a counter that only grows. What a counter gained
-since the last report becomes one event, whose id derives from the counter and the two figures
-between which it lies: a report that is repeated is the same event, and counts once (guarantee 2).
+since the last report becomes one event, whose id derives from the counter, the two figures
+between which it lies and when it begins: a report that is repeated is the same event, and counts
+once (guarantee 2).
+
+A counter of a key that was revoked or has expired is given up some days later, once all of it is
+reported: its place is free for another one. A key whose expiry is moved later begins at zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -13,7 +17,7 @@ from tallybook.admit.plan.bind import place
 from tallybook.admit.plan.decide import Held, Place
 from tallybook.kernel.ids import derived_id
 from tallybook.kernel.period import Period
-from tallybook.kernel.timestamps import format_us
+from tallybook.kernel.timestamps import SECOND_US, format_us
 
 EVENT_TYPE = "tallybook.api.request"
 SOURCE = "tallybook/keys"
@@ -58,6 +62,13 @@ def status_of(status: int) -> str:
     return STATUSES[min(max(status // 100, 2), 5) - 2]
 
 
+KEPT_US = 7 * 24 * 3600 * SECOND_US
+"""For how long after its end the counters of a key are kept: longer than any request runs."""
+GIVEN_UP = ""
+"""The generation of what is reported of a counter that was given up."""
+_GIVING_UP_HOURS = 1
+
+
 class Counter(msgspec.Struct, frozen=True, order=True):
     """Which use is counted together."""
 
@@ -66,15 +77,35 @@ class Counter(msgspec.Struct, frozen=True, order=True):
     route: str
     status: str
 
-    def place(self) -> Place:
-        """Return where it is counted: requests and events."""
+    def place(self, hours: int = 0) -> Place:
+        """Return where it is counted: requests and events; for good, unless hours are named."""
         parts = (self.tenant, "use", self.key_id, self.route, self.status)
-        return place(parts)
+        return place(parts, hours=hours)
+
+    def leaving(self) -> Place:
+        """Return its place, to be given to another count soon if nothing is counted there."""
+        return self.place(_GIVING_UP_HOURS)
 
 
 def counters(tenant: str, key_id: str) -> list[Counter]:
     """Return every counter that a key may have."""
     return [Counter(tenant, key_id, route, status) for route in ROUTES for status in STATUSES]
+
+
+class UsedKey(msgspec.Struct, frozen=True):
+    """A key whose use is reported.
+
+    Attributes:
+        customer: whose it is; '' for nobody's.
+        ended_us: since when it is revoked or expired; None while it is good for ever.
+    """
+
+    customer: str = ""
+    ended_us: int | None = None
+
+    def gone(self, now_us: int) -> bool:
+        """Whether it ended so long ago that nothing of it is counted any more."""
+        return self.ended_us is not None and self.ended_us + KEPT_US < now_us
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +202,26 @@ def closed(report: Reported) -> Reported:
     )
 
 
+def may_end(report: Reported) -> bool:
+    """Whether a counter was not given up yet, and can be where nothing is there to report."""
+    return report.generation != GIVEN_UP and not report.pending
+
+
+def ended(report: Reported) -> Reported:
+    """Return what stays known of a counter that was given up: the figures, for who looks."""
+    return msgspec.structs.replace(report, generation=GIVEN_UP)
+
+
+def emptied(report: Reported) -> Callable[[list[Held]], tuple[list[Held] | None, bool]]:
+    """Return what sets a counter to zero, and says that it did, where it is as it was reported."""
+
+    def decide(held: list[Held]) -> tuple[list[Held] | None, bool]:
+        is_same = held[0][:2] in {(report.requests, report.events), (0, 0)}
+        return ([(0, 0, 0, 0)], True) if is_same else (None, False)
+
+    return decide
+
+
 def event(report: Reported, subject: str) -> bytes:
     """Return the CloudEvent of a pending report, as JSON.
 
@@ -189,7 +240,7 @@ def event(report: Reported, subject: str) -> bytes:
             "specversion": "1.0",
             "type": EVENT_TYPE,
             "source": SOURCE,
-            "id": derived_id("use", report.tenant, *counter, *span, *upto),
+            "id": derived_id("use", report.tenant, *counter, *span, *upto, str(report.upto_us)),
             "subject": subject,
             "time": format_us(report.upto_us),
             "data": {

@@ -5,12 +5,23 @@ between repeats the same events, with the same ids, in the next round: each coun
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from tallybook.adapters.sqlite.door_log import Addition, SqliteDoorLog, View
-from tallybook.admit.plan.use import Reported, closed, counters, event, opened
+from tallybook.admit.plan.use import (
+    GIVEN_UP,
+    Reported,
+    UsedKey,
+    closed,
+    counters,
+    emptied,
+    ended,
+    event,
+    may_end,
+    opened,
+)
 from tallybook.compose import World
 from tallybook.kernel.errors import Unavailable
 from tallybook.kernel.period import Period
@@ -28,6 +39,9 @@ LOOK_SECONDS = 1.0
 """How often it is looked whether a round is due."""
 AT_ONCE = 2_000
 """Events stored in one transaction."""
+
+
+Keys = Mapping[tuple[str, str], UsedKey]
 
 
 class UseEvents(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,17 +86,23 @@ class UseReporter:
         return stored
 
     def _report(self, world: World, span: Period) -> int:
-        customers = world.key_use.keys()
+        keys = world.key_use.keys()
         before = {row.counter: row for row in world.key_use.reported()}
-        found = []
         generation = world.counts.generation
-        for tenant, key_id in customers:
+        over = {(one.tenant, one.key_id) for one in before if before[one].generation == GIVEN_UP}
+        over -= {(one.tenant, one.key_id) for one in before if before[one].generation != GIVEN_UP}
+        found = []
+        for (tenant, key_id), key in keys.items():
+            if key.gone(span.end_us) and (tenant, key_id) in over:
+                continue
             some = counters(tenant, key_id)
             held = world.counts.read([counter.place() for counter in some])
             for counter, count in zip(some, held, strict=True):
                 if count[0] or counter in before:
                     found.append(opened(counter, before.get(counter), count, generation, span))
         reports = [report for report in found if report is not None]
+        quiet = before.keys() - {report.counter for report in reports}
+        self._give_up(world, keys, [before[one] for one in quiet], span.end_us)
         if not reports:
             return 0
         world.counts.sync_all()  # what is reported must not be forgotten by a power cut
@@ -91,21 +111,36 @@ class UseReporter:
         for tenant in sorted({report.tenant for report in pending}):
             mine = [report for report in pending if report.tenant == tenant]
             for at in range(0, len(mine), AT_ONCE):
-                self._store(world, tenant, mine[at : at + AT_ONCE], customers)
+                self._store(world, tenant, mine[at : at + AT_ONCE], keys)
         return len(pending)
+
+    @staticmethod
+    def _give_up(world: World, keys: Keys, reported: Iterable[Reported], now_us: int) -> None:
+        """Free counters of keys that ended long ago, of which this round has nothing to report.
+
+        A counter is emptied first: what is reported of one that was not emptied stays as it is.
+        """
+        gone = [
+            one for one in reported if may_end(one) and keys[one.tenant, one.key_id].gone(now_us)
+        ][:AT_ONCE]
+        done = [
+            ended(one) for one in gone if world.counts.change([one.counter.leaving()], emptied(one))
+        ]
+        if done:
+            world.key_use.put(done)
 
     def _store(
         self,
         world: World,
         tenant: str,
         reports: Sequence[Reported],
-        customers: dict[tuple[str, str], str],
+        keys: Keys,
     ) -> None:
         """Store the events of reports, and then that they are stored."""
         log, columns = self._opened(world)
         asked = UseEvents(
             tenant=tenant,
-            pieces=[event(one, customers[tenant, one.key_id] or one.key_id) for one in reports],
+            pieces=[event(one, keys[tenant, one.key_id].customer or one.key_id) for one in reports],
             now_us=world.clock.now_us(),
             columns=columns(),
             limits=accept_limits(world.settings),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
@@ -10,6 +11,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
+    Row,
     String,
     Table,
     Text,
@@ -26,7 +28,7 @@ from tallybook.adapters.sql.rows import insert_rows, replace_rows
 from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.admit.plan.limit import Limit
 from tallybook.admit.plan.plan import UsagePlan
-from tallybook.admit.plan.use import Reported
+from tallybook.admit.plan.use import Reported, UsedKey
 from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import Conflict, Corrupt, Missing
 
@@ -293,16 +295,24 @@ class SqlKeyUse:
             rows = connection.execute(question).mappings()
             return [msgspec.convert({str(k): v for k, v in row.items()}, Reported) for row in rows]
 
-    def keys(self) -> dict[tuple[str, str], str]:
-        """Return the customer of every key that ever was, by tenant and id; '' for nobody's."""
-        question = select(KEYS.c.tenant, KEYS.c.id, KEYS.c.customer)
+    def keys(self) -> dict[tuple[str, str], UsedKey]:
+        """Return every key that ever was, by tenant and id."""
+        question = select(
+            KEYS.c.tenant, KEYS.c.id, KEYS.c.customer, KEYS.c.revoked_us, KEYS.c.expires_us
+        )
         with read(self._engine) as connection:
-            return {(row.tenant, row.id): row.customer for row in connection.execute(question)}
+            rows = connection.execute(question).all()
+        return {(row.tenant, row.id): _used(row) for row in rows}
 
     def put(self, rows: Sequence[Reported]) -> None:
         """Store how far reporting is, together."""
         with write(self._engine) as connection:
             replace_rows(connection, KEY_USE, [msgspec.structs.asdict(row) for row in rows])
+
+
+def _used(row: Row[Any]) -> UsedKey:
+    ends = [at_us for at_us in (row.revoked_us, row.expires_us) if at_us is not None]
+    return UsedKey(row.customer, min(ends, default=None))
 
 
 def _newest(

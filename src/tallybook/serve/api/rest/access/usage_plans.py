@@ -10,11 +10,11 @@ from tallybook.admit.key import Grant as KeyGrant
 from tallybook.admit.key import granted
 from tallybook.admit.plan import flow
 from tallybook.admit.plan.bind import bind
-from tallybook.admit.plan.decide import Bound, Standing
+from tallybook.admit.plan.decide import Bound, Held, Standing
 from tallybook.admit.plan.headers import SECOND_NS
 from tallybook.admit.plan.limit import Limit as PlanLimit
 from tallybook.admit.plan.plan import UsagePlan, check_limits, check_plan
-from tallybook.admit.plan.use import counters
+from tallybook.admit.plan.use import GIVEN_UP, Counter, Reported, counters
 from tallybook.compose import World
 from tallybook.kernel.errors import Conflict, Invalid
 from tallybook.kernel.timestamps import format_us
@@ -126,16 +126,25 @@ def key_usage(world: World, tenant: str, key_id: str) -> KeyUsage:
     standings = flow.standings(world.counts, bounds, now_ns)
     places = counters(tenant, key_id)
     used = world.counts.read([one.place() for one in places])
+    told = {one.counter: one for one in world.key_use.of(tenant, key_id)}
     return KeyUsage(
         id=key_id,
         usage_plan=plan.key if plan is not None else "",
         limits=[_standing(one) for one in standings],
         use=[
-            UseRow(route=one.route, status=one.status, requests=count[0], events=count[1])
+            row
             for one, count in zip(places, used, strict=True)
-            if count[0]
+            if (row := _use_row(one, count, told.get(one))).requests
         ],
     )
+
+
+def _use_row(counter: Counter, count: Held, told: Reported | None) -> UseRow:
+    """Return what a counter counted: of one that was given up, what was reported of it."""
+    requests, events = count[:2]
+    if not requests and told is not None and told.generation == GIVEN_UP:
+        requests, events = told.requests, told.events
+    return UseRow(route=counter.route, status=counter.status, requests=requests, events=events)
 
 
 def plan_of(world: World, grant: KeyGrant) -> UsagePlan | None:
