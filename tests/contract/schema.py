@@ -17,9 +17,12 @@ from tallybook.adapters.sql.database import (
     upgrade_database,
     write,
 )
+from tallybook.adapters.sql.invoices import SqlInvoices
 from tallybook.adapters.sql.schema import FOLDER, VERSION_TABLE, newest, numbers
 from tallybook.adapters.sql.schema.steps import take_steps, upgrade, version_of
 from tallybook.adapters.sql.schema.tables import every_table
+from tallybook.invoice.manifest import Position
+from tallybook.invoice.ports import StoredLine
 from tallybook.kernel.errors import Conflict, Invalid, Unavailable
 from tests.support.databases import KINDS
 
@@ -100,6 +103,61 @@ def test_rows_outlive_a_step(empty: str, tmp_path: Path) -> None:
     assert refused.value.code == "new-schema"
     with pytest.raises(Conflict, match="newer version"):
         upgrade_database(empty)
+
+
+LINE = {
+    "tenant": "default", "invoice": "inv_1", "number": 1, "id": "line_1", "subscription": "sub",
+    "charge": "calls", "period_start_us": 7, "dimensions": '["\u00e9",null]', "meter": "calls",
+    "meter_version": 2, "quantity": "0.5", "amount_minor": -3, "events": 4, "adjustment": True,
+}  # fmt: skip
+
+
+def test_the_lines_of_the_first_schema_move_into_their_invoices(empty: str, tmp_path: Path) -> None:
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    shutil.copy(FOLDER / "0001_the_first_schema.py", folder)
+    engine = engine_of(empty)
+    with write(engine) as connection:
+        take_steps(connection, folder)
+        tables = MetaData()
+        tables.reflect(connection, only=["invoice", "invoice_line"])
+        for n in (1, 2):
+            connection.execute(tables.tables["invoice"].insert(), old_invoice(n))
+        fee = LINE | {"number": 2, "id": "line_2", "meter": None, "meter_version": None}
+        fee |= {"adjustment": False}
+        for line in (fee, LINE):
+            connection.execute(tables.tables["invoice_line"].insert(), line)
+    assert upgrade_database(empty) == numbers()[1:]
+    store = SqlInvoices(engine)
+    first, second = store.invoice("default", "inv_1").lines
+    assert first == StoredLine(
+        id="line_1",
+        number=1,
+        position=Position("sub", "calls", 7),
+        group='["\u00e9",null]',
+        meter="calls",
+        meter_version=2,
+        quantity="0.5",
+        amount_minor=-3,
+        events=4,
+        adjustment=True,
+    )
+    assert (second.id, second.meter, second.adjustment) == ("line_2", None, False)
+    assert store.invoice("default", "inv_2").lines == ()
+    engine.dispose()
+
+
+def old_invoice(n: int) -> dict[str, object]:
+    """Return an invoice's row of the first schema."""
+    texts = ("number", "run", "customer", "customer_name", "sha256", "body")
+    numbers_ = (
+        "total_minor", "lines", "issued_us", "due_us", "period_start_us", "period_end_us", "cut",
+        "payable_minor", "open_minor",
+    )  # fmt: skip
+    row: dict[str, object] = {name: f"{name}{n}" for name in texts}
+    row |= dict.fromkeys(numbers_, n)
+    row |= {"tenant": "default", "id": f"inv_{n}", "series": "INV", "ordinal": n}
+    return row | {"state": "finalized", "sequence": 1, "currency": "USD"}
 
 
 def test_an_older_one_is_changed_only_when_told(empty: str) -> None:

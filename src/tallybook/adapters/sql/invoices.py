@@ -91,28 +91,14 @@ INVOICE = Table(
     Column("payable_minor", BigInteger, nullable=False),
     Column("open_minor", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
+    Column("line_records", Text, nullable=False),
     UniqueConstraint("tenant", "series", "ordinal"),
     UniqueConstraint("tenant", "customer", "sequence"),
     UniqueConstraint("tenant", "run", "customer"),
 )
-_LINE = Table(
-    "invoice_line",
-    metadata,
-    Column("tenant", String(128), primary_key=True),
-    Column("invoice", String(64), primary_key=True),
-    Column("number", Integer, primary_key=True),
-    Column("id", String(64), nullable=False),
-    Column("subscription", String(128), nullable=False),
-    Column("charge", String(128), nullable=False),
-    Column("period_start_us", BigInteger, nullable=False),
-    Column("dimensions", Text, nullable=False),
-    Column("meter", String(128), nullable=True),
-    Column("meter_version", Integer, nullable=True),
-    Column("quantity", Text, nullable=False),
-    Column("amount_minor", BigInteger, nullable=False),
-    Column("events", BigInteger, nullable=False),
-    Column("adjustment", Boolean, nullable=False),
-)
+"""See `invoice.ports.StoredInvoice`. line_records: JSON array of its lines, which are written
+once and read with their invoice, never without it."""
+
 _SERIES = Table(
     "number_series",
     metadata,
@@ -158,7 +144,8 @@ _RUN = Table(
     Column("started_us", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
 )
-_HEAD = [column for column in INVOICE.c if column.name not in {"tenant", "body"}]
+_decode_lines = msgspec.json.Decoder(tuple[StoredLine, ...]).decode
+_HEAD = [column for column in INVOICE.c if column.name not in {"tenant", "body", "line_records"}]
 
 
 class SqlInvoices:
@@ -210,11 +197,8 @@ class SqlInvoices:
             row = connection.execute(query).mappings().first()
             if row is None:
                 raise Missing(f"there is no invoice '{name}'", field="invoice")
-            lines = select(_LINE).where(_LINE.c.tenant == tenant, _LINE.c.invoice == row["id"])
-            found = connection.execute(lines.order_by(_LINE.c.number)).mappings().all()
-        return StoredInvoice(
-            head=_head(row), body=row["body"], lines=tuple(_line(line) for line in found)
-        )
+        lines = _decode_lines(row["line_records"])
+        return StoredInvoice(head=_head(row), body=row["body"], lines=lines)
 
     def invoices(
         self,
@@ -291,10 +275,8 @@ class SqlInvoiceTransaction:
         return True
 
     def add_invoices(self, invoices: Sequence[StoredInvoice]) -> None:
-        """Insert invoices and their lines."""
+        """Insert invoices with their lines."""
         insert_rows(self._connection, INVOICE, [self._invoice_row(invoice) for invoice in invoices])
-        rows = [self._line_row(i.head.id, line) for i in invoices for line in i.lines]
-        insert_rows(self._connection, _LINE, rows)
 
     def put_periods(self, periods: Sequence[StoredPeriod]) -> None:
         """Put periods in place of what they were."""
@@ -338,25 +320,8 @@ class SqlInvoiceTransaction:
         series, ordinal = number_place(invoice.head.number)
         head: dict[str, object] = msgspec.structs.asdict(invoice.head)
         place = {"tenant": self._tenant, "series": series, "ordinal": ordinal}
-        return head | place | {"body": invoice.body}
-
-    def _line_row(self, invoice: str, line: StoredLine) -> dict[str, object]:
-        return {
-            "tenant": self._tenant,
-            "invoice": invoice,
-            "number": line.number,
-            "id": line.id,
-            "subscription": line.position.subscription,
-            "charge": line.position.charge,
-            "period_start_us": line.position.start_us,
-            "dimensions": line.group,
-            "meter": line.meter,
-            "meter_version": line.meter_version,
-            "quantity": line.quantity,
-            "amount_minor": line.amount_minor,
-            "events": line.events,
-            "adjustment": line.adjustment,
-        }
+        lines = msgspec.json.encode(invoice.lines).decode()
+        return head | place | {"body": invoice.body, "line_records": lines}
 
     def _billed_row(self, position: Position, one: Billed) -> dict[str, object]:
         group_key, dimensions = _group_place(one.group)
@@ -411,21 +376,6 @@ def heads_of(connection: Connection, place: ColumnElement[bool]) -> list[Invoice
 
 def _head(row: RowMapping) -> InvoiceHead:
     return msgspec.convert({name: row[name] for name in InvoiceHead.__struct_fields__}, InvoiceHead)
-
-
-def _line(row: RowMapping) -> StoredLine:
-    return StoredLine(
-        id=row["id"],
-        number=row["number"],
-        position=Position(row["subscription"], row["charge"], row["period_start_us"]),
-        group=row["dimensions"],
-        meter=row["meter"],
-        meter_version=row["meter_version"],
-        quantity=row["quantity"],
-        amount_minor=row["amount_minor"],
-        events=row["events"],
-        adjustment=row["adjustment"],
-    )
 
 
 def _rows(
