@@ -10,6 +10,8 @@ import itertools
 import os
 import random
 import signal
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 
 from tallybook.adapters.sqlite import door_log
 from tallybook.adapters.sqlite.door_log import (
+    SeriesBounds,
     SeriesCount,
     SqliteDoorLog,
     read_series,
@@ -318,7 +321,7 @@ def test_no_worker_ever_takes_the_doors_partition():
 
 
 def crowded(path: Path, most: int) -> SqliteDoorLog:
-    return SqliteDoorLog(path, lambda: NOW, lambda _path, _error: None, series_max=most)
+    return SqliteDoorLog(path, lambda: NOW, lambda _path, _error: None, SeriesBounds(tenant=most))
 
 
 DAYS = 86_400
@@ -330,7 +333,9 @@ def test_where_series_crowd_the_longest_unseen_are_forgotten_and_come_back_as_ba
     for series in range(19):  # each seen a day later than the one before
         log.write([request([point(series, 100, (series - 18) * DAYS)])])
     assert log.forget_unseen(NOW - 7 * DAYS * S) == 1  # down to nine tenths, no further
-    assert read_series(path) == SeriesCount(known=18, forgotten=1)
+    assert read_series(path) == SeriesCount(
+        known=18, forgotten=1, fullest="default", fullest_known=18
+    )
     assert log.forget_unseen(NOW - 7 * DAYS * S) == 0
     log.write([request([point(0, 150, 1), point(1, 150, 1)])])
     assert totals(path) == {"i1": 50}  # what the first grew by meanwhile nobody knows
@@ -348,6 +353,47 @@ def test_series_of_this_week_are_never_forgotten_and_new_ones_are_refused(tmp_pa
     assert (answer.refused, answer.lost) == (1, 1)  # its sender is told
     assert totals(path) == {"i0": 20}
     assert {row.reason: row.count for row in read_tally(path, "default")}["series-limit"] == 1
+    log.close()
+
+
+def test_a_tenant_does_not_take_the_room_of_another(tmp_path):
+    path = tmp_path / "p256.db"
+    bounds = SeriesBounds(tenant=3, all=5)
+    log = SqliteDoorLog(path, lambda: NOW, lambda _path, _error: None, bounds)
+
+    def sent(tenant: str, count: int) -> int:
+        points = tuple(point(series, 10, -9 * DAYS) for series in range(count))
+        found = prepare(tenant, "otlp", NO_RULES, Decoded(points=points), NOW)
+        (answer,) = log.write([Request(found, COLUMNS, AcceptLimits(), NOW)])
+        return answer.refused
+
+    assert (sent("a", 5), sent("b", 1), sent("c", 9)) == (2, 0, 8)
+    assert read_series(path).fullest == "a"
+    assert log.forget_unseen(NOW - 7 * DAYS * S) == 1  # of a's
+    log.close()
+    bounds = SeriesBounds(tenant=3, all=3)
+    log = SqliteDoorLog(path, lambda: NOW, lambda _path, _error: None, bounds)
+    assert log.forget_unseen(NOW - 7 * DAYS * S) == 2  # of all
+    assert read_series(path).known == 2
+    log.close()
+    with closing(sqlite3.connect(path)) as db:
+        counted = db.execute("SELECT tenant, count(*) FROM series GROUP BY tenant").fetchall()
+        told = db.execute("SELECT name, value FROM meta WHERE name GLOB 'series:*'").fetchall()
+    assert {f"series:{name}": str(count) for name, count in counted} == {
+        name: value for name, value in told if value != "0"
+    }
+
+
+def test_a_file_of_an_older_version_learns_whose_its_series_are(tmp_path):
+    path = tmp_path / "p256.db"
+    opened(path).write([request([point(0, 10, 0)])])
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("ALTER TABLE series DROP COLUMN tenant")
+        db.execute("DELETE FROM meta WHERE name GLOB 'series:*'")
+    log = opened(path)
+    log.write([request([point(0, 15, 1), point(1, 10, 1)])])
+    assert totals(path) == {"i0": 5}
+    assert read_series(path).fullest_known == 1
     log.close()
 
 

@@ -10,6 +10,7 @@ table  column  meaning
 series key     16 bytes: tenant and series
 series seen_us time of the newest sample, microseconds UTC
 series body    `collect.doors.standing.Standing` as JSON
+series tenant  whose; '' in rows of an older version that were not written since
 tally  tenant, door, reason  whose, where, what became of it
 tally  count, last_us, example  how often, when last, and to which series
 ====== ======= =======================================================================
@@ -18,6 +19,7 @@ tally  count, last_us, example  how often, when last, and to which series
 import fcntl
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -30,15 +32,19 @@ from tallybook.adapters.sqlite.event_log import SqliteEventLog
 from tallybook.kernel.errors import Corrupt, Unavailable
 from tallybook.transport.ports import Batch
 
-SERIES_MAX = 1_000_000
-"""Most series of all tenants together that have a standing."""
+TENANT_SERIES_MAX = 1_000_000
+"""Most series of one tenant that have a standing."""
+SERIES_MAX = 4_000_000
+"""Most series of all tenants together that have one."""
 CROWDED_SHARE, ROOMY_SHARE = 0.95, 0.9
 """Above the first, series that are long unseen are forgotten until the second is reached."""
 _LOOKUP_MAX = 500
+_OF_TENANT = "series:"
 _TABLES = (
     (
         "CREATE TABLE IF NOT EXISTS series ("
-        " key BLOB PRIMARY KEY, seen_us INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID"
+        " key BLOB PRIMARY KEY, seen_us INTEGER NOT NULL, body BLOB NOT NULL,"
+        " tenant TEXT NOT NULL DEFAULT '') WITHOUT ROWID"
     ),
     (
         "CREATE TABLE IF NOT EXISTS tally ("
@@ -77,7 +83,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         standings: of the keys it asked for, as far as they exist.
         cursors: every named position.
         born_us: when this log began, microseconds UTC.
-        room: how many more series may have a standing.
+        room: how many more series of its tenant may have a standing.
     """
 
     standings: Mapping[bytes, bytes]
@@ -119,6 +125,13 @@ class TallyRow(msgspec.Struct, frozen=True, kw_only=True):
     example: str
 
 
+class SeriesBounds(msgspec.Struct, frozen=True, kw_only=True):
+    """Most series of one tenant, and of all tenants together, that have a standing."""
+
+    tenant: int = TENANT_SERIES_MAX
+    all: int = SERIES_MAX
+
+
 T = TypeVar("T")
 
 
@@ -131,7 +144,7 @@ class SqliteDoorLog:
         path: the partition's file; `….lock` beside it keeps repair and writers apart.
         now_us: tells the time.
         aside: renames a damaged file, so that a new one can take its place.
-        series_max: most series that have a standing.
+        bounds: how many series may have a standing.
 
     Raises, from every method:
         Unavailable: the disk refuses, or the file is damaged and not yet replaced; nothing of
@@ -143,10 +156,10 @@ class SqliteDoorLog:
         path: Path,
         now_us: Callable[[], int],
         aside: Callable[[Path, Corrupt], None],
-        series_max: int = SERIES_MAX,
+        bounds: SeriesBounds | None = None,
     ) -> None:
         """Open nothing yet."""
-        self._series_max = series_max
+        self._bounds = bounds or SeriesBounds()
         self._path = path
         self._now_us = now_us
         self._aside = aside
@@ -162,7 +175,7 @@ class SqliteDoorLog:
         Raises:
             Unavailable, Corrupt: nothing of any request was written.
         """
-        return self._used(lambda log: log.write(asking, self._now_us(), self._series_max))
+        return self._used(lambda log: log.write(asking, self._now_us(), self._bounds))
 
     def trim(self, upto: Callable[[str], int]) -> bool:
         """Drop rows up to the offset that is asked for with the log's epoch.
@@ -190,18 +203,23 @@ class SqliteDoorLog:
     def forget_unseen(self, before_us: int) -> int:
         """Forget series not seen since an instant, the longest unseen first, where they crowd.
 
-        A series that comes back begins with a baseline again. `before_us` must be a day ago at
-        least: then nothing is counted twice (`collect.doors.standing`).
+        Those of a tenant that has many, and those of all where there are many of all. A series
+        that comes back begins with a baseline again. `before_us` must be a day ago at least: then
+        nothing is counted twice (`collect.doors.standing`).
 
         Returns:
             How many were forgotten.
         """
 
         def forgotten(log: _Tables) -> int:
-            known = log.series()
-            if known < self._series_max * CROWDED_SHARE:
-                return 0
-            return log.forget_unseen(before_us, known - int(self._series_max * ROOMY_SHARE))
+            gone = sum(
+                log.forget_unseen(before_us, most, tenant)
+                for tenant, known in log.tenants().items()
+                if (most := _too_many(known, self._bounds.tenant))
+            )
+            if most := _too_many(log.series(), self._bounds.all):
+                gone += log.forget_unseen(before_us, most)
+            return gone
 
         return self._used(forgotten)
 
@@ -255,6 +273,11 @@ class SqliteDoorLog:
             os.close(lock)
 
 
+def _too_many(known: int, bound: int) -> int:
+    """Return how many series are to go so that there is room again; 0 where there is."""
+    return known - int(bound * ROOMY_SHARE) if known >= bound * CROWDED_SHARE else 0
+
+
 def _is_sound(path: Path) -> bool:
     """Whether the file is whole, or was replaced by one that is."""
     try:
@@ -277,6 +300,9 @@ class _Tables(SqliteEventLog):
         with self._translated(), self._transaction():
             for statement in _TABLES:
                 self._db.execute(statement)
+            columns = {row[1] for row in self._db.execute("PRAGMA table_info(series)")}
+            if "tenant" not in columns:  # of an older version
+                self._db.execute("ALTER TABLE series ADD COLUMN tenant TEXT NOT NULL DEFAULT ''")
             born = self._meta("born_us")
             if not born:
                 born = str(now_us)
@@ -296,6 +322,7 @@ class _Tables(SqliteEventLog):
         epoch = uuid4().hex
         with self._translated(), self._transaction():
             self._db.execute("DELETE FROM series")
+            self._db.execute("DELETE FROM meta WHERE name GLOB ?", (f"{_OF_TENANT}*",))
             self._put("meta", {"epoch": epoch, "born_us": str(now_us), "series": "0"})
         self.epoch, self.born_us = epoch, now_us
 
@@ -304,28 +331,46 @@ class _Tables(SqliteEventLog):
         with self._translated():
             return int(self._meta("series", "0"))
 
-    def forget_unseen(self, before_us: int, most: int) -> int:
-        """Forget at most so many series that were not seen since an instant."""
-        with self._translated(), self._transaction():
-            gone = self._db.execute(
-                "DELETE FROM series WHERE key IN"
-                " (SELECT key FROM series WHERE seen_us < ? ORDER BY seen_us LIMIT ?)",
-                (before_us, most),
-            ).rowcount
-            counts = {"series": int(self._meta("series", "0")) - gone}
-            counts["forgotten"] = int(self._meta("forgotten", "0")) + gone
-            self._put("meta", {name: str(count) for name, count in counts.items()})
-        return gone
+    def tenants(self) -> dict[str, int]:
+        """Return how many series of each tenant have a standing."""
+        query = "SELECT name, value FROM meta WHERE name GLOB ?"
+        with self._translated():
+            found = self._db.execute(query, (f"{_OF_TENANT}*",)).fetchall()
+        return {name.removeprefix(_OF_TENANT): int(value) for name, value in found}
 
-    def write(self, asking: Sequence[Asking], now_us: int, series_max: int) -> list[object]:
+    def forget_unseen(self, before_us: int, most: int, tenant: str | None = None) -> int:
+        """Forget at most so many series not seen since an instant; of all tenants unless named."""
+        with self._translated(), self._transaction():
+            gone = Counter(
+                whose
+                for (whose,) in self._db.execute(
+                    "DELETE FROM series WHERE key IN (SELECT key FROM series"
+                    " WHERE seen_us < ? AND ? IN ('', tenant) ORDER BY seen_us LIMIT ?)"
+                    " RETURNING tenant",
+                    (before_us, tenant or "", most),
+                )
+            )
+            for whose, count in gone.items():
+                self._count(whose, -count)
+            forgotten = int(self._meta("forgotten", "0")) + gone.total()
+            self._put("meta", {"forgotten": str(forgotten)})
+        return gone.total()
+
+    def _count(self, tenant: str, more: int) -> None:
+        """Count series of a tenant, and of all."""
+        names = ("series", f"{_OF_TENANT}{tenant}")
+        counts = {name: max(0, int(self._meta(name, "0")) + more) for name in names}
+        self._put("meta", {name: str(count) for name, count in counts.items()})
+
+    def write(self, asking: Sequence[Asking], now_us: int, bounds: SeriesBounds) -> list[object]:
         """Decide and write all requests in one transaction."""
         with self._translated(), self._transaction():
-            return [self._one(request, now_us, series_max) for request in asking]
+            return [self._one(request, now_us, bounds) for request in asking]
 
-    def _one(self, request: Asking, now_us: int, series_max: int) -> object:
+    def _one(self, request: Asking, now_us: int, bounds: SeriesBounds) -> object:
         self._db.execute("SAVEPOINT one")
         try:
-            addition = request.decide(self._view(request.keys, series_max))
+            addition = request.decide(self._view(request, bounds))
             self._add(request, addition, now_us)
         except (sqlite3.Error, OSError):
             raise  # the disk's word is for all
@@ -336,8 +381,8 @@ class _Tables(SqliteEventLog):
         self._db.execute("RELEASE one")
         return addition.answer
 
-    def _view(self, keys: frozenset[bytes], series_max: int) -> View:
-        wanted, found = sorted(keys), dict[bytes, bytes]()
+    def _view(self, request: Asking, bounds: SeriesBounds) -> View:
+        wanted, found = sorted(request.keys), dict[bytes, bytes]()
         for at in range(0, len(wanted), _LOOKUP_MAX):
             some = wanted[at : at + _LOOKUP_MAX]
             marks = ",".join("?" * len(some))
@@ -347,20 +392,22 @@ class _Tables(SqliteEventLog):
             standings=found,
             cursors=dict(self._db.execute("SELECT name, value FROM cursor").fetchall()),
             born_us=self.born_us,
-            room=series_max - int(self._meta("series", "0")),
+            room=min(
+                bounds.tenant - int(self._meta(f"{_OF_TENANT}{request.tenant}", "0")),
+                bounds.all - int(self._meta("series", "0")),
+            ),
         )
 
     def _add(self, request: Asking, addition: Addition, now_us: int) -> None:
         if addition.batches:
             self._insert(addition.batches)
         self._db.executemany(
-            "INSERT INTO series VALUES (?, ?, ?) ON CONFLICT (key)"
+            "INSERT INTO series VALUES (?, ?, ?, ?) ON CONFLICT (key)"
             " DO UPDATE SET seen_us = excluded.seen_us, body = excluded.body",
-            [(key, seen, body) for key, (seen, body) in addition.standings.items()],
+            [(key, seen, body, request.tenant) for key, (seen, body) in addition.standings.items()],
         )
         if addition.made:
-            total = int(self._meta("series", "0")) + addition.made
-            self._put("meta", {"series": str(total)})
+            self._count(request.tenant, addition.made)
         self._db.executemany(
             "INSERT INTO tally VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, door, reason)"
             " DO UPDATE SET count = count + excluded.count, last_us = excluded.last_us,"
@@ -376,18 +423,34 @@ class _Tables(SqliteEventLog):
 
 
 class SeriesCount(msgspec.Struct, frozen=True, kw_only=True):
-    """How many series of all tenants have a standing, may have one, and were forgotten."""
+    """How many series of all tenants have a standing, may have one, and were forgotten.
+
+    Attributes:
+        fullest: the tenant that has the most, '' for none.
+        fullest_known: how many it has.
+        fullest_most: how many a tenant may have.
+    """
 
     known: int = 0
     most: int = SERIES_MAX
     forgotten: int = 0
+    fullest: str = ""
+    fullest_known: int = 0
+    fullest_most: int = TENANT_SERIES_MAX
 
 
 def read_series(path: Path) -> SeriesCount:
     """Return how many series the front doors know."""
-    rows = _looked(path, "SELECT name, value FROM meta WHERE name IN ('series', 'forgotten')")
-    found = {name: int(value) for name, value in rows}
-    return SeriesCount(known=found.get("series", 0), forgotten=found.get("forgotten", 0))
+    query = "SELECT name, value FROM meta WHERE name IN ('series', 'forgotten') OR name GLOB ?"
+    found = {name: int(value) for name, value in _looked(path, query, f"{_OF_TENANT}*")}
+    tenants = [name for name in found if name.startswith(_OF_TENANT)]
+    fullest = max(tenants, key=lambda name: (found[name], name), default="")
+    return SeriesCount(
+        known=found.get("series", 0),
+        forgotten=found.get("forgotten", 0),
+        fullest=fullest.removeprefix(_OF_TENANT),
+        fullest_known=found.get(fullest, 0),
+    )
 
 
 def read_reasons(path: Path) -> dict[tuple[str, str], int]:

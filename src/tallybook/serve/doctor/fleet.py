@@ -86,6 +86,10 @@ def series(world: World) -> Iterator[Finding]:
     if count.known >= count.most * SERIES_SHARE_WARN:
         advice = "drop series that are not billed (`tallybook doors set`): new ones are refused"
         yield warning("front doors", text, advice)
+    elif count.fullest_known >= count.fullest_most * SERIES_SHARE_WARN:
+        text = f"{count.fullest_known:,} of at most {count.fullest_most:,} of '{count.fullest}'"
+        advice = "drop its series that are not billed (`tallybook doors set`): new ones are refused"
+        yield warning("front doors", text, advice)
     else:
         yield good("front doors", text)
 

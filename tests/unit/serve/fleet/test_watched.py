@@ -131,7 +131,8 @@ def test_an_authority_that_expires_is_an_error_when_it_has(world: World) -> None
     ("count", "level"),
     [
         (SeriesCount(known=10, forgotten=3), "good"),
-        (SeriesCount(known=900_000), "warning"),
+        (SeriesCount(known=3_600_000), "warning"),
+        (SeriesCount(known=950_000, fullest="a", fullest_known=900_000), "warning"),
     ],
 )
 def test_series_that_crowd(
