@@ -36,8 +36,12 @@ def shared_dir() -> Path:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest tests first: workers then end at about the same time."""
-    items.sort(key=_slow_seconds, reverse=True)
+    """Put the longest tests first: workers then end at about the same time.
+
+    Of tests that take seconds, those with real processes come first. They wait more than they
+    compute: the first worker begins with them, and the others compute meanwhile.
+    """
+    items.sort(key=lambda item: (-_slow_seconds(item), "tests/e2e/" not in item.nodeid))
 
 
 def _slow_seconds(item: pytest.Item) -> int:
