@@ -12,8 +12,8 @@ from tests.support.kafka_broker import broker
 def one_api_worker() -> Iterator[None]:
     """Servers have one API worker unless a test says `workers(2)`.
 
-    A worker takes two seconds of a core to start. Two are for what goes wrong between two:
-    what one has not learned yet, what both count, which of them is killed.
+    Each takes time to start. Two are for what goes wrong between two: what one has not learned
+    yet, what both count, which of them is killed.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TALLYBOOK__SERVER__API_WORKERS", "1")

@@ -4,22 +4,21 @@ import asyncio
 import base64
 import gc
 import json
-import time
 from datetime import UTC, datetime, timedelta
 
-import httpx2
 import pytest
 
-from tests.e2e.server import KEY, Server
+from tests.e2e.server import KEY, Server, asked, workers
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+BEARER = {"Authorization": f"Bearer {KEY}"}
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compat") / "data"
-    with Server(folder, {"TALLYBOOK__SERVER__API_WORKERS": "2"}) as running:
+    with Server(folder, workers(2)) as running:
         yield running
     gc.collect()
 
@@ -382,8 +381,7 @@ def test_stripe_without_a_good_key_is_told_so(server):
 def test_stripes_key_may_be_a_basic_user(server):
     meter(server, "stripe-basic", "basic_requests")
     user = base64.b64encode(f"{KEY}:".encode()).decode()
-    answer = httpx2.post(
-        f"{server.url}/v1/billing/meter_events",
+    answer = asked("POST", f"{server.url}/v1/billing/meter_events",
         headers={"Authorization": f"Basic {user}"},
         data={"event_name": "basic_requests", "payload[stripe_customer_id]": "c",
               "payload[value]": "3"},
@@ -427,9 +425,7 @@ def test_lago_sends_events_one_by_one_and_in_batches(server, lago):
         BatchEvent(events=[lago_event(1), lago_event(2, external_subscription_id="sub_2")])
     )
     both = {"events": [lago_event(3).dict(), lago_event(4).dict()]}
-    answer = httpx2.post(
-        f"{server.url}/api/v1/events", json=both, headers={"Authorization": f"Bearer {KEY}"}
-    )
+    answer = asked("POST", f"{server.url}/api/v1/events", json=both, headers=BEARER)
     assert answer.status_code == 200, answer.text
     assert [each["transaction_id"] for each in answer.json()["events"]] == ["tx-3", "tx-4"]
     assert total(server, "lago-gb") == [2]
@@ -511,11 +507,13 @@ def test_lago_without_a_good_key_is_told_so(server):
     ids=["token", "token-with-user", "password", "user", "parameters"],
 )
 def test_influx_may_name_its_key_in_any_of_its_ways(server, headers, query):
-    answer = httpx2.post(f"{server.url}/write{query}", headers=headers, content="cpu,host=a v=1i")
+    answer = asked("POST", f"{server.url}/write{query}", headers=headers, content="cpu,host=a v=1i")
     assert answer.status_code == 204, answer.text
     wrong = {name: value.replace(KEY, "tb_no") for name, value in headers.items()}
     wrong = {"Authorization": "Token tb_no"} if wrong == headers else wrong
-    assert httpx2.post(f"{server.url}/write", headers=wrong, content="cpu v=1i").status_code == 401
+    assert (
+        asked("POST", f"{server.url}/write", headers=wrong, content="cpu v=1i").status_code == 401
+    )
 
 
 # ---------------------------------------------------------------- keys
@@ -528,7 +526,7 @@ def test_a_key_for_one_subject_sends_for_no_other(server):
 
     spec = {"name": "one", "scopes": ["ingest"], "subjects": ["mine"]}
     key = server.post("/api/v1/keys", json.dumps(spec))["key"]
-    time.sleep(2)  # every process of the server has heard of it by then
+    server.known(key)
     client = stripe.StripeClient(key, base_addresses={"api": server.url}, max_network_retries=0)
 
     def send(subject):
