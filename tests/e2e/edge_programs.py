@@ -85,7 +85,7 @@ def agent(server: EdgeServer, folder: Path, config: str, interval: str = "0.2") 
 
 def get(url: str, **headers: str) -> bytes:
     asked = urllib.request.Request(url, headers=headers)
-    with urllib.request.build_opener().open(asked, timeout=10) as answer:
+    with urllib.request.build_opener().open(asked, timeout=60) as answer:
         return bytes(answer.read())
 
 

@@ -150,7 +150,7 @@ class Server:
             time.sleep(0.05)
             if self.alive():
                 return
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while is_locked(self.folder) and time.monotonic() < deadline:
                 time.sleep(0.02)
             assert not is_locked(self.folder), "children outlived their supervisor"

@@ -48,7 +48,7 @@ def published(port: int, topic: str, payloads: list[bytes], *, retain: bool = Fa
     client.connect("127.0.0.1", port)
     client.loop_start()
     for payload in payloads:
-        client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
+        client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(60)
     client.disconnect()
     client.loop_stop()
 

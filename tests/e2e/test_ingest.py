@@ -72,7 +72,7 @@ def test_a_killed_run_is_simply_repeated(log: Path) -> None:
         command = [sys.executable, "-m", "tallybook", "ingest", str(log), "--format", "combined",
                    "--url", server.url, "--key", "k"]  # fmt: skip
         process = subprocess.Popen(command, env=ENV)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not server.stored and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)

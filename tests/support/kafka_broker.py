@@ -91,7 +91,7 @@ def records(address: str, topic: str, partitions: int) -> int:
     reader = Consumer({"bootstrap.servers": address, "group.id": "counting", "log_level": 0})
     try:
         ends = [
-            reader.get_watermark_offsets(TopicPartition(topic, number), timeout=10)
+            reader.get_watermark_offsets(TopicPartition(topic, number), timeout=30)
             for number in range(partitions)
         ]
     finally:
@@ -115,5 +115,5 @@ def drop_topic(address: str, name: str) -> None:
     admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
     for future in admin.delete_topics([name]).values():
         future.result(30)
-    while name in admin.list_topics(timeout=5).topics:
+    while name in admin.list_topics(timeout=30).topics:
         time.sleep(0.1)
