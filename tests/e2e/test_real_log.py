@@ -159,10 +159,19 @@ def half_after_a_kill(server: Server, log_file: Path, folder: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    time.sleep(0.8)
+    before = server.get("/api/v1/status")["counters"]["received"]
+    while process.poll() is None and not arriving(server, before):
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     tallybook(server, "ingest", str(half), "--format", "combined")
+
+
+def arriving(server: Server, before: int) -> bool:
+    """Whether the server has more than it had received before, in its log or in the lake."""
+    status = server.get("/api/v1/status")
+    behind = sum(part["events_behind"] for part in status["partitions"])
+    return bool(status["counters"]["received"] + behind > before)
 
 
 def billed_per_address(server: Server, whole: int) -> None:
@@ -176,10 +185,10 @@ def billed_per_address(server: Server, whole: int) -> None:
         if not page.get("next_cursor"):
             break
         cursor = f"&cursor={page['next_cursor']}"
-    for invoice in invoices:
-        whole_invoice = server.get(f"/api/v1/invoices/{invoice['id']}")
-        for line in whole_invoice["lines"]:
-            quantities[line["meter"]["key"]] += Decimal(line["quantity"])
+    with server.client() as client:
+        for invoice in invoices:
+            for line in client.get(f"/api/v1/invoices/{invoice['id']}")["lines"]:
+                quantities[line["meter"]["key"]] += Decimal(line["quantity"])
     meter = server.get(f"/api/v1/meters/requests/query?{FROM_TO}")["data"][0]["value"]
     traffic = server.get(f"/api/v1/meters/bytes/query?{FROM_TO}")["data"][0]["value"]
     assert len(invoices) == ADDRESSES
