@@ -5,7 +5,6 @@ docs/algorithms/invoice-life.md
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import msgspec
 
@@ -14,6 +13,7 @@ from tallybook.invoice.document import Invoice, decode_invoice
 from tallybook.invoice.ledger.holdings import WITHDRAWN, Holdings, PendingExtra, Redemption
 from tallybook.invoice.manifest import Extra
 from tallybook.invoice.ports import Billing, Books, InvoiceHead, InvoiceTransaction, Part
+from tallybook.invoice.run.alone import insist
 from tallybook.kernel.book.fact import Fact, fact
 from tallybook.kernel.decimals import plain
 from tallybook.kernel.errors import Conflict, Invalid, Missing
@@ -49,12 +49,6 @@ from tallybook.settle.receivable.paying import Received, receive, refund, revers
 from tallybook.settle.receivable.payment import Payment
 from tallybook.settle.receivable.ports import Payments, Settlements
 from tallybook.settle.receivable.standing import Moves, Standing
-
-MOVED = ("account-moved", "books-moved")
-TRIES_MAX = 5
-"""Tries of a command while others change the same customer's account."""
-
-T = TypeVar("T")
 
 
 class Settling(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,7 +159,7 @@ def credit(settling: Settling, name: str, ask: Ask) -> StoredNote:
             transaction.settle(issue(stored, at.invoice, at.standing))
         return stored
 
-    return _again(attempt)
+    return insist(attempt)
 
 
 class _Noted(msgspec.Struct, frozen=True):
@@ -216,7 +210,7 @@ def take_back_note(settling: Settling, name: str) -> StoredNote:
             transaction.settle(moves)
         return moves.notes[0]
 
-    return _again(attempt)
+    return insist(attempt)
 
 
 def check_note(settling: Settling, name: str) -> CheckedNote:
@@ -254,7 +248,7 @@ def void_invoice(settling: Settling, name: str) -> InvoiceHead:
             _release(transaction.invoices, gone)
             transaction.settle(moves)
 
-    _again(attempt)
+    insist(attempt)
     return settling.billing.invoices.invoice(tenant, name).head
 
 
@@ -413,15 +407,4 @@ def _insist(
             transaction.settle(moves)
         return moves
 
-    return _again(attempt)
-
-
-def _again(attempt: Callable[[], T]) -> T:
-    """Return what an attempt returns, tried again where others were faster; raises Conflict."""
-    for _ in range(TRIES_MAX - 1):
-        try:
-            return attempt()
-        except Conflict as error:
-            if error.code not in MOVED:
-                raise
-    return attempt()
+    return insist(attempt)
