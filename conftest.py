@@ -55,6 +55,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Let the interpreter take leave of everything."""
+    gc.unfreeze()
+
+
 def pytest_report_header() -> str:
     """Say at the top whether the shared material is there."""
     return f"shared material: {SHARED if SHARED.is_dir() else 'ABSENT, its tests will not run'}"

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -109,7 +110,8 @@ def test_cpu_network_and_disk_agree_with_the_exporter(
         with agent(server, tmp_path / "state", "--interval", interval) as process:
             wait_for(lambda: server.stored, process)
             inside_begin = scraped(exporter)
-            work(tmp_path, exporter, seconds)
+            with tempfile.TemporaryDirectory(dir="/var/tmp") as disk:
+                work(Path(disk), exporter, seconds)
             inside_end = scraped(exporter)
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=DEADLINE_SECONDS)

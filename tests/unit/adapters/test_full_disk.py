@@ -41,16 +41,18 @@ spool.close()
 """
 
 
-@pytest.mark.parametrize("size", [700, 60_000, 900_000])
-def test_a_spool_that_fills_its_disk_is_emptied_and_filled_again(size: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "disk"), [(700, "12m"), (60_000, "20m"), (900_000, "20m")])
+def test_a_spool_that_fills_its_disk_is_emptied_and_filled_again(
+    size: int, disk: str, tmp_path: Path
+) -> None:
     """Forgetting a row is a write as well, and a full disk takes none."""
     script, small = tmp_path / "drill.py", tmp_path / "small"
     script.write_text(DRILL)
     small.mkdir()
-    command = f"mount -t tmpfs -o size=20m none {small} && exec {sys.executable} {script}"
+    command = f"mount -t tmpfs -o size={disk} none {small} && exec {sys.executable} {script}"
     done = subprocess.run(
         ["unshare", "-Urm", "sh", "-c", f"{command} {small} {size}"],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip(f"no file system of our own here: {done.stderr}")
