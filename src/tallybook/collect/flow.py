@@ -7,7 +7,7 @@ import msgspec
 
 from tallybook.collect.fileid import origin_of
 from tallybook.collect.following import Followed
-from tallybook.collect.formats.choice import LogFormat, piece_of
+from tallybook.collect.formats.choice import LogFormat, Reading
 from tallybook.collect.host import HostState, host_round
 from tallybook.collect.ports import (
     HostReader,
@@ -64,8 +64,11 @@ def read_lines(
     chunk = source.read(followed, CHUNK_BYTES_MAX)
     if chunk.lines:
         origin = origin_of(chunk.fingerprint, own_source)
-        pieces = [piece_of(line, origin, form) for line in chunk.lines]
-        intake.take(pieces, {cursor: encoded(chunk.followed)})
+        at = chunk.followed.find(chunk.fingerprint)
+        reading = Reading(form, origin, at.heading if at is not None else "")
+        pieces = [p for line in chunk.lines if (p := reading.piece(line)) is not None]
+        after = chunk.followed.headed(chunk.fingerprint, reading.heading)
+        intake.take(pieces, {cursor: encoded(after)})
     return LinesRead(len(chunk.lines), chunk.notes)
 
 

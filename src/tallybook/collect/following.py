@@ -18,6 +18,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
             still holds what was read.
         last_length: bytes of that line without the line end.
         last_digest: of that line; '' while nothing was read.
+        heading: what the file said so far of how to read it, '' for nothing.
     """
 
     fingerprint: str
@@ -25,6 +26,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     last_offset: int = 0
     last_length: int = 0
     last_digest: str = ""
+    heading: str = ""
 
     def after(self, line: Line) -> "Position":
         """Return the position after a line."""
@@ -34,6 +36,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
             last_offset=line.offset,
             last_length=line.length,
             last_digest=line.digest,
+            heading=self.heading,
         )
 
 
@@ -58,6 +61,14 @@ class Followed(msgspec.Struct, frozen=True, kw_only=True):
         others = tuple(p for p in self.files if p.fingerprint != position.fingerprint)
         files = (position, *others)[:FILES_MAX]
         return Followed(files=files, modified_us=max(self.modified_us, modified_us))
+
+    def headed(self, fingerprint: str, heading: str) -> "Followed":
+        """Return this with what one file said of how to read it."""
+        files = tuple(
+            msgspec.structs.replace(p, heading=heading) if p.fingerprint == fingerprint else p
+            for p in self.files
+        )
+        return Followed(files=files, modified_us=self.modified_us)
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):

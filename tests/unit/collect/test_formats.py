@@ -232,7 +232,7 @@ def test_whether_a_last_line_is_whole(name: str, raw: bytes, whole: bool) -> Non
 
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(Invalid, match="combined"):
-        log_format("w3c")
+        log_format("elf")
 
 
 def test_text_keeps_every_byte_apart() -> None:

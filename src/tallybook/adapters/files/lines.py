@@ -8,6 +8,8 @@ from tallybook.collect.fileid import fingerprint, line_digest
 from tallybook.collect.lines import LINE_BYTES_MAX, Line
 
 _BLOCK_BYTES = 64 * 1024
+_DIRECTIVE = b"#"
+_DIRECTIVES_MAX = 32
 
 
 class LineFile:
@@ -76,11 +78,28 @@ def _made(start: int, raw: bytes, end: int) -> Line:
     return Line(start, len(content), content[:LINE_BYTES_MAX], digest, end)
 
 
-def first_line_print(file: BinaryIO) -> str | None:
-    """Return the fingerprint of an open file, None while its first line is not complete."""
+def first_line_print(file: BinaryIO, *, headed: bool = False) -> str | None:
+    """Return the fingerprint of an open file, None while what it is known by is not complete.
+
+    Args:
+        file: opened for reading bytes.
+        headed: it begins with directives; every file of one server begins with the same, so it is
+            known by them and the first line after.
+    """
     file.seek(0)
-    first = next(iter(LineFile(file)), None)
-    return fingerprint(first.content) if first is not None else None
+    known_by = first_lines(iter(LineFile(file)), headed=headed)
+    return fingerprint(*(line.content for line in known_by)) if known_by else None
+
+
+def first_lines(lines: Iterator[Line], *, headed: bool) -> list[Line]:
+    """Take the lines that a file is known by; [] where they are not all there."""
+    found: list[Line] = []
+    for line in lines:
+        found.append(line)
+        is_directive = headed and line.content.startswith(_DIRECTIVE)
+        if not is_directive or len(found) == _DIRECTIVES_MAX:
+            return found
+    return []
 
 
 def still_there(file: BinaryIO, offset: int, length: int, digest: str) -> bool:

@@ -54,13 +54,17 @@ class FileTail:
     Args:
         path: the live file; it need not exist yet.
         from_oldest: begin with rotated files that are there already, not with the live one.
+        headed: files begin with directives (W3C). Where there is none of this name, the live one
+            is the newest whose name has digits before its extension, as IIS writes them:
+            `u_ex251121.log` for `u_ex.log`.
     """
 
-    def __init__(self, path: Path, *, from_oldest: bool = False) -> None:
+    def __init__(self, path: Path, *, from_oldest: bool = False, headed: bool = False) -> None:
         """Nothing is opened before the first read."""
+        self._headed = headed
         self._from_oldest = from_oldest
         self._path = path.absolute()
-        self._sibling = _sibling_pattern(path.name)
+        self._sibling = (_dated_pattern if headed else _sibling_pattern)(path.name)
         self._held: list[BinaryIO] = []
         self._unpacking: _Unpacking | None = None
         self._done: dict[tuple[int, int], tuple[int, int]] = {}
@@ -83,7 +87,7 @@ class FileTail:
                     return chunk
         except OSError as error:
             raise Unavailable(f"cannot be read: {error.strerror or error}") from error
-        if not self._path.exists():
+        if not self._live().exists():
             raise Unavailable("there is no such file yet; waiting for it")
         return Chunk(lines=(), fingerprint="", followed=followed)
 
@@ -127,19 +131,26 @@ class FileTail:
 
     def _open_current(self) -> BinaryIO | None:
         """Return the open file that has the name now; one that lost the name stays held."""
+        live = self._live()
         try:
-            stat = self._path.stat()
+            stat = live.stat()
         except FileNotFoundError:
             return None
         for file in self._held:
             held = os.fstat(file.fileno())
             if (held.st_dev, held.st_ino) == (stat.st_dev, stat.st_ino):
                 return file
-        opened = self._path.open("rb")
+        opened = live.open("rb")
         self._held.append(opened)
         while len(self._held) > _HELD_MAX:
             self._held.pop(0).close()
         return opened
+
+    def _live(self) -> Path:
+        """Return the file that is written now."""
+        if not self._headed or self._path.exists():
+            return self._path
+        return Path(max((path for path, _ in self._rotated()), default=str(self._path)))
 
     def _siblings(self) -> Iterator[Candidate]:
         """Yield rotated files that changed since they were read to the end, oldest first."""
@@ -195,9 +206,11 @@ class FileTail:
         going = self._unpacking
         if going is None or going.key != candidate.key or going.state != candidate.state:
             return None
-        if followed.find(going.position.fingerprint) != going.position:
+        kept = followed.find(going.position.fingerprint)
+        if kept is None or kept.offset != going.position.offset:
             self._stop_unpacking()
             return None
+        going.position = kept  # with what the file said of how to read it
         lines = _up_to(going.lines, bytes_max)
         if lines:
             going.position = going.position.after(lines[-1])
@@ -211,7 +224,7 @@ class FileTail:
 
     def _next_lines(self, candidate: Candidate, followed: Followed, bytes_max: int) -> Chunk | None:
         """Return the next lines of one file, None where it is nothing to read."""
-        begun = _begun(candidate, followed)
+        begun = _begun(candidate, followed, headed=self._headed)
         if begun is None:
             return None
         position, notes = begun
@@ -244,9 +257,11 @@ class _Unpacking:
         self.position = position
 
 
-def _begun(candidate: Candidate, followed: Followed) -> tuple[Position, tuple[str, ...]] | None:
+def _begun(
+    candidate: Candidate, followed: Followed, *, headed: bool
+) -> tuple[Position, tuple[str, ...]] | None:
     """Return where to read a file from, with notes; None where it is nothing to read."""
-    found = first_line_print(candidate.file)
+    found = first_line_print(candidate.file, headed=headed)
     if found is None:
         return None
     known = followed.find(found)
@@ -287,6 +302,14 @@ def _up_to(lines: Iterator[Line], bytes_max: int) -> tuple[Line, ...]:
         found.append(line)
         size += line.length + 1
     return tuple(found)
+
+
+def _dated_pattern(name: str) -> "re.Pattern[str]":
+    """Return what the names of rotated files match, with dates right before the extension too."""
+    stem, dot, extension = name.rpartition(".")
+    after = re.escape(dot + extension) if stem else ""
+    dated = re.escape(stem or name) + r"\d{4,12}(?:_x)?" + after + _PACKED
+    return re.compile(f"{_sibling_pattern(name).pattern}|{dated}")
 
 
 def _sibling_pattern(name: str) -> "re.Pattern[str]":

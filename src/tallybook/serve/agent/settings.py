@@ -23,9 +23,10 @@ class AccessLog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     Attributes:
         path: the live file; rotated siblings are found by themselves.
-        format: combined, common, json, nginx, apache, envoy, or cloudevents (a journal).
+        format: combined, common, json, nginx, apache, envoy, w3c, or cloudevents (a journal).
         pattern: the server's own format string, for nginx, apache and envoy.
-        subject: of such a format, the field that names who used it; None is the client address.
+        subject: of such a format, or of w3c, the field that names who used it; None is the client
+            address.
         remove_when_read: delete rotated files once they are read and spooled.
         source: the events' source; None is the fingerprint of the file's first line. Name one
             where two servers may write files that start with the same line.

@@ -9,7 +9,7 @@ import gzip
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -17,11 +17,11 @@ from typing import BinaryIO, cast
 
 import msgspec
 
-from tallybook.adapters.files.lines import LineFile
+from tallybook.adapters.files.lines import LineFile, first_lines
 from tallybook.adapters.http.sender import ZstdPacking
 from tallybook.collect.backoff import wait_seconds
 from tallybook.collect.fileid import Origin, fingerprint, origin_of
-from tallybook.collect.formats.choice import LOG_NAMES, LogFormat, ends_whole, log_format, piece_of
+from tallybook.collect.formats.choice import LOG_NAMES, LogFormat, Reading, ends_whole, log_format
 from tallybook.collect.formats.tables import (
     Fields,
     logical_rows,
@@ -128,17 +128,18 @@ class FileUpload:
         reader = LineFile(self._file)
         lines = self._rows(reader)
         heading = next(lines, None) if self._told.form == "csv" else None
-        first = next(lines, None)
-        if first is None:
+        first = first_lines(lines, headed=self._told.form == "w3c")
+        if not first:
             self._note_unfinished(reader)
             return
         form = self._format(heading)
-        origin = self._origin(heading, first)
-        for line in chain([first], lines):
-            yield piece_of(line, origin, form)
+        reading = Reading(form, self._origin(heading, first))
+        for line in chain(first, lines):
+            if (piece := reading.piece(line)) is not None:
+                yield piece
         last = self._last(reader, form)
-        if last is not None:
-            yield piece_of(last, origin, form)
+        if last is not None and (piece := reading.piece(last)) is not None:
+            yield piece
 
     def _intervals(self) -> Iterator[bytes]:
         told = self._told
@@ -183,8 +184,8 @@ class FileUpload:
         parse = parse_rows(fields, text_of(heading.content))
         return LogFormat(name, parse, complete_at_end=False)
 
-    def _origin(self, heading: Line | None, first: Line) -> Origin:
-        known_by = [line.content for line in (heading, first) if line is not None]
+    def _origin(self, heading: Line | None, first: Sequence[Line]) -> Origin:
+        known_by = [line.content for line in (heading, *first) if line is not None]
         origin = origin_of(fingerprint(*known_by), self._told.source)
         self.result.source = origin.source
         return origin

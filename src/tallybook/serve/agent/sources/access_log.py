@@ -26,7 +26,8 @@ class AccessLogSource:
         self.told = (told, source)
         self._table = told
         # A journal is ours from its first line; a log may be older than the agent.
-        self._tail = FileTail(told.path, from_oldest=told.format == "cloudevents")
+        is_journal, is_headed = told.format == "cloudevents", told.format == "w3c"
+        self._tail = FileTail(told.path, from_oldest=is_journal, headed=is_headed)
         self._form = log_format(told.format, told.pattern, told.subject)
         self._source = told.source or source
 
