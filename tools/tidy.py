@@ -29,8 +29,6 @@ ASYNC_FOLDERS = (
 TOP_FOLDERS = ("src", "tests", "docs", "tools", "bench", "infra", ".ci")
 SKIPPED = {"build", "dist", "__pycache__", "node_modules"}
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".txt", ".html", ".css", ".js", ".typ", ".svg", ".json", ""}
-GENERATED = {"bench/REPORT.json"}
-"""Files that a command makes; documents may name them before they are there."""
 STEPS = "src/tallybook/adapters/sql/schema/versions/"
 """Steps of the schema, which a tool writes and nobody changes again: as long as their tables."""
 README_WORDS = ("in", "out", "invariant", "limit", "guarantee")
@@ -256,8 +254,6 @@ def _named_files(file: File) -> Iterator[str]:
 
 
 def _exists(root: Path, file: File, name: str) -> bool:
-    if name in GENERATED:
-        return True
     return (file.absolute.parent / name).exists() or (root / name.lstrip("/")).exists()
 
 

@@ -21,7 +21,7 @@ def let_through(counts: Counts, bounds: Sequence[Bound], now_ns: int, amount: in
     Raises:
         Unavailable: the counts cannot be reached.
 
-    Cost: one lock for each distinct stripe; see bench/limits.py.
+    Cost: one lock for each distinct stripe; see bench/parts/limits.py.
     """
 
     def change(held: list[Held]) -> tuple[list[Held] | None, Decision]:

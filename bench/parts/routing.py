@@ -1,14 +1,12 @@
-"""What routing costs: matching alone, and the road from the lake to the streams.
+"""What routing costs: matching alone, and the road from the lake to the streams."""
 
-`python -m bench.routing` writes bench/ROUTING.md.
-"""
-
-import platform
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.figures.numbers import spread
+from bench.figures.report import Figure, Found
 from tallybook.adapters.memory.streams import MemoryRecords, MemoryRules
 from tallybook.adapters.sqlite.streams import (
     SqliteReplays,
@@ -150,24 +148,12 @@ def figures() -> list[tuple[str, float]]:
     return found
 
 
-def main() -> None:
-    """Measure and write the report."""
-    lines = [f"| {name} | {value:,.0f} |" for name, value in figures()]
-    page = [
-        "# What routing costs",
-        "",
-        f"Python {platform.python_version()} on {platform.machine()}, one process, one run; events",
-        f"a second of processor time, for the machine was shared; {EVENTS:,} as access logs make",
-        "them. Without a rule nothing is read. Everything on streams is fsynced.",
-        "",
-        "| | events/s |",
-        "|---|---|",
-        *lines,
-        "",
-    ]
-    Path(__file__).with_name("ROUTING.md").write_text("\n".join(page))
-    print("\n".join(page))
-
-
-if __name__ == "__main__":
-    main()
+def run() -> Found:
+    """Measure every figure once."""
+    return Found(
+        figures=[
+            Figure(name=name, spread=spread([value]), unit="events/s") for name, value in figures()
+        ],
+        text=f"One process, one run; events a second of processor time; {EVENTS:,} events as access"
+        " logs make them. Without a rule nothing is read. Everything on streams is fsynced.",
+    )

@@ -1,13 +1,12 @@
 """How long a check takes over HTTP: 10,000 customers, each with a metered entitlement, events on.
 
-Run alone with `python -m bench.checks_http`; prints JSON. One check is in flight at a time, over
+One check is in flight at a time, over
 four connections that stay open, of a customer at random; meanwhile a generator sends 500 events a
 second. Waiting times depend on what else the machine does, so the CPU that a check costs the API
 processes while nothing comes in is told beside them, and the load.
 """
 
 import http.client
-import json
 import os
 import random
 import tempfile
@@ -19,8 +18,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from bench.load import Plan
-from bench.processes import finished, generator
+from bench.generator.plan import Plan
+from bench.generator.process import Generator
 from tests.e2e.server import KEY, Server
 
 CUSTOMERS = 10_000
@@ -43,7 +42,7 @@ def catalog() -> str:
     """Return the meter, and customers with an entitlement each."""
     return METER + "".join(
         f'\n[[customers]]\nkey = "c{n}"\nname = "c"\ncurrency = "USD"\n'
-        f'subjects = ["customer-{n}"]\n'
+        f'subjects = ["customer-{n:07d}"]\n'
         f'\n[[entitlements]]\ncustomer = "c{n}"\nfeature = "f"\ntype = "metered"\n'
         'meter = "calls"\nperiod = "P1M"\nincluded = 200\nstart = 2026-11-01\n'
         for n in range(CUSTOMERS)
@@ -64,7 +63,7 @@ def checks(server: Server, seconds: float = SECONDS) -> dict[str, float]:
     _warm(server, asking)
     warmed = time.perf_counter() - begun
     alone = _alone(server, asking, seconds / 4)
-    background = generator(
+    background = Generator(
         Plan(
             host=parts.hostname or "",
             port=parts.port or 0,
@@ -77,9 +76,8 @@ def checks(server: Server, seconds: float = SECONDS) -> dict[str, float]:
             rate=EVENTS_A_SECOND,
         )
     )
-    spent = _asked_while(asking, lambda: background.poll() is None)
-    sent = finished(background)
-    assert sent.refused == 0, sent
+    spent = _asked_while(asking, lambda: background.running)
+    sent = background.result().sent
     return {
         "checks": len(spent),
         "events meanwhile": sent.events,
@@ -156,7 +154,3 @@ def measured(seconds: float = SECONDS) -> dict[str, float]:
         settings = {"TALLYBOOK__SERVER__ACCESS_LOG": "false"}
         with Server(Path(name) / "data", settings) as server:
             return checks(server, seconds)
-
-
-if __name__ == "__main__":
-    print(json.dumps(measured(), indent=2), flush=True)

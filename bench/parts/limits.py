@@ -1,16 +1,14 @@
 """What it costs to decide whether a request may go on, beside the bare minimum.
 
-Run alone with `python -m bench.limits`; prints JSON: microseconds of a processor, medians.
+Microseconds of a processor, medians.
 *Bare* is what no exact count shared by processes can do without: lock a byte of a file, read and
 write one record in a mapped page, unlock. *Wrapper* is what a request pays at the door altogether:
 whose key it is, its limits, the decision, the headers; *no plan* where no limit applies to anybody.
 """
 
-import json
 import mmap
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -179,13 +177,3 @@ def measure(folder: Path) -> dict[str, float]:
 
 def _default(limits: Any) -> UsagePlan:
     return UsagePlan(key="d", zone=PLAN.zone, default=True, limits=limits)
-
-
-def main() -> None:
-    """Measure and print."""
-    with tempfile.TemporaryDirectory() as name:
-        print(json.dumps(measure(Path(name)), indent=1))
-
-
-if __name__ == "__main__":
-    main()

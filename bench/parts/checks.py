@@ -1,8 +1,8 @@
 """How long a check takes: 10,000 customers with a metered entitlement each, while events come in.
 
-Run alone with `python -m bench.checks`; prints JSON. The checks of one process are called directly,
-as an API process does for each request, so HTTP is not in the figure; the balances are followed
-in the same process, events are pumped into the lake by another.
+Run alone with `python -m bench.parts.checks`; prints JSON. The checks of one process are called
+directly, as an API process does for each request, so HTTP is not in the figure; the balances are
+followed in the same process, events are pumped into the lake by another.
 """
 
 import json
@@ -110,7 +110,7 @@ def checks() -> dict[str, float]:
 
 def _measured(made: Checks, folder: Path) -> dict[str, float]:
     code = (
-        "from pathlib import Path; from bench.checks import pump; "
+        "from pathlib import Path; from bench.parts.checks import pump; "
         f"pump(Path({str(folder)!r}), {SECONDS}, 'new', {EVENTS_A_COMMIT}, 0)"
     )
     numbers, spent, lag = random.Random(8), [], set()

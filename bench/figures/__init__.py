@@ -1,0 +1,1 @@
+"""What is done with measurements: medians, trends, verdicts, totals, pages. Pure."""

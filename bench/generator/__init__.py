@@ -1,0 +1,1 @@
+"""The load generator: bodies made ahead, real HTTP, every acknowledged event counted."""

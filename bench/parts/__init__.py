@@ -1,0 +1,1 @@
+"""The benches of single parts: billing, checks, limits, doors, routing, the edge agent."""

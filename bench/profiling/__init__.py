@@ -1,0 +1,1 @@
+"""Profiles as text: py-spy's samples and memray's high-water mark, into bench/profiles."""

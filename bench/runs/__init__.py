@@ -1,0 +1,1 @@
+"""The benches of the whole server: one module each, all with `run(...) -> Found`."""
