@@ -20,14 +20,14 @@ def one_api_worker() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a broker; every test has topics of its own."""
     with broker(tmp_path_factory.mktemp("kafka")) as address:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server for all tests that never kill it: `tenant()` gives each module one of its own."""
     with Server(tmp_path_factory.mktemp("shared") / "data", workers(1)) as running:
