@@ -21,7 +21,7 @@ import pytest
 from tallybook.adapters.delta.event_table import DeltaEventTable
 from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
 from tallybook.kernel.errors import TallybookError
-from tests.e2e.server import KEY, Server
+from tests.e2e.server import KEY, Server, workers
 
 BATCH = 50
 CATALOG = """
@@ -134,6 +134,7 @@ def crash(folder: Path, kills: int, seed: int) -> None:
     """Run the load and the killer, then compare what was acknowledged with what is counted."""
     rng = random.Random(seed)
     settings = {
+        **workers(2),
         "TALLYBOOK__LAKE__MAINTAIN_SECONDS": "1",
         "TALLYBOOK__LAKE__TIDY_SECONDS": "5",
         "TALLYBOOK__RETENTION__VACUUM_HOURS": "0",
@@ -217,7 +218,7 @@ def test_twenty_kills(tmp_path: Path) -> None:
     crash(tmp_path / "data", kills=20, seed=int(time.time()) % 100_000)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(300)
 def test_two_hundred_kills(tmp_path: Path) -> None:
     """The long run."""
     crash(tmp_path / "data", kills=200, seed=int(time.time()) % 100_000)
