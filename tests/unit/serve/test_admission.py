@@ -22,6 +22,7 @@ from tallybook.serve.api.admission.teller import Teller
 from tallybook.serve.api.admission.ticket import Told, count_events
 from tallybook.serve.api.admission.watch import PlanWatch
 from tallybook.serve.api.admission.wrapper import Admission, Parts
+from tallybook.serve.console.render import refusal_page
 from tallybook.settings import GateSettings
 
 GRANT = Grant("t", "key_1", frozenset({"ingest"}), customer="acme", usage_plan="p")
@@ -57,7 +58,9 @@ class Keys:
 class World:
     """A process whose door is tried."""
 
-    def __init__(self, *limits: Limit, use: bool = False, access: Any = None) -> None:
+    def __init__(
+        self, *limits: Limit, use: bool = False, access: Any = None, page: Any = None
+    ) -> None:
         self.counts = MemoryCounts(SharedCounts())
         self.kept = Kept(UsagePlan(key="p", limits=limits))
         self.facts: list[tuple[str, Fact]] = []
@@ -75,6 +78,8 @@ class World:
                 built_in=built_in(protecting(GateSettings(documents_at_once=1))),
                 access=access or (lambda *_: True),
                 use=use,
+                page=page or (lambda _scope: None),
+                show=refusal_page,
             )
         )
 
@@ -174,6 +179,27 @@ def test_a_front_door_refuses_in_its_protocols_words(path: str, kind: bytes, bod
     status, headers, said = world.ask("POST", path, door=True, headers=[(b"content-type", kind)])
     assert (status, headers["retry-after"]) == (429, "1800")
     assert body in said
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/invoices", "text/html; charset=utf-8"),
+        ("/invoices/INV-1.pdf", "text/html; charset=utf-8"),
+        ("/openmeter/api/v1/meters", "application/problem+json"),
+    ],
+)
+def test_a_page_is_refused_with_a_page(path: str, kind: str) -> None:
+    session = Keys.grants["tb_1"]
+    world = World(RATE, page=lambda _scope: session)
+    for _ in range(2):
+        assert world.ask(path=path)[0] == 200
+    status, headers, body = world.ask(path=path)
+    assert (status, headers["retry-after"], headers["content-type"]) == (429, "1800", kind)
+    if kind.startswith("text/html"):
+        assert b"Too Many Requests" in body
+        assert b"the limit &#39;r&#39;" in body
+        assert "style-src 'self'" in headers["content-security-policy"]
 
 
 def test_events_are_counted_all_or_none_and_the_request_with_them() -> None:

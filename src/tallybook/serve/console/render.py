@@ -11,8 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response
 
 from tallybook.kernel.decimals import plain
+from tallybook.kernel.errors import TallybookError
 from tallybook.kernel.money import money_text
 from tallybook.kernel.timestamps import from_us, parse_rfc3339
+from tallybook.serve.api.common.problem import problem_of
 from tallybook.serve.console.menu import MENU
 
 CSP = (
@@ -28,6 +30,14 @@ def html(template: str, code: int = 200, **context: Any) -> Response[bytes]:
     return Response(
         text.encode(), status_code=code, media_type="text/html; charset=utf-8", headers=HEADERS
     )
+
+
+def refusal_page(error: TallybookError) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Return the page that tells a person why they were not let in, with its headers."""
+    template = environment().get_template("error.html")
+    body = template.render(problem=problem_of(error), session=None, here="").encode()
+    headers = {"content-type": "text/html; charset=utf-8"} | HEADERS
+    return body, [(name.encode(), text.encode()) for name, text in headers.items()]
 
 
 @cache

@@ -21,6 +21,7 @@ from tallybook.serve.api.checks import FOLLOW_SECONDS, Checks
 from tallybook.serve.api.checks import Parts as CheckParts
 from tallybook.serve.api.compat.stripe.session import PREFIX, key_of_session
 from tallybook.serve.api.gate import PERSON, Gate
+from tallybook.serve.console.render import refusal_page
 from tallybook.serve.console.session import COOKIE, read_cookie
 from tallybook.settings import GateSettings
 
@@ -41,6 +42,7 @@ def admission(world: World, gate: Gate) -> Iterator[Admission]:
         access=asking(world),
         use=settings.meter_use,
         page=partial(key_of_page, world, gate),
+        show=refusal_page,
     )
     watch = AnchorWatch(anchors_of(world))
     plans.start()

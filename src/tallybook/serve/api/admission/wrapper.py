@@ -46,6 +46,7 @@ WAY_BACK = ("* /api/v1/usage-plans*", "* /api/v1/keys*")
 """What a key with the scope admin may ask for whatever its plan says: it puts plans right there, so
 that nobody locks themselves out."""
 API = "/api/"
+Show = Callable[[TallybookError], tuple[bytes, list[tuple[bytes, bytes]]]]
 
 Access = Callable[[str, str, str], bool]
 """Whether a customer of a tenant has access to a feature now; raises Missing, Unavailable."""
@@ -62,6 +63,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         access: asks entitlements.
         use: whether the use of keys is counted.
         page: returns whose key the session of a console page is; None for nobody's, or a person's.
+        show: returns the page, and its headers, that tells a person why they were not let in; None
+            answers a problem there too.
     """
 
     keys: Keys
@@ -71,6 +74,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     access: Access
     use: bool
     page: Callable[[Scope], Grant | None] = lambda _scope: None
+    show: Show | None = None
 
 
 class Admission:
@@ -128,7 +132,7 @@ class Admission:
         try:
             refused = await self._refused(ticket, entitled, grant)
             if refused is not None:
-                await _refuse(scope, answer, refused)
+                await _refuse(scope, answer, refused, self._parts.show)
                 return
             token = TICKET.set(ticket)
             try:
@@ -242,8 +246,17 @@ def _asked(scope: Scope) -> Asked:
     return Asked(headers=headers, query=query, body=b"", bytes_max=0)
 
 
-async def _refuse(scope: Scope, send: Send, error: TallybookError) -> None:
-    """Answer a request that was not let in, in the words of its protocol."""
+_MACHINES = (API, "/openmeter/", "/openapi", "/metrics", "/health/", "/v1/", "/v2/", "/write")
+"""Below these nobody reads pages."""
+
+
+async def _refuse(
+    scope: Scope,
+    send: Send,
+    error: TallybookError,
+    page: Show | None,
+) -> None:
+    """Answer a request that was not let in, in the words of its protocol; a page with a page."""
     protocol = PATHS.get(scope["path"]) if scope["method"] == "POST" else None
     headers: list[tuple[bytes, bytes]]
     if protocol is not None:
@@ -253,6 +266,8 @@ async def _refuse(scope: Scope, send: Send, error: TallybookError) -> None:
         problem = problem_of(error)
         status, body = problem.status, encoded(problem)
         headers = [(b"content-type", PROBLEM_JSON.encode())]
+        if page is not None and not scope["path"].startswith(_MACHINES):
+            body, headers = page(error)
         headers += [(name.encode(), text.encode()) for name, text in headers_of(error).items()]
     headers.append((b"content-length", str(len(body)).encode()))
     start: Message = {"type": "http.response.start", "status": status, "headers": headers}
