@@ -68,7 +68,7 @@ class Asking:
 
     def connected(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.server.url)
-        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=90)
 
 
 def api(server: Server, method: str, path: str, body: Any = None) -> Any:
