@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tallybook.kernel.errors import Refused
-from tests.e2e.server import KEY, Server
+from tests.e2e.server import KEY, Server, workers
 
 LINE = '10.0.0.1 - - [17/May/2015:10:05:03 +0000] "GET /{} HTTP/1.1" 200 {} "-" "x"\n'
 ENV = {k: v for k, v in os.environ.items() if not k.startswith("TALLYBOOK_")}
@@ -41,7 +41,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow(50))])
 def test_nothing_is_lost_or_doubled_and_the_server_sees_no_gap(tmp_path: Path, kills: int) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")
@@ -70,9 +70,8 @@ def test_nothing_is_lost_or_doubled_and_the_server_sees_no_gap(tmp_path: Path, k
         found = server.get("/api/v1/status")["counters"]
         requests = meter(server)
         assert requests == written, found
-        time.sleep(1.5)  # the fleet is told once a second
+        wait_for_all(lambda: edges(server)[0]["waiting"]["batches"] == 0)
         (edge,) = edges(server)
-        assert edge["waiting"]["batches"] == 0
         assert edge["missing_batches"] == 0, edge["sequences"]
 
 
@@ -80,15 +79,15 @@ def test_no_number_is_missing_after_the_workers_were_killed(tmp_path: Path) -> N
     """The note of a batch is as durable as the batch: /edges has no false alarm."""
     log, written = tmp_path / "access.log", 0
     log.touch()
-    server = Server(tmp_path / "data", {"TALLYBOOK__SERVER__API_WORKERS": "2"}, port=free_port())
+    server = Server(tmp_path / "data", workers(2), port=free_port())
     with server, agent(server, log) as running:
         for turn in range(60):
             with log.open("a") as file:
                 file.writelines(LINE.format(n, n) for n in range(written, written + 20))
             written += 20
             if turn % 20 == 10:
-                workers = [child for child in server.children() if child["kind"] == "api"]
-                os.kill(workers[turn // 20 % 2]["pid"], signal.SIGKILL)
+                victims = [child for child in server.children() if child["kind"] == "api"]
+                os.kill(victims[turn // 20 % 2]["pid"], signal.SIGKILL)
             time.sleep(0.1)
         running.terminate()
         _, said = running.communicate(timeout=60)
@@ -103,10 +102,10 @@ def test_no_number_is_missing_after_the_workers_were_killed(tmp_path: Path) -> N
 
 
 def wait_for_all(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not what():
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.2)
+        time.sleep(0.05)
 
 
 def meter(server: Server) -> int:
@@ -123,7 +122,7 @@ def edges(server: Server) -> list[Any]:
 
 
 def wait_for(what: Any, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not what():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "it did not happen in time"
