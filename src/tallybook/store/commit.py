@@ -143,7 +143,7 @@ def judge_batch(
     keys = _keys(batch)
     row_hash = batch["row_hash"].to_numpy()
     verdict = look_up(keys, row_hash)
-    new = np.flatnonzero(verdict.new)
+    new = verdict.order[verdict.new[verdict.order]]
     stored = batch.filter(pa.array(verdict.new)) if len(new) < batch.num_rows else batch
     seqs = pa.array(np.full(stored.num_rows, seq, dtype=np.int64))
     stored = stored.append_column(FIXED.field("commit_seq"), seqs)

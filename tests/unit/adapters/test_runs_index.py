@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tallybook.adapters.runs import index as index_module
 from tallybook.adapters.runs.index import FANOUT, MEMORY_RUNS_MAX, RunIndex
 from tallybook.kernel.errors import Corrupt, Unavailable
 
@@ -89,7 +90,13 @@ class Lake(RuleBasedStateMachine):
         assert len(self.index) == len(self.known(len(self.commits)))
 
 
-def test_the_index_equals_a_dictionary_through_flushes_and_crashes(tmp_path):
+@pytest.mark.parametrize("piece", [250_000, 3])
+def test_the_index_equals_a_dictionary_through_flushes_and_crashes(tmp_path, monkeypatch, piece):
+    """With small pieces, judging, crashes and new runs come between the pieces of a merge."""
+    if piece < 100:
+        monkeypatch.setattr(index_module, "PIECE_KEYS", piece)
+        monkeypatch.setattr(index_module, "MERGE_KEYS_PER_KEY", 1)
+        monkeypatch.setattr(index_module, "FLUSH_KEYS", 4)
     Lake.tmp = tmp_path
     machine = Lake.TestCase
     machine.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
@@ -129,6 +136,41 @@ def flushed(folder, commits=3):
     return path, known
 
 
+def test_a_run_of_the_version_before_is_built_again_from_the_lake(tmp_path):
+    path, known = flushed(tmp_path)
+    path.write_bytes(b"TBRUN\0\0\x01" + path.read_bytes()[8:])
+    index = RunIndex(tmp_path)
+    assert index.covered() == 0
+    assert not path.exists()
+    put(index, {}, 1, list(known))
+    check(index, known, [*list(known)[:5], (77, 77)])
+
+
+def test_a_merge_that_the_disk_refuses_loses_nothing_and_is_begun_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(index_module, "PIECE_KEYS", 10)
+    index, known = RunIndex(tmp_path), {}
+    for seq in range(1, FANOUT):
+        put(index, known, seq, [(seq, i) for i in range(50)])
+        index.flush()
+    put(index, known, FANOUT, [(FANOUT, i) for i in range(50)])
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    index.flush()
+    assert len(index._merges) == 1
+    monkeypatch.setattr("tallybook.adapters.runs.file.Draft.add", full)
+    with pytest.raises(Unavailable, match="No space"):
+        put(index, known, FANOUT + 1, [(99, 99)])
+    check(index, known, list(known))
+    assert not list(tmp_path.glob("*.tmp"))
+    monkeypatch.undo()
+    put(index, known, FANOUT + 2, [(98, i) for i in range(50)])
+    index.flush()
+    check(RunIndex(tmp_path), known, list(known))
+    assert len(list(tmp_path.glob("*.run"))) < FANOUT
+
+
 def test_a_gap_is_read_again_from_the_lake(tmp_path):
     path, _ = flushed(tmp_path)
     path.rename(tmp_path / f"{2:020d}-{4:020d}.run")
@@ -140,7 +182,7 @@ DAMAGES = {
     "half a header": lambda whole: whole[:39],
     "cut short": lambda whole: whole[:-1],
     "too long": lambda whole: whole + b"\0",
-    "later version": lambda whole: b"TBRUN\0\0\x02" + whole[8:],
+    "later version": lambda whole: b"TBRUN\0\0\x03" + whole[8:],
     "of other commits": lambda whole: whole[:8] + b"\7" + whole[9:],
 }
 

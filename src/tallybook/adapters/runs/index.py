@@ -1,20 +1,17 @@
 """The duplicate index on disk: sorted runs in files, the newest in memory (DECISIONS 9, 10).
 
-A run file is written whole, fsynced and then named `<first>-<last>.run`, so a crash leaves either
-the run or nothing; what is missing is read again from the lake. A file holds the sorted high
-halves, low halves, row hashes and Bloom words, one after the other, and is mapped into memory.
+What is missing on disk is read again from the lake. Runs are merged in pieces, a few with every
+commit, so that no commit waits for a large merge, and no merge needs more memory than a piece.
 """
 
-import os
-import struct
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TypeVar
 
-import numpy as np
-
-from tallybook.kernel.errors import Corrupt, Unavailable
-from tallybook.store.dedupe import I64, Bloom, Run, Verdict, judge, make_run, merge_runs
+from tallybook.adapters.runs.file import Draft, Mapped, Merge, is_outdated, mapped, range_of
+from tallybook.kernel.errors import Unavailable
+from tallybook.store.dedupe import I64, Run, Verdict, judge, make_run, merge_runs
 from tallybook.transport.identity import Keys
 
 FLUSH_KEYS = 1_000_000
@@ -22,9 +19,12 @@ FLUSH_KEYS = 1_000_000
 FANOUT = 4
 """Runs of one size class before they are merged into one of the next."""
 MEMORY_RUNS_MAX = 8
+MERGE_KEYS_PER_KEY = 6
+"""Keys merged for each key put: more than the size classes a key passes, so merging keeps up."""
+PIECE_KEYS = 250_000
+"""Keys merged at a time, and the least that a commit merges while there is something to merge."""
 
-_HEADER = struct.Struct("<8sQQQQ")
-_MAGIC = b"TBRUN\x00\x00\x01"
+_Run = TypeVar("_Run", bound=Run)
 
 
 class RunIndex:
@@ -33,14 +33,16 @@ class RunIndex:
     Args:
         folder: made when absent.
 
-    Cost: memory is 2 bytes an identity for the filters, which are mapped too, and 24 bytes for
-    each of at most `FLUSH_KEYS` in memory.
+    Cost: memory is the filter of one run while it is asked, 2 bytes an identity, and 24 bytes for
+    each of at most `FLUSH_KEYS` in memory; a commit writes at most `MERGE_KEYS_PER_KEY` times its
+    own identities.
     """
 
     def __init__(self, folder: Path) -> None:
         """Open the runs that follow each other without a gap; drop leftovers of a crash."""
         self._folder = folder
         self._memory: list[Run] = []
+        self._merges: list[Merge] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._files = self._open()
@@ -49,7 +51,7 @@ class RunIndex:
 
     def covered(self) -> int:
         """Return the commit up to which every identity is known."""
-        newest = self._memory or self._files
+        newest: Sequence[Run] = self._memory or self._files
         return newest[-1].last_seq if newest else 0
 
     def __len__(self) -> int:
@@ -58,66 +60,99 @@ class RunIndex:
 
     def judge(self, keys: Keys, row_hash: I64) -> Verdict:
         """Return which rows are new and which conflict."""
-        return judge([*self._files, *self._memory], keys, row_hash)
+        return judge(self._asked(), keys, row_hash)
+
+    def _asked(self) -> Iterator[Run]:
+        """Yield every run, and give its pages back once it was asked."""
+        for run in self._files:
+            yield run
+            run.release()
+        yield from self._memory
 
     def put(self, seq: int, keys: Keys, row_hash: I64) -> None:
         """Remember the identities of the next commit."""
         assert seq == self.covered() + 1, "commits are indexed in order"
         self._memory.append(make_run(seq, seq, keys, row_hash))
         if sum(map(len, self._memory)) >= FLUSH_KEYS:
-            self.flush()
+            self._write_memory()
         elif len(self._memory) > MEMORY_RUNS_MAX:
             tail = _newest_of_a_size(self._memory)
             self._memory = [*self._memory[: -len(tail)], merge_runs(tail)]
+        self._merge(max(PIECE_KEYS, MERGE_KEYS_PER_KEY * len(keys)))
 
     def flush(self) -> None:
-        """Write what is in memory to a file and merge files of a size."""
-        if not self._memory:
-            return
-        run = self._write(merge_runs(self._memory))
+        """Write what is in memory to a file."""
+        if self._memory:
+            self._write_memory()
+            self._merge(PIECE_KEYS)
+
+    def _write_memory(self) -> None:
+        run = merge_runs(self._memory)
+        with self._writing():
+            draft = Draft(self._folder, run.first_seq, run.last_seq, len(run))
+            try:
+                draft.add(run.hi, run.lo, run.row_hash)
+                self._files.append(draft.finish())
+            except OSError:
+                draft.discard()
+                raise
         self._memory = []
-        self._files.append(run)
-        while len(tail := _newest_of_a_size(self._files)) >= FANOUT:
-            merged = self._write(merge_runs(tail))
-            self._files = [*self._files[: -len(tail)], merged]
-            for old in tail:
-                self._path(old).unlink(missing_ok=True)
+        self._plan()
 
-    def _path(self, run: Run) -> Path:
-        return self._folder / f"{run.first_seq:020d}-{run.last_seq:020d}.run"
+    def _plan(self) -> None:
+        """Begin to merge the newest files of a size, if they are enough and no merge has them."""
+        taken = self._merges[-1].runs[-1].last_seq if self._merges else 0
+        tail = _newest_of_a_size([run for run in self._files if run.first_seq > taken])
+        if len(tail) >= FANOUT:
+            with self._writing():
+                self._merges.append(Merge(self._folder, tail))
 
-    def _write(self, run: Run) -> Run:
-        path = self._path(run)
-        draft = path.with_suffix(".tmp")
-        head = _HEADER.pack(_MAGIC, run.first_seq, run.last_seq, len(run), len(run.bloom.words))
+    def _merge(self, keys: int) -> None:
+        """Merge about so many keys; the newest merge first, for it is the smallest."""
+        while self._merges and keys > 0:
+            merge = self._merges[-1]
+            with self._writing():
+                try:
+                    done = merge.advance(min(keys, PIECE_KEYS))
+                    keys -= done
+                    if not done:
+                        self._replace(merge.runs, merge.draft.finish())
+                        self._merges.pop()
+                        self._plan()
+                except OSError:
+                    self._merges.remove(merge)  # begun again after a later flush
+                    merge.draft.discard()
+                    raise
+
+    def _replace(self, old: Sequence[Mapped], merged: Mapped) -> None:
+        at = self._files.index(old[0])
+        self._files[at : at + len(old)] = [merged]
+        for run in old:
+            run.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            with draft.open("wb") as file:
-                file.write(head)
-                for array in (run.hi, run.lo, run.row_hash, run.bloom.words):
-                    file.write(np.ascontiguousarray(array).data.cast("B"))
-                _fsync(file)
-            draft.replace(path)
+            yield
         except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise Unavailable(f"{path}: {error}") from error
-        return _map(path)
+            raise Unavailable(f"{self._folder}: {error}") from error
 
-    def _open(self) -> list[Run]:
+    def _open(self) -> list[Mapped]:
         for draft in self._folder.glob("*.tmp"):
             draft.unlink()
-        runs: list[Run] = []
+        runs: list[Mapped] = []
         for path in _widest_first(self._folder):
-            first, last = _range(path)
-            if first == (runs[-1].last_seq if runs else 0) + 1:
-                runs.append(_map(path))
-            elif runs and last <= runs[-1].last_seq:
-                path.unlink()  # merged before the crash, not yet removed
+            first, last = range_of(path)
+            if is_outdated(path) or (runs and last <= runs[-1].last_seq):
+                path.unlink()  # built again from the lake; or merged, and not yet removed
+            elif first == (runs[-1].last_seq if runs else 0) + 1:
+                runs.append(mapped(path))
         return runs
 
 
-def _newest_of_a_size(runs: Sequence[Run]) -> list[Run]:
-    """Return the newest runs that are of one size class, or smaller; at least one."""
-    tail: list[Run] = []
+def _newest_of_a_size(runs: Sequence[_Run]) -> list[_Run]:
+    """Return the newest runs that are of one size class, or smaller; at least one of any."""
+    tail: list[_Run] = []
     for run in reversed(runs):
         if tail and len(run) > FANOUT * max(map(len, tail)) // 2:
             break
@@ -126,36 +161,4 @@ def _newest_of_a_size(runs: Sequence[Run]) -> list[Run]:
 
 
 def _widest_first(folder: Path) -> Iterator[Path]:
-    return iter(sorted(folder.glob("*.run"), key=lambda p: (_range(p)[0], -_range(p)[1])))
-
-
-def _range(path: Path) -> tuple[int, int]:
-    first, _, last = path.stem.partition("-")
-    if not (first.isdecimal() and last.isdecimal()):
-        raise _damaged(path)
-    return int(first), int(last)
-
-
-def _map(path: Path) -> Run:
-    with path.open("rb") as file:
-        head = file.read(_HEADER.size)
-    if len(head) < _HEADER.size or head[:8] != _MAGIC:
-        raise _damaged(path)
-    _, first, last, count, words = _HEADER.unpack(head)
-    whole = path.stat().st_size == _HEADER.size + 24 * count + 8 * words
-    if not whole or (first, last) != _range(path):
-        raise _damaged(path)
-    flat = np.memmap(
-        path, dtype=np.uint64, mode="r", offset=_HEADER.size, shape=(3 * count + words,)
-    )
-    hi, lo, hashes = flat[:count], flat[count : 2 * count], flat[2 * count : 3 * count]
-    return Run(first, last, hi, lo, hashes.view(np.int64), Bloom(flat[3 * count :]))
-
-
-def _damaged(path: Path) -> Corrupt:
-    return Corrupt(f"{path} is no whole run of the duplicate index; remove it, it is built again")
-
-
-def _fsync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+    return iter(sorted(folder.glob("*.run"), key=lambda p: (range_of(p)[0], -range_of(p)[1])))
