@@ -29,6 +29,8 @@ CONTAINER_CPU = "container.cpu.time"
 CONTAINER = "container"
 """The first label of everything that a container has used: its id."""
 
+_OF_CONTAINER = "container."
+
 FORGET_AFTER_US = DAY_US
 """A counter unseen for so long (an interface of a container that is gone) is forgotten."""
 
@@ -87,6 +89,8 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True):
         uptime_us: microseconds since boot, suspended time included.
         readings: all series.
         awake_us: microseconds since boot without suspended time; None where nobody tells.
+        listed: which groups of counters were looked for, '' for none: one that is not in a reading
+            that looked for it was not there.
     """
 
     host: str
@@ -95,6 +99,7 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True):
     uptime_us: int
     readings: tuple[Reading, ...]
     awake_us: int | None = None
+    listed: str = ""
 
 
 class HostState(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +110,7 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     uptime_us: int
     baselines: dict[str, Baseline]
     awake_us: int | None = None
+    listed: str = ""
 
 
 class HostRound(msgspec.Struct, frozen=True):
@@ -123,6 +129,9 @@ def host_round(sample: HostSample, known: HostState | None, gap_after_us: int) -
         gap_after_us: a longer time between two readings is reported as a gap.
     """
     before = known.baselines if known else {}
+    is_same_boot = known is not None and known.boot_id == sample.boot_id
+    groups = {_group(name) for name in before if is_same_boot and name.startswith(_OF_CONTAINER)}
+    found: dict[str, str] = {}
     kept = _remembered(sample, known)
     events: list[UsageEvent] = list(_reports(sample, known, gap_after_us))
     totals: dict[str, tuple[Reading, Decimal]] = {}
@@ -131,11 +140,15 @@ def host_round(sample: HostSample, known: HostState | None, gap_after_us: int) -
         if reading.counter:
             step = advance(before.get(name), _now(sample, reading))
             kept[name] = step.baseline
-            value = _believed(reading, step, known, sample)
+            is_new = CONTAINER not in reading.labels or _group(name) not in groups
+            value = _believed(reading, step, known, sample, is_new=is_new)
+            if is_new and step.judgement == "first" and value != reading.value:
+                found[_group(name)] = reading.labels.get(CONTAINER, "")
             if step.judgement == "fell":
                 events.append(_fell(sample, reading))
         _, so_far = totals.get(reading.series(), (reading, Decimal(0)))
         totals[reading.series()] = (reading, EXACT.add(so_far, value))
+    events += _found_late(sample, known, found)
     events += _measured(sample, known, totals.values())
     state = HostState(
         boot_id=sample.boot_id,
@@ -143,6 +156,7 @@ def host_round(sample: HostSample, known: HostState | None, gap_after_us: int) -
         uptime_us=sample.uptime_us,
         baselines=kept,
         awake_us=sample.awake_us,
+        listed=sample.listed,
     )
     return HostRound(tuple(events), state)
 
@@ -170,13 +184,36 @@ def _remembered(sample: HostSample, known: HostState | None) -> dict[str, Baseli
     }
 
 
-def _believed(reading: Reading, step: Step, known: HostState | None, sample: HostSample) -> Decimal:
+def _group(name: str) -> str:
+    """Return which control group a baseline is of: the kernel's number, which no other one gets."""
+    return name.partition("#")[2].partition(".")[0]
+
+
+def _found_late(
+    sample: HostSample, known: HostState | None, found: Mapping[str, str]
+) -> Iterator[UsageEvent]:
+    """Yield containers of which nobody can tell that they began since the reading before."""
+    if known is None or known.listed != sample.listed:
+        return
+    for container in sorted(set(found.values()) - {""}):
+        data = {"container": container, "counted_from": format_us(sample.time_us)}
+        yield _report(sample, "container-found", data, container)
+
+
+def _believed(
+    reading: Reading, step: Step, known: HostState | None, sample: HostSample, *, is_new: bool
+) -> Decimal:
     """Return the growth; a counter born since the reading before has grown by all it shows.
+
+    A container's group must be new too, in a reading that looked for the same as the one before:
+    the age of its processes alone is not the age of what it counted.
 
     Births are told in ticks of the kernel's clock, rounded down: one in the tick of the reading
     before came after it, or that reading would know it.
     """
     if step.judgement != "first" or known is None or reading.born_us is None:
+        return step.growth
+    if CONTAINER in reading.labels and not (is_new and known.listed == sample.listed):
         return step.growth
     born_since = known.boot_id != sample.boot_id or reading.born_us + TICK_US > known.uptime_us
     return reading.value if born_since else step.growth

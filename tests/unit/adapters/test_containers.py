@@ -126,6 +126,19 @@ def test_a_container_that_was_not_there_before_has_counted_from_zero(world: Path
     assert {r.born_us for r in found.read(9)} == {None}
 
 
+def test_a_group_is_as_old_as_its_oldest_process(world: Path) -> None:
+    group = version_2(world)
+    write(group / "cgroup.procs", "9\n8\n")
+    tick = os.sysconf("SC_CLK_TCK")
+    for pid, seconds in (("7", 30), ("8", 20)):
+        stat = f"{pid} (a b) S " + "0 " * 18 + f"{seconds * tick} " + "0 " * 10
+        write(world / "proc" / pid / "stat", stat)
+    found = reader(world, "a.slice")
+    assert {r.born_us for r in found.read(50_000_000) if r.counter} == {20_000_000}
+    assert {r.born_us for r in found.read(60_000_000)} == {None}
+    assert found.listing == "containers\na.slice"
+
+
 def test_other_groups_are_counted_where_they_are_asked_for(world: Path) -> None:
     version_2(world)
     write(world / "cgroup/system.slice/nginx.service/cpu.stat", "user_usec 1\n")

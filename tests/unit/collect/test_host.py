@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -227,8 +228,51 @@ def test_a_container_that_ended_or_began_anew_is_told() -> None:
     )
     told = [[(kind, data.get("container")) for kind, data in seen(r)] for r in rounds[1:]]
     assert told == [
-        [("io.tallybook.edge.container-restarted", "b"), ("container.cpu.time", "a")],
+        [
+            ("io.tallybook.edge.container-restarted", "b"),
+            ("io.tallybook.edge.container-found", "b"),  # nobody said when it began
+            ("container.cpu.time", "a"),
+        ],
         [("io.tallybook.edge.container-ended", "a"), ("container.cpu.time", "b")],
         [],
     ]
     assert {event.subject for event in rounds[1].events} == {"web-1", "a"}
+
+
+def begun(name: str, inode: int, born: float | None, value: str = "7") -> Reading:
+    born_us = None if born is None else int(born * SECOND_US)
+    return msgspec.structs.replace(container(name, value, inode), born_us=born_us)
+
+
+def counted(*samples: HostSample) -> list[tuple[str, object]]:
+    """Return what the last reading says, and how much it counts."""
+    return [(kind, data.get("value")) for kind, data in seen(play(*samples)[-1])]
+
+
+FOUND = ("io.tallybook.edge.container-found", None)
+
+
+@pytest.mark.parametrize(
+    ("known", "now", "boot", "told"),
+    [
+        ((), begun("b", 2, 15), "boot-a", [("container.cpu.time", 7)]),
+        ((), begun("b", 2, 5), "boot-a", [FOUND]),
+        ((), begun("b", 2, None), "boot-a", [FOUND]),
+        # The same group under another name of a counter is no new group.
+        ((container("b", "5", 2),), begun("c", 2, 15), "boot-a", [
+            ("io.tallybook.edge.container-ended", None)]),
+        ((container("b", "5", 2),), begun("c", 2, 5), "boot-b", [
+            ("io.tallybook.edge.gap", None), ("container.cpu.time", 7)]),
+    ],
+)  # fmt: skip
+def test_what_began_while_the_agent_was_down_counts_from_zero_by_evidence(
+    known: tuple[Reading, ...], now: Reading, boot: str, told: list[tuple[str, object]]
+) -> None:
+    assert counted(sample(10, *known), sample(20, now, boot=boot)) == told
+
+
+def test_what_was_not_looked_for_before_may_be_older_than_its_processes() -> None:
+    now = msgspec.structs.replace(sample(20, begun("b", 2, 15)), listed="containers")
+    assert counted(sample(10), now) == []
+    before = msgspec.structs.replace(sample(10), listed="containers")
+    assert counted(before, now) == [("container.cpu.time", 7)]

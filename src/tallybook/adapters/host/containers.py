@@ -11,6 +11,7 @@ from tallybook.adapters.host.files import text_of
 from tallybook.collect import cgroup
 from tallybook.collect.cgroup import Container, container_at
 from tallybook.collect.host import CONTAINER, CONTAINER_CPU, Reading
+from tallybook.collect.process import process_stat
 
 DEPTH_MAX = 8
 _LAYERED = ("loop", "ram", "zram", "dm-", "md")
@@ -43,13 +44,16 @@ class ContainerReader:
         self._devices = devices
         self._root = root
         self._v2 = (root / "cgroup.controllers").exists()
+        self._tick = os.sysconf("SC_CLK_TCK")
+        self.listing = "\n".join(["containers", *groups])
         self._listed: frozenset[int] | None = None
 
     def read(self, uptime_us: int) -> list[Reading]:
         """Return CPU, memory, disk and network of every container.
 
         A group that was not there when all were listed before has been made since, and its
-        counters began at 0.
+        counters began at 0. In the first reading of all a group is as old as its oldest process
+        tells: what was made while nobody read is younger than the reading before that.
 
         Args:
             uptime_us: now, microseconds since boot.
@@ -59,10 +63,17 @@ class ContainerReader:
         networks = {_namespace(self._proc / "self")}
         readings: list[Reading] = []
         for group in found:
-            new = self._listed is not None and group.inode not in self._listed
-            readings += self._figures(group, uptime_us if new else None, networks)
+            readings += self._figures(group, self._born_us(group, uptime_us), networks)
         self._listed = frozenset(group.inode for group in found)
         return readings
+
+    def _born_us(self, group: "Group", uptime_us: int) -> int | None:
+        """Return from when on a group is there, microseconds of uptime; None for not known."""
+        if self._listed is not None:
+            return None if group.inode in self._listed else uptime_us
+        stats = (process_stat(text_of(self._proc / p / "stat")) for p in _processes(group.folder))
+        births = (found.born_us(self._tick) for found in stats if found is not None)
+        return min(births, default=None)
 
     def _found(self, folder: Path, path: str, depth: int) -> Iterator["Group"]:
         for inode, name in _folders(folder):
@@ -161,13 +172,17 @@ def _folders(folder: Path) -> list[tuple[int, str]]:
         return []
 
 
-def _first_process(folder: Path, depth: int = 0) -> str:
+def _first_process(folder: Path) -> str:
     """Return the number of a process of a group or of one inside it, '' where there is none."""
-    first = text_of(folder / "cgroup.procs").partition("\n")[0].strip()
-    if first or depth >= DEPTH_MAX:
-        return first
-    inside = (_first_process(folder / name, depth + 1) for _, name in _folders(folder))
-    return next((process for process in inside if process), "")
+    return next(_processes(folder), "")
+
+
+def _processes(folder: Path, depth: int = 0) -> Iterator[str]:
+    """Yield the numbers of the processes of a group and of those inside it."""
+    yield from text_of(folder / "cgroup.procs").split()
+    if depth < DEPTH_MAX:
+        for _, name in _folders(folder):
+            yield from _processes(folder / name, depth + 1)
 
 
 def _namespace(process: Path) -> int:

@@ -32,6 +32,9 @@ class ProcessReader:
         self._tick = os.sysconf("SC_CLK_TCK")
         self._page = os.sysconf("SC_PAGE_SIZE")
 
+    listing = ""
+    """Processes tell their births themselves, whatever was listed before."""
+
     def read(self, uptime_us: int) -> Iterator[Reading]:
         """Yield CPU, memory and disk of every process, one counter each."""
         del uptime_us  # a process tells its birth itself

@@ -43,7 +43,13 @@ def machine_name() -> str:
 
 
 class MoreReadings(Protocol):
-    """Reads something else of this host at the same instant."""
+    """Reads something else of this host at the same instant.
+
+    Attributes:
+        listing: what it looks for, where a counter that is not found was not there; '' otherwise.
+    """
+
+    listing: str
 
     def read(self, uptime_us: int) -> Iterable[Reading]:
         """Return readings; `uptime_us` is now."""
@@ -89,6 +95,7 @@ class PsutilHostReader:
             uptime_us=_uptime_us(),
             awake_us=time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000,
             readings=tuple(readings),
+            listed="\n".join(filter(None, (other.listing for other in self._more))),
         )
 
     def _all(self) -> Iterator[Reading]:
