@@ -41,7 +41,7 @@ spool.close()
 """
 
 
-@pytest.mark.parametrize(("size", "disk"), [(700, "12m"), (60_000, "20m"), (900_000, "20m")])
+@pytest.mark.parametrize(("size", "disk"), [(2_000, "15m"), (60_000, "20m"), (900_000, "20m")])
 def test_a_spool_that_fills_its_disk_is_emptied_and_filled_again(
     size: int, disk: str, tmp_path: Path
 ) -> None:
