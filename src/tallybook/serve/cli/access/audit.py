@@ -41,7 +41,7 @@ def audit(
     with target.client() as client:
         if as_csv:
             for page in _csv(client, params, limit):
-                click.echo(page, nl=False)
+                click.echo(page.decode(), nl=False)
             return DONE
         found = client.pages(PATH, params)
         some = [one for _, one in zip(range(limit), found, strict=False)] if limit else list(found)
