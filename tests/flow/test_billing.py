@@ -8,7 +8,7 @@ from tallybook.invoice.audit.verify import explain, verify, verify_all
 from tallybook.invoice.due import BillRequest
 from tallybook.invoice.flow import bill, preview
 from tallybook.kernel.errors import Conflict, Invalid
-from tests.support.billing_world import TENANT, World, at
+from tests.support.billing_world import TENANT, World, acme, at
 
 CATALOG = """
 [[meters]]
@@ -25,18 +25,7 @@ key = "calls"
 name = "Calls"
 meter = "calls"
 price = { type = "graduated", tiers = [{ up_to = 10, unit_amount = 1 }, { unit_amount = "0.50" }] }
-
-[[customers]]
-key = "acme"
-currency = "USD"
-subjects = ["s"]
-
-[[subscriptions]]
-key = "acme"
-customer = "acme"
-plan = "web"
-start = 2026-05-01
-"""
+""" + acme()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tallybook.settle.receivable.flow import (
     take_back_note,
     void_invoice,
 )
-from tests.support.billing_world import TENANT, at
+from tests.support.billing_world import TENANT, acme, at
 from tests.support.settled_world import SettledWorld
 from tests.unit.settle.receivable.test_pages import rows
 
@@ -245,18 +245,7 @@ key = "calls"
 meter = "calls"
 split_by = ["region"]
 price = { type = "unit", unit_amount = 10 }
-
-[[customers]]
-key = "acme"
-currency = "USD"
-subjects = ["s"]
-
-[[subscriptions]]
-key = "acme"
-customer = "acme"
-plan = "calls"
-start = 2026-05-01
-"""
+""" + acme("calls")
 
 
 def test_each_dimension_value_and_one_off_has_a_sum_of_its_own() -> None:

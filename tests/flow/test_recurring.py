@@ -7,7 +7,7 @@ from tallybook.invoice.audit.chart import usage_charts
 from tallybook.invoice.audit.reconcile import reconcile
 from tallybook.invoice.audit.verify import explain, verify_all
 from tallybook.kernel.errors import Conflict, Invalid
-from tests.support.billing_world import World
+from tests.support.billing_world import World, acme
 
 CATALOG = """
 [[meters]]
@@ -26,18 +26,7 @@ meter = "seats"
 price = { type = "unit", unit_amount = "31" }
 recurring = true
 %s
-
-[[customers]]
-key = "acme"
-currency = "USD"
-subjects = ["s"]
-
-[[subscriptions]]
-key = "acme"
-customer = "acme"
-plan = "team"
-start = 2026-05-01
-"""
+""" + acme("team")
 
 
 def world(aggregation: str = "SUM", more: str = "") -> World:

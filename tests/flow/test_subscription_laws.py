@@ -5,33 +5,16 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallybook.catalog.amendment import Amendment, Cancel, Pause, PlanChange, QuantityChange, Resume
+from tallybook.catalog.amendment import Amendment
 from tallybook.invoice.audit.reconcile import reconcile
 from tallybook.invoice.audit.verify import verify_all
 from tallybook.kernel.timestamps import DAY_US, format_us
 from tests.support.billing_world import at
-from tests.support.subscription_story import Story, fee
+from tests.support.subscription_story import Story, decisions, fee
 
 START = at("2026-01-20")
 DAYS = st.integers(0, 200).map(lambda day: START + day * DAY_US)
-DECIDED = st.lists(
-    st.one_of(
-        st.builds(
-            PlanChange, at_us=DAYS, recorded_us=st.just(0), plan=st.sampled_from(["a", "b", "y"])
-        ),
-        st.builds(Pause, at_us=DAYS, recorded_us=st.just(0)),
-        st.builds(Resume, at_us=DAYS, recorded_us=st.just(0)),
-        st.builds(Cancel, at_us=DAYS, recorded_us=st.just(0)),
-        st.builds(
-            QuantityChange,
-            at_us=DAYS,
-            recorded_us=st.just(0),
-            charge=st.just("seats"),
-            quantity=st.integers(0, 5).map(Decimal),
-        ),
-    ),
-    max_size=5,
-)
+DECIDED = decisions(DAYS, 5)
 STEPS = st.lists(st.sampled_from(["bill", "decide"]), max_size=10)
 USED = st.lists(st.integers(0, 220), max_size=4)
 

@@ -7,7 +7,7 @@ from tallybook.catalog.flow import apply
 from tallybook.invoice.audit.verify import verify
 from tallybook.invoice.document import Invoice
 from tallybook.settle.receivable.flow import redeem, void_invoice
-from tests.support.billing_world import TENANT
+from tests.support.billing_world import TENANT, acme
 from tests.support.settled_world import SettledWorld
 
 CATALOG = """
@@ -46,18 +46,7 @@ shares = [{ party = "provider", percent = "40" }]
 key = "fee"
 timing = "advance"
 price = { type = "flat", amount = "31" }
-
-[[customers]]
-key = "acme"
-currency = "USD"
-subjects = ["s"]
-
-[[subscriptions]]
-key = "acme"
-customer = "acme"
-plan = "web"
-start = 2026-05-01
-"""
+""" + acme()
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """Laws of voids: what a voided invoice corrected is corrected by another one, to the unit."""
 
 from contextlib import suppress
-from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallybook.adapters.memory.wallets import MemoryWallets
-from tallybook.catalog.amendment import Amendment, Cancel, Pause, PlanChange, QuantityChange, Resume
+from tallybook.catalog.amendment import Amendment
 from tallybook.catalog.customer import CustomerSpec, check_customer
 from tallybook.invoice.audit.reconcile import reconcile
 from tallybook.invoice.audit.verify import verify_all
@@ -20,28 +19,11 @@ from tallybook.settle.receivable.audit import audit
 from tallybook.settle.receivable.flow import void_invoice
 from tests.support.billing_world import TENANT, at
 from tests.support.settled_world import SettledWorld
-from tests.support.subscription_story import CUSTOMER, Story, fee
+from tests.support.subscription_story import CUSTOMER, Story, decisions, fee
 
 START = at("2026-01-20")
 DAYS = st.integers(0, 120).map(lambda day: START + day * DAY_US)
-DECIDED = st.lists(
-    st.one_of(
-        st.builds(
-            PlanChange, at_us=DAYS, recorded_us=st.just(0), plan=st.sampled_from(["a", "b", "y"])
-        ),
-        st.builds(Pause, at_us=DAYS, recorded_us=st.just(0)),
-        st.builds(Resume, at_us=DAYS, recorded_us=st.just(0)),
-        st.builds(Cancel, at_us=DAYS, recorded_us=st.just(0)),
-        st.builds(
-            QuantityChange,
-            at_us=DAYS,
-            recorded_us=st.just(0),
-            charge=st.just("seats"),
-            quantity=st.integers(0, 5).map(Decimal),
-        ),
-    ),
-    max_size=4,
-)
+DECIDED = decisions(DAYS, 4)
 STEPS = st.lists(
     st.one_of(st.sampled_from(["decide", "void", "reissue"]), st.integers(0, 140)), max_size=12
 )

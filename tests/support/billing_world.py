@@ -22,6 +22,25 @@ from tallybook.meter.usage import StoredEvent
 TENANT = "default"
 
 
+ACME = """
+[[customers]]
+key = "acme"
+currency = "USD"
+subjects = ["s"]
+
+[[subscriptions]]
+key = "acme"
+customer = "acme"
+plan = "{plan}"
+start = 2026-05-01
+"""
+
+
+def acme(plan: str = "web") -> str:
+    """Return, as TOML, a customer of USD with the subject 's', on a plan since May 2026."""
+    return ACME.format(plan=plan)
+
+
 def at(text: str, name: str = "UTC") -> int:
     """Return the instant of a date or time."""
     return parse_moment(text, zone(name), "at")

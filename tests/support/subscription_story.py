@@ -5,8 +5,17 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+from hypothesis import strategies as st
 
-from tallybook.catalog.amendment import Amendment, AnchorChange, Cancel, Pause, PlanChange, Resume
+from tallybook.catalog.amendment import (
+    Amendment,
+    AnchorChange,
+    Cancel,
+    Pause,
+    PlanChange,
+    QuantityChange,
+    Resume,
+)
 from tallybook.catalog.catalog import Archive
 from tallybook.catalog.customer import CustomerSpec, check_customer
 from tallybook.catalog.flow import put
@@ -127,3 +136,21 @@ def spans(invoice: Invoice | None) -> list[tuple[str, str, Decimal]]:
 def amounts(found: Sequence[tuple[str, str, Decimal]]) -> Decimal:
     """Return the sum of the lines."""
     return sum((amount for _, _, amount in found), Decimal(0))
+
+
+def decisions(days: st.SearchStrategy[int], most: int) -> st.SearchStrategy[list[Amendment]]:
+    """Return a strategy of what is decided of a subscription on some days, so many at the most."""
+    made = (
+        st.builds(
+            PlanChange, at_us=days, recorded_us=st.just(0), plan=st.sampled_from(["a", "b", "y"])
+        ),
+        *(st.builds(kind, at_us=days, recorded_us=st.just(0)) for kind in (Pause, Resume, Cancel)),
+        st.builds(
+            QuantityChange,
+            at_us=days,
+            recorded_us=st.just(0),
+            charge=st.just("seats"),
+            quantity=st.integers(0, 5).map(Decimal),
+        ),
+    )
+    return st.lists(st.one_of(*made), max_size=most)

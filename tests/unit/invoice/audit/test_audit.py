@@ -16,7 +16,7 @@ from tallybook.invoice.audit.verify import explain, line_item, verify, verify_al
 from tallybook.invoice.ports import StoredInvoice
 from tallybook.kernel.errors import Corrupt, Missing
 from tallybook.meter.usage import Counters, Usage, UsageQuery
-from tests.support.billing_world import TENANT, World
+from tests.support.billing_world import TENANT, World, acme
 
 CATALOG = """
 [[meters]]
@@ -35,18 +35,7 @@ price = { type = "unit", unit_amount = 1 }
 [[plans.charges]]
 key = "fee"
 price = { type = "flat", amount = 5 }
-
-[[customers]]
-key = "acme"
-currency = "USD"
-subjects = ["s"]
-
-[[subscriptions]]
-key = "acme"
-customer = "acme"
-plan = "web"
-start = 2026-05-01
-"""
+""" + acme()
 
 
 @pytest.fixture

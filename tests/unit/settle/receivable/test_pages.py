@@ -29,7 +29,7 @@ from tallybook.settle.receivable.owing import requests
 from tallybook.settle.receivable.paying import Received, Wanted, receive, reverse
 from tallybook.settle.receivable.payment import Payment
 from tallybook.settle.receivable.standing import Standing
-from tests.support.billing_world import TENANT, at
+from tests.support.billing_world import TENANT, acme, at
 from tests.support.settled_world import MONTHLY, SettledWorld
 
 PAGES = Path(__file__).resolve().parents[4] / "docs" / "algorithms"
@@ -330,18 +330,7 @@ currency = "USD"
 key = "calls"
 meter = "calls"
 price = { type = "unit", unit_amount = "10" }
-
-[[customers]]
-key = "acme"
-currency = "USD"
-subjects = ["s"]
-
-[[subscriptions]]
-key = "acme"
-customer = "acme"
-plan = "calls"
-start = 2026-05-01
-"""
+""" + acme("calls")
 
 
 class Since:

@@ -21,7 +21,7 @@ from tallybook.settle.receivable.noting import LineAsk, compose_note
 from tallybook.settle.receivable.owing import owed
 from tallybook.settle.receivable.ports import Balance
 from tallybook.settle.receivable.standing import Changed, Moves
-from tests.support.billing_world import TENANT, at
+from tests.support.billing_world import TENANT, acme, at
 from tests.support.settled_world import MONTHLY, SettledWorld
 from tests.unit.invoice.ledger.test_holdings import CREDIT
 from tests.unit.settle.receivable.test_pages import extra
@@ -249,18 +249,7 @@ key = "calls"
 meter = "calls"
 split_by = "region"
 price = { type = "unit", unit_amount = 1 }
-
-[[customers]]
-key = "acme"
-currency = "USD"
-subjects = ["s"]
-
-[[subscriptions]]
-key = "acme"
-customer = "acme"
-plan = "web"
-start = 2026-05-01
-"""
+""" + acme()
 
 
 def test_each_group_of_a_voided_invoice_stands_where_it_stood_before() -> None:
