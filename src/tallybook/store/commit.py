@@ -48,10 +48,9 @@ def read_row(row: LogRow, position: LogPosition, columns: ColumnSet) -> pa.Table
 
 def fill(table: pa.Table, columns: ColumnSet) -> pa.Table:
     """Return the table with exactly these typed columns; missing ones are read from `data`."""
-    missing = ColumnSet(
-        {c.name: c.path for c in columns.columns if c.name not in table.schema.names}
-    )
-    if len(missing):
+    lacking = {c.name: c.path for c in columns.columns if c.name not in table.schema.names}
+    if lacking:
+        missing = ColumnSet(lacking)
         readable = pc.if_else(pc.is_valid(table["problem"]), "null", table["data"])
         datas = [str(data).encode() for data in readable.to_pylist()]
         arrays, rounded = typed_arrays(missing, missing.cells(datas))

@@ -48,9 +48,13 @@ class Bloom:
         words[slots] = filled
         return cls(words)
 
-    def may_have(self, hi: U64, lo: U64) -> Mask:
-        """Return for each key whether it may be in; False is certain."""
-        bits = _bits(lo)
+    def may_have(self, hi: U64, bits: U64) -> Mask:
+        """Return for each key whether it may be in; False is certain.
+
+        Args:
+            hi: high halves.
+            bits: `bloom_bits` of the low halves.
+        """
         found: Mask = (self.words[_slot(hi, len(self.words))] & bits) == bits
         return found
 
@@ -71,7 +75,7 @@ def bloom_part(hi: U64, lo: U64, words: int) -> tuple[npt.NDArray[np.intp], U64]
     if len(slots) == 0:
         return slots, np.empty(0, dtype=np.uint64)
     starts = np.flatnonzero(np.concatenate(([True], slots[1:] != slots[:-1])))
-    return slots[starts], np.bitwise_or.reduceat(_bits(lo), starts)
+    return slots[starts], np.bitwise_or.reduceat(bloom_bits(lo), starts)
 
 
 def _slot(hi: U64, words: int) -> npt.NDArray[np.intp]:
@@ -79,7 +83,8 @@ def _slot(hi: U64, words: int) -> npt.NDArray[np.intp]:
     return (((hi >> _HALF) * np.uint64(words)) >> _HALF).astype(np.intp)
 
 
-def _bits(lo: U64) -> U64:
+def bloom_bits(lo: U64) -> U64:
+    """Return the bits that stand for keys within their words."""
     bits = np.zeros(len(lo), dtype=np.uint64)
     for shift in _PROBES:
         bits |= _ONE << ((lo >> shift) & _WORD_BITS)
@@ -118,13 +123,14 @@ class Run:
         """Return how many identities it holds."""
         return len(self.hi)
 
-    def find(self, hi: U64, lo: U64) -> tuple[npt.NDArray[np.intp], I64]:
+    def find(self, hi: U64, lo: U64, bits: U64) -> tuple[npt.NDArray[np.intp], I64]:
         """Return which of the keys are here, and the row hashes they were first seen with.
 
         Args:
             hi, lo: the keys; quickest where they are sorted by `hi`.
+            bits: `bloom_bits(lo)`, the same for every run.
         """
-        maybe = np.flatnonzero(self.bloom.may_have(hi, lo))
+        maybe = np.flatnonzero(self.bloom.may_have(hi, bits))
         hits: list[npt.NDArray[np.intp]] = [np.empty(0, dtype=np.intp)]
         hashes: list[I64] = [np.empty(0, dtype=np.int64)]
         at = np.searchsorted(self.hi, hi[maybe])
@@ -224,8 +230,9 @@ def judge(runs: Iterable[Run], keys: Keys, row_hash: I64) -> Verdict:
     ordered, hashes = keys[order], row_hash[order]
     first, differs = _first_of_sorted(ordered, hashes)
     hi, lo = np.ascontiguousarray(ordered[:, 0]), np.ascontiguousarray(ordered[:, 1])
+    bits = bloom_bits(lo)
     for run in runs:
-        found, stored = run.find(hi, lo)
+        found, stored = run.find(hi, lo, bits)
         first[found] = False
         differs[found] = hashes[found] != stored  # the lake's is the first
     new, conflict = np.empty(len(keys), dtype=np.bool_), np.empty(len(keys), dtype=np.bool_)

@@ -8,12 +8,16 @@ delta-rs does not fsync; this adapter does, before it returns, because the log i
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import (
     ColumnProperties,
@@ -23,7 +27,9 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction, RemoveAction
 
 from tallybook.kernel.errors import Conflict, Corrupt, Unavailable
 from tallybook.meter.usage import Counters
@@ -39,16 +45,19 @@ _SEQ = "tallybook/commit_seq"
 _COUNTS = ("received", "accepted", "duplicate", "quarantined", "id_conflict")
 _UNIQUE = ("id", "data", "time_us", "id_hi", "id_lo", "row_hash")
 """Columns whose values hardly repeat: a dictionary of them costs time and space."""
+ROW_GROUP_ROWS = 200_000
 _WRITER = WriterProperties(
     compression="ZSTD",
     compression_level=1,
-    max_row_group_size=200_000,
+    max_row_group_size=ROW_GROUP_ROWS,
     column_properties={name: ColumnProperties(dictionary_enabled=False) for name in _UNIQUE},
 )
+_SKIPPING = ("tenant", "type", "time_us", "commit_seq")
+"""Columns whose bounds the table's log keeps of every file."""
 _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 1 days",
     "delta.deletedFileRetentionDuration": "interval 1 hours",
-    "delta.dataSkippingStatsColumns": "tenant,type,time_us,commit_seq",
+    "delta.dataSkippingStatsColumns": ",".join(_SKIPPING),
     "delta.checkpointInterval": "50",
 }
 
@@ -111,18 +120,48 @@ class DeltaEventTable:
             raise Conflict(
                 f"lake head is {self.head()}, not {commit.seq - 1}: is a second pump at work?"
             )
-        properties = CommitProperties(app_transactions=_transactions(commit))
         with _translated(self.path):
-            write_deltalake(
-                self._table,
-                rows,
+            before = self._table.version()
+            self._add_columns(rows.schema)
+            added: list[AddAction | RemoveAction] = []
+            if rows.num_rows:
+                added.append(self._written(rows, commit.seq))
+            self._table.create_write_transaction(
+                actions=added,
                 mode="append",
-                schema_mode="merge",
-                writer_properties=_WRITER,
-                commit_properties=properties,
+                schema=self._table.schema(),
+                commit_properties=CommitProperties(app_transactions=_transactions(commit)),
             )
             self._table.update_incremental()
-            self._fsync_version(self._table.version())
+            for version in range(before + 1, self._table.version() + 1):
+                self._fsync_version(version)
+
+    def _add_columns(self, schema: pa.Schema) -> None:
+        """Make the table have every typed column of a commit; one without rows changes nothing."""
+        present = {field.name for field in self._table.schema().fields}
+        lacking = [field for field in schema if field.name not in present]
+        if lacking:
+            made = DeltaSchema.from_arrow(pa.schema(lacking))
+            self._table.alter.add_columns(made.fields)
+            self._table.update_incremental()
+
+    def _written(self, rows: pa.Table, seq: int) -> AddAction:
+        """Write rows into a file of their own, durable before the commit that names it."""
+        path = self.path / f"part-{seq:05d}-{uuid4()}-c000.zstd.parquet"
+        try:
+            pq.write_table(rows, path, **_parquet(rows.schema.names))
+            _fsync(path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return AddAction(
+            path=path.name,
+            size=path.stat().st_size,
+            partition_values={},
+            modification_time=time.time_ns() // 1_000_000,
+            data_change=True,
+            stats=json.dumps(_statistics(rows)),
+        )
 
     def files(self) -> Sequence[LakeFile]:
         """Return the live files, by commit."""
@@ -224,6 +263,30 @@ class DeltaEventTable:
                 _fsync(self.path / added["path"])
         for path in (self.path, entry, entry.parent):
             _fsync(path)
+
+
+def _parquet(names: Sequence[str]) -> dict[str, Any]:
+    """Return how a commit's file is written: as `_WRITER` says, without bounds nobody asks for."""
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "row_group_size": ROW_GROUP_ROWS,
+        "use_dictionary": [name for name in names if name not in _UNIQUE],
+        "write_statistics": [name for name in names if name == "time_us" or name not in _UNIQUE],
+    }
+
+
+def _statistics(rows: pa.Table) -> dict[str, object]:
+    """Return what the table's log says of a file."""
+    bounds: dict[str, dict[str, object]] = {}
+    for name in _SKIPPING:
+        bounds[name] = cast("dict[str, object]", pc.min_max(rows[name]).as_py())
+    return {
+        "numRecords": rows.num_rows,
+        "minValues": {name: found["min"] for name, found in bounds.items()},
+        "maxValues": {name: found["max"] for name, found in bounds.items()},
+        "nullCount": {name: rows[name].null_count for name in _SKIPPING},
+    }
 
 
 def _key_rows(paths: Sequence[str], after: int) -> I64:

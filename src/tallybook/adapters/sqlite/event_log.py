@@ -97,6 +97,12 @@ class SqliteEventLog:
             for offset, events, total, at, crc, payload in rows
         ]
 
+    def newest(self) -> int:
+        """Return the last offset held, 0 for none."""
+        with self._translated():
+            found = self._db.execute("SELECT max(offset) FROM batch").fetchone()[0]
+        return int(found or 0)
+
     def trim(self, upto: int) -> None:
         """Drop rows up to and including an offset."""
         with self._translated(), self._transaction():

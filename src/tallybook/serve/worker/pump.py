@@ -61,9 +61,18 @@ class Pump:
     def step(self) -> Pumped | None:
         """Make one commit of what the log holds; None where there is nothing."""
         logs = self.partitions()
+        if not any(self._has_more(position, log) for position, log in logs.items()):
+            return None  # looked at often: neither the lake nor the catalog is asked
         return pump_once(
             logs, self._table, self._index, self.columns(), self._park, self._leave_out
         )
+
+    def _has_more(self, position: LogPosition, log: SqliteEventLog) -> bool:
+        """Whether a partition holds what the lake has not; what cannot be read does, to be told."""
+        try:
+            return log.newest() > self._table.offset(position)
+        except (Corrupt, Unavailable):
+            return True
 
     def _park(self, position: LogPosition, row: LogRow) -> None:
         """Keep the bytes of a damaged row, loudly; its senders must send again."""
