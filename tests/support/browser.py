@@ -11,10 +11,9 @@ import msgspec
 from litestar import Litestar
 
 from tallybook.admit.issue import KeySpec
+from tallybook.serve.api.child import all_routes
 from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.rest.access.keys import make_key
-from tallybook.serve.api.rest.app import rest_app
-from tallybook.serve.console.pages import console_routes
 from tallybook.settings import ServerSettings
 from tests.support.api import Api
 from tests.support.wire import http_scope
@@ -47,9 +46,9 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @cache
-def _routes() -> Litestar:
+def routes(body_bytes_max: int) -> Litestar:
     """Return an application that has the console too, made once, and no state yet."""
-    return rest_app({}, console_routes(), ServerSettings().body_bytes_max)
+    return all_routes({}, body_bytes_max)
 
 
 class Browser:
@@ -117,7 +116,7 @@ class Browser:
         if self.cookie:
             given["cookie"] = self.cookie
         scope: Any = http_scope(method, path, given)
-        app = _routes()
+        app = routes(ServerSettings().body_bytes_max)
         app.state.update(self._api.state)
         await app(scope, receive, send)
         headers = [(name.decode(), value.decode()) for name, value in heard[0]["headers"]]

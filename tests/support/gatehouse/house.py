@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from litestar import Litestar
 
 from tallybook.admit.issue import KeySpec
 from tallybook.compose import World
@@ -16,6 +17,7 @@ from tallybook.serve.api.rest.access.keys import make_key
 from tallybook.serve.api.rest.access.tenants import TenantSpec, make_tenant
 from tallybook.serve.worker.pump import Pump
 from tallybook.settings import Settings
+from tests.support.browser import routes
 from tests.support.wire import http_scope
 
 FIRST_KEY = "tb_the-first-key-of-a-test-house"
@@ -39,15 +41,24 @@ class House:
 
     Args:
         made: its parts.
+        state: what its routes work with.
+        gate_app: the application of all routes, made once for all houses.
     """
 
-    def __init__(self, made: Composed) -> None:
+    def __init__(self, made: Composed, state: dict[str, Any], gate_app: Litestar) -> None:
         """Nothing was asked yet."""
-        self.app: Any = made.app
+        self._front: Any = made.app
+        self._state = state
         self.world: World = made.world
         self.gate = made.gate
-        self.gate_app: Any = _routes(made.app)
+        self.gate_app = gate_app
         self.pump = Pump(made.world.settings)
+
+    @property
+    def app(self) -> Any:
+        """What answers requests; the routes answer as this house from now on."""
+        self.gate_app.state.update(self._state)
+        return self._front
 
     def key(self, tenant: str, *scopes: str, **terms: Any) -> str:
         """Make a key, and let it be known."""
@@ -110,14 +121,6 @@ class House:
         return Answer(heard[0]["status"], told, text)
 
 
-def _routes(front: Any) -> Any:
-    """Return the application of all routes, behind the front and what wraps it."""
-    found = front._rest
-    while not hasattr(found, "routes"):
-        found = getattr(found, "_app", None) or found._rest
-    return found
-
-
 def _json(body: Any) -> bytes:
     return json.dumps(body).encode()
 
@@ -128,5 +131,13 @@ def house(folder: Path) -> Iterator[House]:
     folder.mkdir(exist_ok=True)
     (folder / "secret").write_bytes(b"s" * 32)
     (folder / "first-key").write_text(FIRST_KEY)
-    with composed(Settings(data_dir=folder)) as made:
-        yield House(made)
+    settings = Settings(data_dir=folder)
+    state: dict[str, Any] = {}
+    shared = routes(settings.server.body_bytes_max)
+
+    def kept(parts: dict[str, Any], _body_bytes_max: int) -> Litestar:
+        state.update(parts)
+        return shared
+
+    with composed(settings, kept) as made:
+        yield House(made, state, shared)

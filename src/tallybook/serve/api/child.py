@@ -13,6 +13,7 @@ import msgspec
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
+from litestar import Litestar
 
 from tallybook.adapters.sql.keys import key_digest
 from tallybook.adapters.sqlite.door_log import SqliteDoorLog
@@ -61,6 +62,11 @@ class Composed(msgspec.Struct, frozen=True):
     waits: Waits
 
 
+def all_routes(state: dict[str, Any], body_bytes_max: int) -> Litestar:
+    """Return the application of the API's routes and the console's; arguments as of `rest_app`."""
+    return rest_app(state, console_routes(), body_bytes_max)
+
+
 def run_api(settings: Settings, index: int) -> int:
     """Serve until asked to stop; then finish what was begun."""
     del index
@@ -70,8 +76,16 @@ def run_api(settings: Settings, index: int) -> int:
 
 
 @contextmanager
-def composed(settings: Settings) -> Iterator[Composed]:
-    """Open a log partition and everything that answers requests; closed when the block ends."""
+def composed(
+    settings: Settings, routes_with: Callable[[dict[str, Any], int], Litestar] = all_routes
+) -> Iterator[Composed]:
+    """Open a log partition and everything that answers requests; closed when the block ends.
+
+    Args:
+        settings: of this process.
+        routes_with: makes the application of the routes from what they work with and the largest
+            body of a request.
+    """
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
     world = World(settings)
@@ -103,7 +117,7 @@ def composed(settings: Settings) -> Iterator[Composed]:
     )
     log = AccessLog(settings.data_dir / "access.log") if settings.server.access_log else None
     state = state_of(world, gate, ingest)
-    routes: Any = rest_app(state, console_routes(), settings.server.body_bytes_max)
+    routes: Any = routes_with(state, settings.server.body_bytes_max)
     rest = Wire(Idempotent(routes, world, gate), settings.server.body_bytes_max)
     notes = Notes(settings.log_dir, partition.log.path, ingest.forget_notes)
     fleet = FleetWatch(ingest, gate, world.edges.note, notes)
@@ -122,7 +136,7 @@ def composed(settings: Settings) -> Iterator[Composed]:
     try:
         with admission(world, gate) as admitted:
             front = Front(fleet, routed, log, apps, admitted)
-            yield Composed(front, world, gate, routes.state.waits)
+            yield Composed(front, world, gate, state["waits"])
     finally:
         fleet.close()
         notes.close()
