@@ -409,7 +409,7 @@ def test_people_are_looked_after_on_a_page(server: House) -> None:
         return server.ask("POST", path, None, f"{said}&token=".encode() + found[1], session)
 
     def password(answer: Any) -> str:
-        found = re.search(rb"<code>([^<]+)</code>", answer.body)
+        found = re.search(rb'<code class="long">([^<]+)</code>', answer.body)
         assert (answer.status, found is not None) == (200, True), answer.body
         return found[1].decode() if found else ""
 
@@ -436,3 +436,47 @@ def test_people_are_looked_after_on_a_page(server: House) -> None:
     assert {row.change.actor for row in rows} == {"user:default/ada"}
     assert [row.change.kind for row in rows] == ["user"] * 4, rows
     assert not any(word in str(rows) for word in (first, second))
+
+
+# ------------------------------------------------------------------ the page of tenants
+
+
+def test_an_operator_looks_after_tenants_on_a_page(server: House) -> None:
+    owner = server.key("default", "admin")
+    told = server.ask("POST", "/login", None, f"key={owner}".encode(), FORM)
+    refused = {"cookie": told.headers["set-cookie"].partition(";")[0]}
+    assert server.ask("GET", "/tenants", None, None, refused).status == 403
+    assert b'href="/tenants"' not in server.ask("GET", "/", None, None, refused).body
+    told = server.ask("POST", "/login", None, f"key={FIRST_KEY}".encode(), FORM)
+    session = FORM | {"cookie": told.headers["set-cookie"].partition(";")[0]}
+
+    def page() -> str:
+        return server.ask("GET", "/tenants", None, None, session).body.decode()
+
+    def send(path: str, said: str = "") -> Any:
+        found = re.search(r'name="token" value="([0-9a-f]+)"', page())
+        assert found is not None
+        return server.ask("POST", path, None, f"{said}&token={found[1]}".encode(), session)
+
+    assert '<span class="tag">yours</span>' in page()
+    made = send("/tenants", "tenant=globex&name=Globex+%3CLtd%3E").body.decode()
+    (key,) = re.findall(r'<code class="long">(tb_[^<]+)</code>', made)
+    assert "Globex &lt;Ltd&gt;" in page()
+    assert key not in page()
+    server.gate.refresh()
+    assert server.ask("GET", f"{API}/meters", key).status == 200
+    row = re.search(r"globex.*?</tr>", page(), re.DOTALL)
+    assert row is not None
+    assert re.findall(r'<td class="num">(\d+)</td>', row[0]) == ["0", "1"]
+    assert "Close Globex" in send("/tenants/globex/close").body.decode()
+    assert server.world.tenants.get("globex").closed_us is None
+    assert send("/tenants/globex/close", "confirmed=yes").status == 303
+    server.gate.refresh()
+    assert server.ask("GET", f"{API}/meters", key).status == 403
+    assert '<span class="tag bad">closed</span>' in page()
+    assert send("/tenants/globex/open").status == 303
+    assert send("/tenants/default/close", "confirmed=yes").status == 409
+    assert send("/tenants/nobody/open").status == 404
+    rows = server.world.audit.listed("default", Question(subject="globex"), 9)
+    assert [row.change.action for row in rows] == ["open", "close", "create"]
+    assert key not in str(rows)

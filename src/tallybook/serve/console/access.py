@@ -19,6 +19,7 @@ from tallybook.serve.console.session import COOKIE, Session, check_form, read_co
 PAGE = {"scope": None, "page": "read"}
 BILLING_PAGE = {"scope": None, "page": "billing"}
 ADMIN_PAGE = {"scope": None, "page": "admin"}
+OPERATOR_PAGE = {"scope": None, "page": "operator"}
 OPEN_PAGE = {"scope": None, "page": None}
 
 

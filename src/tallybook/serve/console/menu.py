@@ -74,6 +74,7 @@ MENU = (
             Entry("people", "/people", "People", "admin"),
             Entry("usage-plans", "/usage-plans", "Usage plans", "admin"),
             Entry("changes", "/changes", "Changes", "admin"),
+            Entry("tenants", "/tenants", "Tenants", "operator"),
         ),
     ),
     Group(

@@ -9,6 +9,7 @@ from sqlalchemy import (
     String,
     Table,
     Update,
+    func,
     insert,
     select,
     update,
@@ -86,6 +87,13 @@ class SqlUsers:
         question = select(USERS).where(USERS.c.tenant == tenant).order_by(USERS.c.name)
         with read(self._engine) as connection:
             return [user_of(dict(row)) for row in connection.execute(question).mappings()]
+
+    def counted(self) -> dict[str, int]:
+        """Return how many people of each tenant may sign in."""
+        question = select(USERS.c.tenant, func.count()).where(USERS.c.ended_us.is_(None))
+        with read(self._engine) as connection:
+            rows = connection.execute(question.group_by(USERS.c.tenant)).all()
+        return {str(tenant): int(count) for tenant, count in rows}
 
     def get(self, tenant: str, name: str) -> User:
         """Return one person; raises Missing."""
