@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ENGINES := $(VENV)/engines
+# What was compiled is kept, whatever the environment says: a start takes half the processor time then.
+export PYTHONDONTWRITEBYTECODE :=
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 # Folders of tests are in memory where there is room: they then wait for no disk.
 ROOM := $(shell grep -qs '^[^ ]* /dev/shm [^ ]* [^ ]*\bnoexec' /proc/mounts || df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000 {print "/dev/shm"}')
