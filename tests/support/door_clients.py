@@ -105,7 +105,7 @@ class Prometheus:
         query = '{__name__=~".+(_total|_sum|_count)",job="self"}'
         text = urllib.parse.urlencode({"query": f"{query}[{minutes}m]"})
         with urllib.request.urlopen(
-            f"http://127.0.0.1:{self.port}/api/v1/query?{text}", timeout=10
+            f"http://127.0.0.1:{self.port}/api/v1/query?{text}", timeout=60
         ) as answer:
             found = json.load(answer)["data"]["result"]
         counted: dict[Series, Decimal] = {}
@@ -124,7 +124,7 @@ class Prometheus:
         try:
             with urllib.request.urlopen(
                 f"http://127.0.0.1:{self.port}/api/v1/query?query=count_over_time(up[10m])",
-                timeout=5,
+                timeout=60,
             ) as answer:
                 result = json.load(answer)["data"]["result"]
         except OSError:
@@ -161,5 +161,5 @@ def await_equal(read: Callable[[], tuple[Any, Any]], seconds: float) -> tuple[An
         if left == right == before:
             return left, right
         before = left if left == right else None
-        time.sleep(1)
+        time.sleep(0.5)
     return read()
