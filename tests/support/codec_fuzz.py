@@ -15,7 +15,8 @@ from typing import Any
 
 from tallybook.kernel.errors import Invalid
 from tallybook.transport import accept as road
-from tallybook.transport.accept import AcceptLimits, accept
+from tallybook.transport.accept import AcceptLimits, Refusal, accept
+from tallybook.transport.alike import alike, split
 from tallybook.transport.codec import decode, encode
 from tallybook.transport.columns import ColumnSet
 from tallybook.transport.rows import Rows
@@ -148,6 +149,7 @@ def check(body: bytes, subjects: frozenset[str] | None = None) -> str:
         assert table["ext"].to_pylist() == rows.exts
     if subjects is None:
         _check_same_on_the_careful_road(body, rows, table)
+        _check_same_where_spelled_alike(body, refused, table)
     return "refused" if refused else "accepted"
 
 
@@ -195,6 +197,24 @@ def _check_same_on_the_careful_road(body: bytes, rows: Rows, table: Any) -> None
     assert len(again) == len(rows)
     if table is not None:
         assert decode(encode(again)).to_pydict() == table.to_pydict(), "two roads, two rows"
+
+
+def _check_same_where_spelled_alike(body: bytes, refused: list[Refusal], table: Any) -> None:
+    """Take the road of many events with this one body, and with its events twice."""
+    part = split(body, LIMITS)
+    if part is None:
+        return
+    once = alike("t", [part], NOW_US, ColumnSet(COLUMNS.paths), LIMITS)
+    again = alike("t", [part, part], NOW_US, COLUMNS, LIMITS)
+    if once is None or again is None:
+        return
+    assert not refused, "what is refused elsewhere was taken"
+    found = decode(encode(once)).to_pydict()
+    assert found == table.to_pydict(), "another road, other rows"
+    twice = {name: values * 2 for name, values in found.items()}
+    assert decode(encode(again)).to_pydict() == twice
+    assert len(once) == len(part.starts)
+    assert once.data_bytes <= len(body)
 
 
 def main(argv: list[str]) -> int:

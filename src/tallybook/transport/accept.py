@@ -12,6 +12,8 @@ from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,7 +27,7 @@ from tallybook.kernel.limits import (
     REQUEST_EVENTS_MAX,
 )
 from tallybook.kernel.problem import Problem
-from tallybook.kernel.timestamps import FIRST_US, SECOND_US, parse_rfc3339
+from tallybook.kernel.timestamps import FIRST_US, LAST_US, SECOND_US, parse_rfc3339
 from tallybook.transport.careful import careful_event
 from tallybook.transport.columns import ColumnSet
 from tallybook.transport.rows import Rows
@@ -81,7 +83,7 @@ DEPTH_FAST_MAX = 16
 """Values nested deeper than this take the careful road."""
 _JSON = "application/json"
 _JSON_TYPES = {None, msgspec.UNSET, _JSON}
-_JSON_EXT = f'{{"datacontenttype":"{_JSON}"}}'
+JSON_EXT = f'{{"datacontenttype":"{_JSON}"}}'
 _NOT_YOURS = Problem(
     code="forbidden", message="the API key may not send events of this subject", subject="subject"
 )
@@ -156,10 +158,21 @@ def _fast(
     rows.stamped = [not time for time in sent]
     rows.tenants = [tenant] * count
     rows.received = [now_us] * count
-    rows.exts = [_JSON_EXT if e.datacontenttype == _JSON else None for e in events]
+    rows.exts = [JSON_EXT if e.datacontenttype == _JSON else None for e in events]
     rows.problems = [None] * count
     rows.cells = columns.cells(rows.datas) if cells is None else cells
     return rows
+
+
+def is_plain(event: bytes) -> bool:
+    """Whether the fast road takes an event whatever its values, but for their range.
+
+    Args:
+        event: one JSON object.
+    """
+    body = b"[" + event + b"]"
+    limits = AcceptLimits(event_bytes_max=len(body))
+    return _fast("", body, LAST_US, ColumnSet({}), limits) is not None
 
 
 class _Whole(NamedTuple):
@@ -189,21 +202,31 @@ def _datas(events: Sequence[_WireEvent]) -> list[bytes]:
 
 def _times(texts: Sequence[Any], now_us: int) -> list[int] | None:
     if len(texts) < _VECTOR_MIN:
-        return _times_singly(texts, now_us)
+        return instants_singly(texts, now_us)
+    if None in texts or msgspec.UNSET in texts:
+        return instants_singly(texts, now_us)
+    times = instants(pa.array(texts, pa.string()))
+    return instants_singly(texts, now_us) if times is None else times.tolist()
+
+
+def instants(texts: Any) -> "npt.NDArray[np.int64] | None":
+    """Return times in microseconds UTC; None where one has to be looked at by itself.
+
+    Args:
+        texts: RFC 3339, without NULLs.
+    """
+    ends = pc.all(pc.ends_with(texts, "Z")).as_py()
+    if not ends or pc.min(pc.binary_length(texts)).as_py() <= _SECONDS_CHARS:
+        return None
     try:
-        spelled = pa.array(texts, pa.string())
-        ends = pc.all(pc.ends_with(spelled, "Z")).as_py() and spelled.null_count == 0
-        if ends and pc.min(pc.binary_length(spelled)).as_py() > _SECONDS_CHARS:
-            times = [
-                us for us in spelled.cast(_INSTANT).cast(pa.int64()).to_pylist() if us is not None
-            ]
-            return times if min(times) >= FIRST_US else None
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        pass  # absent, more digits than microseconds, a leap second, no time: one by one below
-    return _times_singly(texts, now_us)
+        times = np.asarray(texts.cast(_INSTANT).view(pa.int64()))
+    except pa.ArrowInvalid:
+        return None  # more digits than microseconds, a leap second, or no time at all
+    return times if times.min() >= FIRST_US else None
 
 
-def _times_singly(texts: Sequence[Any], now_us: int) -> list[int] | None:
+def instants_singly(texts: Sequence[Any], now_us: int = 0) -> list[int] | None:
+    """Return times in microseconds UTC, `now_us` for absent ones; None where one is no time."""
     times: list[int] = []
     for text in texts:
         if text is None or text is msgspec.UNSET:

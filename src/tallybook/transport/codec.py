@@ -5,18 +5,31 @@ Arrow IPC stream of one record batch. The pump appends the columns without parsi
 (DECISIONS 4).
 """
 
+from typing import Protocol
+
 import pyarrow as pa
 import zstandard
 
 from tallybook.kernel.errors import Corrupt
-from tallybook.transport.rows import Rows
 
 _MAGIC = b"TBR\x01"
 PAYLOAD_BYTES_MAX = 1 << 30
 """Most bytes a payload may unpack to."""
 
 
-def encode(rows: Rows) -> bytes:
+class Columns(Protocol):
+    """Events that can be had as Arrow columns."""
+
+    def __len__(self) -> int:
+        """Return how many events there are."""
+        ...
+
+    def to_batch(self) -> pa.RecordBatch:
+        """Return the columns."""
+        ...
+
+
+def encode(rows: Columns) -> bytes:
     """Return the payload of these events; never empty."""
     assert len(rows) > 0, "an empty log row"
     batch = rows.to_batch()

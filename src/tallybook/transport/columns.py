@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from tallybook.kernel.decimals import MEASURE_MAX, measure
 from tallybook.kernel.jsonpath import Path, Step, steps
 from tallybook.transport.shape import Cell, Shape
+from tallybook.transport.spelling import Spellings
 
 NUMBER = pa.decimal128(38, 12)
 TEXT = pa.string()
@@ -46,7 +47,12 @@ class Column:
 class ColumnSet:
     """All typed columns, with one compiled decoder for the properties they need.
 
-    Immutable; a worker builds a new one when the catalog changes.
+    A worker builds a new one when the catalog changes.
+
+    Attributes:
+        paths: by the name of the column.
+        columns: in the order of their names.
+        spellings: how the events are spelled that came so far.
     """
 
     def __init__(self, columns: Mapping[str, Path]) -> None:
@@ -56,6 +62,7 @@ class ColumnSet:
         tops = sorted({c.top for c in self.columns if isinstance(c.top, str)})
         self._wanted = tops
         self._shape = Shape(tops)
+        self.spellings = Spellings()
 
     def __len__(self) -> int:
         """Return how many columns there are."""
@@ -154,6 +161,11 @@ def number_array(cells: Sequence[Cell]) -> "tuple[pa.Array[Any], list[int]]":
         texts = _as_text(cells)
     else:
         texts = _texts([_number_text(cell) for cell in cells])
+    return numbers_of(texts)
+
+
+def numbers_of(texts: pa.StringArray) -> "tuple[pa.Array[Any], list[int]]":
+    """Return what `number_array` does of the texts of numbers; NULL for no number."""
     if texts.null_count == len(texts):
         return pa.nulls(len(texts), NUMBER), []
     if not _castable(texts):
@@ -165,6 +177,14 @@ def number_array(cells: Sequence[Cell]) -> "tuple[pa.Array[Any], list[int]]":
     if pc.max(pc.abs(array)).as_py() >= MEASURE_MAX:
         return _judged(texts.to_pylist())
     return array, []
+
+
+def whole_numbers(texts: pa.StringArray) -> "pa.Array[Any] | None":
+    """Return JSON's numbers as DECIMAL(38,12) where all are whole and small, as counts are."""
+    try:
+        return texts.cast(pa.int64()).cast(NUMBER)
+    except pa.ArrowInvalid:
+        return None
 
 
 _CAST_CHARS_MAX = 32

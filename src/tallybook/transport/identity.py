@@ -5,14 +5,19 @@ are length-prefixed, so that source 'a' with id 'bc' is not source 'ab' with id 
 a defence against forgery: whoever may write for a tenant may also repeat its identities.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 Keys = npt.NDArray[np.uint64]
 """Identities, shape (n, 2): the high and the low half of a 128-bit hash."""
+Hashes = npt.NDArray[np.uint64]
+"""One 64-bit hash an event, shape (n,)."""
 
 
 def identity(tenant: str, source: str, event_id: str, *, quarantined: bool = False) -> bytes:
@@ -68,15 +73,74 @@ def row_hashes(
     by_kind = {kind: digest(kind.encode()) for kind in set(kinds)}
     whose = (NOBODY if subject is None else digest(subject.encode()) for subject in subjects)
     count = len(kinds)
-    mixed = _mix(keys[:, 0] ^ _mix(keys[:, 1]))
-    for part in (
+    return mixed_hashes(
+        keys,
         np.fromiter(map(by_kind.__getitem__, kinds), np.uint64, count),
         np.fromiter(whose, np.uint64, count),
-        sent.view(np.uint64),
+        sent,
         np.fromiter(map(digest, rests), np.uint64, count),
-    ):
+    )
+
+
+def mixed_hashes(
+    keys: Keys, kinds: Hashes, subjects: Hashes, sent: npt.NDArray[np.int64], rests: Hashes
+) -> npt.NDArray[np.int64]:
+    """Return `row_hashes` of what is hashed already, each shape (n,)."""
+    mixed = _mix(keys[:, 0] ^ _mix(keys[:, 1]))
+    for part in (kinds, subjects, sent.view(np.uint64), rests):
         mixed = _mix(mixed + part)
     return (mixed >> np.uint64(1)).astype(np.int64)
+
+
+def named_identities(tenant: str, sources: Any, ids: Any) -> list[bytes]:
+    """Return `identity` of events of one tenant, none of them quarantined."""
+    if not is_uniform(sources):
+        count = len(ids)
+        places, names = sources.to_pylist(), ids.to_pylist()
+        return identities([tenant] * count, places, names, [False] * count)
+    source = sources[0].as_py()
+    head = f"e{len(tenant)}:{tenant}{len(source)}:{source}"
+    return list(map(xxhash.xxh3_128_digest, _pieces(joined_texts(head, ids))))
+
+
+def hashes_of(texts: "pa.Array[Any]") -> Hashes:
+    """Return the hash of each text, of which many are equal; `NOBODY` for NULL."""
+    if is_uniform(texts):
+        return np.repeat(digests_of(texts[:1]), len(texts))
+    coded = texts.dictionary_encode()
+    known, codes = digests_of(coded.dictionary), coded.indices
+    if codes.null_count:
+        codes, known = codes.fill_null(len(known)), np.append(known, np.uint64(NOBODY))
+    return known.take(np.asarray(codes))
+
+
+def digests_of(texts: "pa.Array[Any]") -> Hashes:
+    """Return the hash of each text."""
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, _pieces(texts)), np.uint64, len(texts))
+
+
+def is_uniform(texts: Any) -> bool:
+    """Whether all texts are equal and none is NULL."""
+    if texts.null_count:
+        return False
+    first = texts[0].as_py().encode()
+    count, (_, offsets, letters) = len(texts), texts.buffers()
+    places = np.frombuffer(offsets, np.int32)[: count + 1]
+    if letters is None or places[-1] - places[0] != count * len(first):
+        return False
+    same = bytes(memoryview(letters)[places[0] : places[-1]]) == first * count
+    return same and bool((np.diff(places) == len(first)).all())
+
+
+def joined_texts(first: Any, second: Any) -> "pa.Array[Any]":
+    """Return each text behind that of another column, or behind the same one."""
+    joined: pa.Array[Any] = pc.binary_join_element_wise(first, second, "")
+    return joined
+
+
+def _pieces(texts: "pa.Array[Any]") -> Iterable[bytes]:
+    """Return the bytes of texts, as fast as they can be had."""
+    return texts.cast(pa.binary()).to_numpy(zero_copy_only=False)
 
 
 UNSENT = -(1 << 63)

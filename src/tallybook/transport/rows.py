@@ -1,6 +1,7 @@
 """Checked events on their way into one log row, as plain lists, one entry an event."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,11 @@ class Rows:
         """Return how many events there are."""
         return len(self.ids)
 
+    @property
+    def data_bytes(self) -> int:
+        """How many bytes of data the events carry."""
+        return sum(map(len, self.datas))
+
     def extend(self, other: "Rows") -> None:
         """Take over the events of another request; both must have the same columns."""
         assert self.columns is other.columns, "rows of two column sets cannot share a batch"
@@ -119,9 +125,12 @@ class Rows:
 
 def batch_schema(columns: ColumnSet) -> pa.Schema:
     """Return the Arrow schema of a log row that carries these typed columns."""
+    return _schema(tuple((column.name, column.numeric) for column in columns.columns))
+
+
+@lru_cache(maxsize=64)
+def _schema(typed: tuple[tuple[str, bool], ...]) -> pa.Schema:
     schema = BASE
-    for column in columns.columns:
-        schema = schema.append(
-            pa.field(column.name, pa.decimal128(38, 12) if column.numeric else pa.string())
-        )
+    for name, numeric in typed:
+        schema = schema.append(pa.field(name, pa.decimal128(38, 12) if numeric else pa.string()))
     return schema

@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
 from tallybook.kernel.errors import TallybookError, Unavailable
 from tallybook.serve.worker.pipeline import read_trim_mark
+from tallybook.transport.alike import Alike
 from tallybook.transport.codec import encode
 from tallybook.transport.ports import Batch, LogState
 from tallybook.transport.rows import Rows
@@ -61,6 +62,14 @@ class Log(Protocol):
         ...
 
 
+class _Work(NamedTuple):
+    """What one call queued."""
+
+    rows: Rows | Batch
+    tokens: list[object]
+    notes: list[bytes]
+
+
 class GroupCommit:
     """Appends rows of many requests with few fsyncs.
 
@@ -75,7 +84,7 @@ class GroupCommit:
         self._log = log
         self._notify = notify
         self._trim_mark = trim_mark
-        self._waiting: list[tuple[Rows | Batch, object, bytes | None]] = []
+        self._waiting: list[_Work] = []
         self._told = self._forgotten = 0
         self._events = self._bytes = 0
         self._closing = False
@@ -83,7 +92,7 @@ class GroupCommit:
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
         self._thread.start()
 
-    def submit(self, rows: Rows, token: object, note: bytes | None = None) -> None:
+    def submit(self, rows: Rows | Alike, token: object, note: bytes | None = None) -> None:
         """Queue rows; `notify` gets the token once they are durable, or refused.
 
         Args:
@@ -94,9 +103,22 @@ class GroupCommit:
         Raises:
             Unavailable: too much is waiting already, or the process is stopping.
         """
-        alone = len(rows) >= ALONE_EVENTS_MIN
-        work = Batch(len(rows), encode(rows)) if alone else rows
-        size = data_bytes(rows)
+        self.submit_together(rows, [token], [] if note is None else [note])
+
+    def submit_together(self, rows: Rows | Alike, tokens: list[object], notes: list[bytes]) -> None:
+        """Queue rows of some requests; `notify` gets all of their tokens.
+
+        Args:
+            rows: of all of them.
+            tokens: the requests'.
+            notes: to keep with them.
+
+        Raises:
+            Unavailable: too much is waiting already, or the process is stopping.
+        """
+        alone = isinstance(rows, Alike) or len(rows) >= ALONE_EVENTS_MIN
+        work = rows if isinstance(rows, Rows) and not alone else Batch(len(rows), encode(rows))
+        size = rows.data_bytes
         with self._wake:
             many = self._events + len(rows) > WAITING_EVENTS_MAX
             full = many or self._bytes + size > WAITING_BYTES_MAX
@@ -104,7 +126,7 @@ class GroupCommit:
                 raise Unavailable(
                     "the log is busy; send the same events again", retry_after_seconds=1
                 )
-            self._waiting.append((work, token, note))
+            self._waiting.append(_Work(work, tokens, notes))
             self._events += len(rows)
             self._bytes += size
             self._wake.notify()
@@ -142,11 +164,11 @@ class GroupCommit:
                 self._trim()
                 return
 
-    def _flush(self, taken: list[tuple[Rows | Batch, object, bytes | None]]) -> None:
+    def _flush(self, taken: "list[_Work]") -> None:
         failure: TallybookError | None = None
-        notes = [note for _, _, note in taken if note is not None]
+        notes = [note for work in taken for note in work.notes]
         try:
-            rows = batches(work for work, _, _ in taken)
+            rows = batches(work.rows for work in taken)
             if notes:
                 self._log.append_noted(rows, notes)
             else:
@@ -156,7 +178,7 @@ class GroupCommit:
         except Exception as error:  # noqa: BLE001  (whoever waits must hear of it; then it is fatal)
             structlog.get_logger("log").exception("log.append_failed")
             failure = Unavailable(f"the events could not be stored: {error}")
-        self._notify([token for _, token, _ in taken], failure)
+        self._notify([token for work in taken for token in work.tokens], failure)
 
     def _trim(self) -> None:
         try:
@@ -193,15 +215,10 @@ def merged(parts: Iterable[Rows]) -> list[Rows]:
             last is None
             or last.columns is not rows.columns
             or len(last) + len(rows) > ROW_EVENTS_MAX
-            or size + data_bytes(rows) > ROW_BYTES_MAX
+            or size + rows.data_bytes > ROW_BYTES_MAX
         ):
             last, size = Rows(rows.columns), 0
             found.append(last)
         last.extend(rows)
-        size += data_bytes(rows)
+        size += rows.data_bytes
     return found
-
-
-def data_bytes(rows: Rows) -> int:
-    """Return how many bytes of data these events carry."""
-    return sum(map(len, rows.datas))

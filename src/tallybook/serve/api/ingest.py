@@ -6,6 +6,7 @@ ones are stored and the others quarantined. Either way a 2xx is sent after the f
 
 import asyncio
 import concurrent.futures
+import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from collections.abc import Set as AbstractSet
@@ -22,13 +23,15 @@ from tallybook.kernel.errors import (
     Throttled,
     Unavailable,
 )
-from tallybook.serve.api.admission.ticket import count_events
+from tallybook.serve.api.admission.ticket import count_events, events_limited
 from tallybook.serve.api.bodies import decompress, read_body
 from tallybook.serve.api.compat.lago.events import is_lago
 from tallybook.serve.api.compat.wire import Told
+from tallybook.serve.api.gathering import BODY_BYTES_MIN, Gathering
 from tallybook.serve.api.group_commit import GroupCommit
 from tallybook.serve.api.partition import Partition
 from tallybook.transport.accept import AcceptLimits, Refusal, accept
+from tallybook.transport.alike import split
 from tallybook.transport.columns import ColumnSet
 
 Scope = MutableMapping[str, Any]
@@ -110,6 +113,7 @@ class IngestApp:
         self._columns = columns
         self._limits = limits
         self._commit = GroupCommit(partition.log, self._notify, trim_mark)
+        self._gathering = Gathering(columns, limits, self._commit.submit_together)
         self._lago: Foreign | None = None
 
     def speak_lago(self, take: Foreign) -> None:
@@ -145,11 +149,28 @@ class IngestApp:
         body = events_array(headers, raw)
         partial = b"partial=true" in scope.get("query_string", b"").split(b"&")
         noting: Callable[[str], bytes] | None = scope.get(NOTING)
+        if not (partial or grant.bound) and await self._gathered(grant.tenant, body, noting):
+            return 204, b"", PLAIN
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         only = self._sendable(grant) if grant.bound else None
         stored = self._submit(grant.tenant, body, done, partial=partial, only=only, noting=noting)
         await done
         return (200, msgspec.json.encode(stored), PLAIN) if partial else (204, b"", PLAIN)
+
+    async def _gathered(
+        self, tenant: str, body: bytes, noting: Callable[[str], bytes] | None
+    ) -> bool:
+        """Store a large body with those beside it; False where it has to go by itself."""
+        if len(body) < BODY_BYTES_MIN or events_limited():
+            return False
+        part = split(body, self._limits)
+        if part is None:
+            return False
+        note = None if noting is None else functools.partial(noting, tenant)
+        if not await self._gathering.stored(tenant, part, note):
+            return False
+        count_events(len(part.starts))
+        return True
 
     async def store(self, grant: Granted, body: bytes) -> None:
         """Store a JSON array of events, all or nothing; returns when they are durable.

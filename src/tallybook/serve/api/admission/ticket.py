@@ -104,6 +104,11 @@ class Ticket:
                 raise
         self.events_counted += amount
 
+    @property
+    def limits_events(self) -> bool:
+        """Whether there are limits of events."""
+        return bool(self._limits.events)
+
     def leave(self, status: int) -> None:
         """Count off what runs no more, and the use of the key; never raises."""
         try:
@@ -157,6 +162,12 @@ def count_events(amount: int) -> None:
     ticket = TICKET.get()
     if ticket is not None:
         ticket.events(amount)
+
+
+def events_limited() -> bool:
+    """Whether the events of the present request are under limits."""
+    ticket = TICKET.get()
+    return ticket is not None and ticket.limits_events
 
 
 def sending(ticket: Ticket, send: Send, note: Callable[[int], None]) -> Send:

@@ -1,0 +1,187 @@
+"""Requests side by side: one pass and one log row for all that are alike, each with its answer."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from tallybook.kernel.errors import Unavailable
+from tallybook.serve.api import gathering
+from tallybook.serve.api.admission.ticket import TICKET, Limits, Ticket
+from tallybook.serve.api.gathering import EVENTS_MAX, Gathering, groups
+from tallybook.serve.api.ingest import NOTING, IngestApp
+from tallybook.transport.accept import AcceptLimits
+from tallybook.transport.alike import EVENTS_MIN, split
+from tests.unit.serve.event_door import BATCH, COLUMNS, KEY, Door, Server
+
+LIMITS = AcceptLimits()
+MANY = 300
+KIND = {"content-type": BATCH}
+
+
+@pytest.fixture
+def server(tmp_path):
+    made = Server(tmp_path)
+    made.app.close()
+    mark = tmp_path / "mark"
+    made.app = IngestApp(made.partition, mark, Door(), lambda: COLUMNS, LIMITS)
+    yield made
+    made.close()
+
+
+def body(name: str, count: int = MANY, **more) -> bytes:
+    events = [
+        {"specversion": "1.0", "id": f"{name}-{i}", "source": "/s", "type": "t", "subject": "c",
+         "data": {"bytes": i, "text": "x" * 60}, **more}
+        for i in range(count)
+    ]  # fmt: skip
+    return json.dumps(events, separators=(",", ":")).encode()
+
+
+def side_by_side(server, *bodies):
+    """Return the answers of requests that come at once."""
+
+    async def all_of_them():
+        return await asyncio.gather(*[server.send(one, KIND) for one in bodies])
+
+    return asyncio.run(all_of_them())
+
+
+def rows(server) -> list[int]:
+    return [row.events for row in server.log.read(0, 100)]
+
+
+def test_requests_that_are_alike_become_one_row(server):
+    answers = side_by_side(server, body("a"), body("b"), body("c"))
+    assert [status for status, _, _ in answers] == [204, 204, 204]
+    assert rows(server) == [3 * MANY]
+    assert {event["id"] for event in server.stored()} == {
+        f"{name}-{i}" for name in "abc" for i in range(MANY)
+    }
+
+
+def test_one_that_is_refused_refuses_no_other(server):
+    wrong = json.loads(body("b"))
+    wrong[7]["id"] = ""
+    answers = side_by_side(server, body("a"), json.dumps(wrong).encode(), body("c"))
+    assert [status for status, _, _ in answers] == [204, 400, 204]
+    assert [one["index"] for one in answers[1][2]["errors"]] == [7]
+    assert len(server.stored()) == 2 * MANY
+
+
+def test_what_is_spelled_otherwise_goes_by_itself(server):
+    answers = side_by_side(server, body("a"), body("b", traceparent="x"), body("ü"))
+    assert [status for status, _, _ in answers] == [204, 204, 204]
+    assert len(server.stored()) == 3 * MANY
+
+
+def test_a_row_is_the_same_whoever_came_along(server):
+    side_by_side(server, body("a"), body("b"))
+    together = server.stored()
+    side_by_side(server, body("a"))
+    alone = server.stored()[2 * MANY :]
+    for one, other in zip(alone, together, strict=False):
+        assert {**one, "received_us": 0, "time_us": 0} == {
+            **other, "received_us": 0, "time_us": 0,
+        }  # fmt: skip
+
+
+def test_a_full_log_is_told_to_all(server, monkeypatch):
+    def full(*_):
+        raise Unavailable("the log is busy", retry_after_seconds=1)
+
+    monkeypatch.setattr(server.app._gathering, "_submit", full)
+    answers = side_by_side(server, body("a"), body("b"))
+    assert [status for status, _, _ in answers] == [503, 503]
+    assert server.stored() == []
+
+
+def test_nobody_waits_for_ever_where_there_is_a_bug(server, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(gathering, "alike", broken)
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(server, body("a"))
+    assert server.stored() == []
+
+
+def test_events_under_a_limit_are_counted_before_they_are_stored(server, monkeypatch):
+    counted = []
+    ticket = Ticket(None, Limits(events=["a limit"]))
+    monkeypatch.setattr(Ticket, "_through", lambda _self, _bounds, amount: counted.append(amount))
+
+    async def one():
+        token = TICKET.set(ticket)
+        try:
+            return await server.send(body("a"), KIND)
+        finally:
+            TICKET.reset(token)
+
+    assert asyncio.run(one())[0] == 204
+    assert counted == [MANY]
+    assert ticket.events_counted == MANY
+
+
+def test_events_under_no_limit_are_counted_too(server):
+    ticket = Ticket(None, Limits(use=("t", "k", "r")))
+
+    async def one():
+        token = TICKET.set(ticket)
+        try:
+            return await server.send(body("a"), KIND)
+        finally:
+            TICKET.reset(token)
+
+    assert asyncio.run(one())[0] == 204
+    assert ticket.events_counted == MANY
+
+
+def test_notes_are_kept_with_their_events(server):
+    headers = [(b"authorization", KEY), (b"content-type", BATCH)]
+
+    async def asked(name):
+        said = [{"type": "http.request", "body": body(name), "more_body": False}]
+
+        async def receive():
+            return said.pop()
+
+        async def tell(_message):
+            return None
+
+        scope = {"headers": headers, NOTING: lambda tenant: f"{tenant} {name}".encode()}
+        await server.app(scope, receive, tell)
+
+    async def both():
+        await asyncio.gather(asked("a"), asked("b"))
+
+    asyncio.run(both())
+    assert [note for _, note in server.log.notes(0, 10)] == [b"acme a", b"acme b"]
+    assert rows(server) == [2 * MANY]
+
+
+def test_too_few_events_take_another_road():
+    found = []
+
+    async def asked():
+        gathered = Gathering(lambda: COLUMNS, LIMITS, lambda *made: found.append(made))
+        return await gathered.stored("t", split(body("a", EVENTS_MIN - 1), LIMITS), None)
+
+    assert asyncio.run(asked()) is False
+    assert found == []
+
+
+def test_a_pass_is_of_one_tenant_and_bounded():
+    def coming(tenant, count):
+        return SimpleNamespace(tenant=tenant, part=SimpleNamespace(starts=range(count)))
+
+    given = [coming("a", EVENTS_MAX - 1), coming("b", 2), coming("a", 1), coming("a", 1)]
+    given.append(coming("b", EVENTS_MAX * 2))
+    found = [[(one.tenant, len(one.part.starts)) for one in group] for group in groups(given)]
+    assert found == [
+        [("a", EVENTS_MAX - 1), ("a", 1)],
+        [("a", 1)],
+        [("b", 2)],
+        [("b", EVENTS_MAX * 2)],
+    ]
