@@ -117,6 +117,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "billing": {"customers": 200, "rounds": 1},
     "start": {"times": 2},
     "checks": {"seconds": 4.0},
+    "agent": {"seconds_max": 12},
 }
 """Seconds instead of minutes: shows that it works, and nothing else."""
 
@@ -138,7 +139,7 @@ FULL: dict[str, dict[str, Any]] = {
     "limits": {},
     "doors": {},
     "routing": {},
-    "agent": {},
+    "agent": {"seconds_max": 1_000},
 }
 
 

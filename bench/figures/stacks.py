@@ -9,6 +9,20 @@ import msgspec
 SHARE_MIN = 0.02
 DEPTH_MAX = 40
 TOP = 25
+WAITING = frozenset(
+    {
+        "Condition.wait (threading.py)",
+        "wait (threading.py)",
+        "_wait_for_tstate_lock (threading.py)",
+        "Thread._wait_for_tstate_lock (threading.py)",
+        "EpollSelector.select (selectors.py)",
+        "select (selectors.py)",
+        "_watch (tallybook/serve/supervisor/child.py)",
+        "Popen._try_wait (subprocess.py)",
+        "_worker (concurrent/futures/thread.py)",
+    }
+)
+"""Where threads sleep: a sampler cannot always tell that from work, so these are left out."""
 _LINE = re.compile(r":\d+\)$")
 _PLACE = re.compile(r"\((?:.*/)?((?:tallybook|site-packages|bench|tests)/[^)]*)\)")
 
@@ -26,12 +40,16 @@ class Node(msgspec.Struct):
 
 
 def parse(collapsed: str) -> list[tuple[list[str], int]]:
-    """Return stacks, outermost function first, with samples; of lines `a;b;c 12`."""
+    """Return stacks, outermost function first, with samples; of lines `a;b;c 12`.
+
+    Stacks of threads that only wait are left out.
+    """
     found = []
     for line in collapsed.splitlines():
-        stack, _, count = line.rpartition(" ")
-        if stack and count.isdigit():
-            found.append(([function(frame) for frame in stack.split(";")], int(count)))
+        text, _, count = line.rpartition(" ")
+        stack = [function(frame) for frame in text.split(";")]
+        if text and count.isdigit() and stack[-1] not in WAITING:
+            found.append((stack, int(count)))
     return found
 
 

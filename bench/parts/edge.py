@@ -12,7 +12,7 @@ import psutil
 
 LINES_A_SECOND = 500
 WARM_SECONDS = 5
-RUN_SECONDS = 20
+RUN_SECONDS = 20.0
 LINE = (
     '10.{}.{}.{} - - [17/May/2015:10:05:03 +0000] "GET /images/{}.png?size={} HTTP/1.1" 200 {} '
     '"http://www.example.com/page/{}" "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101"\n'
@@ -63,7 +63,7 @@ class _Sink(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def following(folder: Path) -> Following:
+def following(folder: Path, seconds: float = RUN_SECONDS) -> Following:
     """Run the agent against a server that acknowledges everything, and write its log."""
     sink = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Sink)
     threading.Thread(target=sink.serve_forever, daemon=True).start()
@@ -75,19 +75,19 @@ def following(folder: Path) -> Following:
     command += ["--no-host", "--access-log", f"{log}:combined", "--interval", "10s"]
     agent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        return _measured(psutil.Process(agent.pid), log)
+        return _measured(psutil.Process(agent.pid), log, seconds)
     finally:
         agent.terminate()
         agent.wait()
         sink.shutdown()
 
 
-def _measured(process: psutil.Process, log: Path) -> Following:
+def _measured(process: psutil.Process, log: Path, seconds: float) -> Following:
     written, rss = 0, 0
     begin = time.perf_counter()
     before, from_line, since = process.cpu_times(), 0, begin
     with log.open("a") as file:
-        while (spent := time.perf_counter() - begin) < WARM_SECONDS + RUN_SECONDS:
+        while (spent := time.perf_counter() - begin) < WARM_SECONDS + seconds:
             if not from_line and spent >= WARM_SECONDS:
                 before, from_line, since = process.cpu_times(), written, time.perf_counter()
             due = int(spent * LINES_A_SECOND)

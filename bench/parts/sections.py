@@ -86,11 +86,11 @@ AGENT_TARGETS = {
 }
 
 
-def agents() -> Found:
-    """Run the edge agent under its loads."""
+def agents(seconds_max: int = 1_000) -> Found:
+    """Run the edge agent under its loads, each for so long at most."""
     figures = []
     with tempfile.TemporaryDirectory() as name:
-        for title, used in agent.report(Path(name) / "loads"):
+        for title, used in agent.report(Path(name) / "loads", seconds_max):
             most, note = AGENT_TARGETS[title]
             host = most < 5
             figures += [
@@ -98,7 +98,7 @@ def agents() -> Found:
                 _less(f"{title}: memory", used.rss_mb, "MiB", 40 if host else None, note),
                 _less(f"{title}: sent", used.mb_an_hour, "MiB an hour", 1 if host else None, note),
             ]
-        used_ = edge.following(Path(name) / "log")
+        used_ = edge.following(Path(name) / "log", min(seconds_max, edge.RUN_SECONDS))
     note = f"{used_.lines_a_second:,.0f} lines/s; the last had arrived {used_.lag_seconds:.1f} s on"
     share = used_.core_share * 100
     figures.append(_less("edge agent on an access log: processor", share, "% of a core", 5, note))

@@ -13,12 +13,16 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.figures.stacks import parse, top_text, tree, tree_text
-from bench.generator.process import Generator
+from bench.generator.process import Generator, sent
 from bench.runs.common import SETTINGS, against, measured_server
 from bench.watch.machine import commit, load, machine
 from tests.e2e.server import Server
+
+if TYPE_CHECKING:
+    from memray import AllocationRecord
 
 FOLDER = Path(__file__).resolve().parents[1] / "profiles"
 MARK = "======== taken by `python -m bench profile"
@@ -26,6 +30,8 @@ RATE = 250
 START_RATE = 500
 START_SECONDS = 6
 MEMORY_TOP = 12
+ARENA_BYTES = 1 << 30
+WARM_EVENTS = 10_000
 FRAMES = 4
 ON_SERVER = {"accept": "api", "singles": "api", "pump": "pump"}
 NAMES = ("accept", "singles", "pump", "query", "recompute", "billing", "start")
@@ -74,6 +80,8 @@ def _samples(name: str, seconds: float, path: Path) -> str:
 def _on_server(name: str, seconds: float, path: Path) -> None:
     batch = {"batch": 1, "connections": 32} if name == "singles" else {}
     with measured_server() as server:
+        sent(against(server, "warm", seconds=60, events_max=WARM_EVENTS, batch=100))
+        server.caught_up(600)
         generator = Generator(against(server, "profile", seconds=seconds + 4, **batch))
         time.sleep(2)
         kind = ON_SERVER[name]
@@ -123,26 +131,34 @@ def _spy(options: list[str], path: Path, rate: int = RATE) -> None:
 
 
 def _memory(name: str, path: Path) -> list[str]:
-    """Return what is allocated when the work holds most."""
+    """Return what is allocated when the work holds most.
+
+    Address space that allocators reserve in one piece (a GiB by one of them) is no memory yet.
+    """
     command = [sys.executable, "-m", "memray", "run", "--quiet", "--output", str(path)]
     work = ["-m", "bench.profiling.work", name, "0"]
     subprocess.run([*command, *work], check=True, stdout=subprocess.DEVNULL)
     from memray import FileReader
 
     reader = FileReader(str(path))
-    records = sorted(
-        reader.get_high_watermark_allocation_records(merge_threads=True),
-        key=lambda record: -record.size,
-    )
-    whole = sum(record.size for record in records) or 1
+    every = reader.get_high_watermark_allocation_records(merge_threads=True)
+    records = sorted(every, key=_held, reverse=True)
+    whole = sum(map(_held, records))
     lines = [
         f"Memory at its highest: {whole / 2**20:,.0f} MiB with all modules; who holds most:",
         "",
     ]
     for record in records[:MEMORY_TOP]:
         stack = [_frame(frame) for frame in record.stack_trace(max_stacks=FRAMES)]
-        lines.append(f"{record.size / 2**20:8.1f} MiB  {' < '.join(stack)}")
+        lines.append(
+            f"{_held(record) / 2**20:8.1f} MiB  {' < '.join(stack) or 'no Python function'}"
+        )
     return lines
+
+
+def _held(record: "AllocationRecord") -> int:
+    """Return the bytes of a record without the address space that an allocator set aside."""
+    return int(record.size) - (ARENA_BYTES if record.size >= ARENA_BYTES else 0)
 
 
 def _frame(frame: tuple[str, str, int]) -> str:

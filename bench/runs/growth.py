@@ -188,11 +188,10 @@ def _recomputed(folder: Path) -> dict[str, float]:
 
 
 def _figures(mark: Mark, parquet: float) -> list[Figure]:
-    at = f"with {mark.stored / 1e6:,.0f} M events stored"
+    at, whole = f"with {mark.stored / 1e6:,.3g} M events stored", mark.stored >= MARKS[-1]
     hour = mark.query_ms["one customer, the month by hour"]
     middle = statistics.median(hour)
     rate = spread(mark.followed)
-    recompute_max = 60 * mark.stored / 1e8
     return [
         Figure(
             name=f"accepted until queryable, 1,000 events a request, {at}",
@@ -208,8 +207,8 @@ def _figures(mark: Mark, parquet: float) -> list[Figure]:
             name=f"meter query, one customer, one month by hour, {at}",
             spread=Spread(middle, min(hour), max(hour), len(hour)),
             unit="ms",
-            target="< 50 ms",
-            reached=middle < 50,
+            target="< 50 ms with 100 M events",
+            reached=middle < 50 if whole else None,
             less_is_better=True,
             bounds=(Bound(name="DuckDB scan of the columns", value=mark.scan_seconds * 1000),),
             note=f"p99 {percentile(hour, 99):.0f} ms; over HTTP",
@@ -219,8 +218,8 @@ def _figures(mark: Mark, parquet: float) -> list[Figure]:
             name=f"one month of one meter recomputed from raw, {at}",
             spread=spread([mark.recompute_seconds]),
             unit="s",
-            target=f"< {recompute_max:g} s",
-            reached=mark.recompute_seconds < recompute_max,
+            target="< 60 s for 100 M events",
+            reached=mark.recompute_seconds < 60 if whole else None,
             less_is_better=True,
             bounds=(Bound(name="DuckDB scan of the columns", value=mark.scan_seconds),),
             note=f"two threads, {mark.recompute_mb:,.0f} MiB at most",

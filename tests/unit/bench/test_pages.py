@@ -147,6 +147,11 @@ def test_the_functions_in_which_time_is_spent_stand_first() -> None:
     ]
 
 
+def test_threads_that_only_wait_are_left_out() -> None:
+    waits = "run (a.py:1);wait (threading.py:320) 70\nrun (a.py:1);work (a.py:2) 30\n"
+    assert [count for _, count in parse(waits)] == [30]
+
+
 def test_lines_that_are_no_stack_are_passed_over() -> None:
     assert parse("\nnonsense\na (b);c (d) x\n") == []
     assert list(tree_text(tree([]))) == ["total %   self %"]
