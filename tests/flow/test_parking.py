@@ -17,8 +17,8 @@ from tallybook.invoice.run.drafts import discard, finalize_due
 from tallybook.invoice.run.listing import named
 from tallybook.kernel.errors import Conflict, Invalid, Missing
 from tallybook.meter.usage import Usage, UsageQuery
-from tests.flow.test_drafts import CATALOG, due_drafts, filled, the_draft
 from tests.support.billing_world import TENANT, World, at
+from tests.support.draft_world import CATALOG, due_drafts, filled, the_draft
 
 
 class TooLarge(MemoryUsageReader):
