@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from openapi_spec_validator import validate
 
 from tallybook.adapters.sql.access.audit import Question
 from tallybook.serve.api.gate import SCOPES, Grant
@@ -38,6 +39,7 @@ READ_BY_BOUND = {
     ("GET", f"{API}/entitlements/{{key}}/value"),
     ("GET", f"{API}/customers/{{key}}/access"),
     ("GET", "/openapi.json"),
+    ("GET", "/openmeter/openapi.json"),
 }
 ADMIN_PLACES = ("/keys", "/audit", "/users")
 ADMIN_CHANGES = {
@@ -419,7 +421,8 @@ def test_a_bound_key_is_refused_wherever_it_is_not_said_to_be_understood(town: T
 
 def test_what_a_viewer_may_not_do_on_pages(town: Town) -> None:
     cookie = sign_in(town, town.keys["read"])
-    posts = [(m, p) for m, p, opt in routed(town) if opt.get("page") in {"billing", "admin"}]
+    above = {"billing", "admin", "operator"}
+    posts = [(m, p) for m, p, opt in routed(town) if opt.get("page") in above]
     assert len(posts) > 10
     for method, template in posts:
         answer = town.house.ask(method, _filled(template), None, b"token=x", cookie)
@@ -448,6 +451,48 @@ def sign_in(town: Town, key: str) -> dict[str, str]:
     answer = town.house.ask("POST", "/login", None, f"key={key}".encode(), form)
     assert answer.status == 303, answer.body
     return form | {"cookie": answer.headers["set-cookie"].partition(";")[0]}
+
+
+# ------------------------------------------------------------------ in OpenMeter's shapes
+
+
+def shaped(town: Town) -> list[tuple[str, str, str]]:
+    """Return method, path with the rich tenant's things in it, and template."""
+    paths = town.house.ask("GET", "/openmeter/openapi.json", FIRST_KEY).json["paths"]
+    found = {"slug": "meter", "subject": "subject", "feature": "feature", "name": "label"}
+    made = {
+        template: re.sub(r"\{(\w+)\}", lambda part: named(found.get(part[1], "customer")), template)
+        for template in paths
+    }
+    return [(method.upper(), made[path], path) for path in paths for method in paths[path]]
+
+
+def test_every_route_in_openmeters_shapes_is_in_its_document(town: Town) -> None:
+    below = {(m, re.sub(r":\w+\}", "}", p)) for m, p, _ in routed(town)
+             if p.startswith("/openmeter/api/")}  # fmt: skip
+    assert {(m, template) for m, _, template in shaped(town)} == below
+    assert len(below) > 20
+    document = town.house.ask("GET", "/openmeter/openapi.json", FIRST_KEY).json
+    validate(document)
+
+
+def test_routes_in_openmeters_shapes_ask_for_a_key_its_tenant_and_its_scope(town: Town) -> None:
+    before = snapshot(town)
+    outside = strangers(town).items()
+    for method, path, _ in shaped(town):
+        for who, key in outside:
+            assert town.house.ask(method, path, key, {}).status in {401, 403}, (who, path)
+        foreign = town.house.ask(method, path, town.visitor, {} if method != "GET" else None)
+        text = foreign.body.decode()
+        for part in path.split("/"):
+            text = text.replace(part, "") if part else text
+        assert MARK not in text, (method, path)
+        assert method == "GET" or 400 <= foreign.status < 500, (method, path, foreign.status)
+        for scope in ("ingest", "read", "bound", "customer"):
+            may = scope == "read" and method == "GET"
+            answer = town.house.ask(method, path, town.keys[scope], {})
+            assert (answer.status == 403) is not may, (scope, method, path, answer.status)
+    assert snapshot(town) == before
 
 
 # ------------------------------------------------------------------ the audit log

@@ -64,25 +64,28 @@ def examples() -> dict[str, dict[str, Any]]:
     return msgspec.json.decode(text, type=dict[str, dict[str, Any]])
 
 
-def completed(schema: dict[str, Any]) -> dict[str, Any]:
+def completed(schema: dict[str, Any], *, doors: bool = True) -> dict[str, Any]:
     """Return the description of the routes with everything that is the same for all of them.
 
     Args:
         schema: what the web framework knows of its routes.
+        doors: whether the front doors are described beside them.
     """
-    made = with_doors(copy.deepcopy(schema))
+    made = with_doors(copy.deepcopy(schema)) if doors else copy.deepcopy(schema)
     for path, methods in made["paths"].items():
         for method in METHODS:
             if method in methods:
                 _complete(path, method, methods[method])
     _allow_null(made["paths"])
     _allow_null(made["components"])
-    made["tags"] = [{"name": name, "description": said} for name, said in TAGS.items()]
+    if doors:
+        made["tags"] = [{"name": name, "description": said} for name, said in TAGS.items()]
     made["servers"] = [{"url": "/"}]
     parts = made["components"]
     parts["schemas"]["Problem"] = PROBLEM
-    usage = parts["schemas"]["UsageRow"]["properties"]["value"]
-    usage["anyOf"] = [{"type": kind} for kind in ("number", "string", "null")]
+    if "UsageRow" in parts["schemas"]:
+        usage = parts["schemas"]["UsageRow"]["properties"]["value"]
+        usage["anyOf"] = [{"type": kind} for kind in ("number", "string", "null")]
     parts["responses"] = RESPONSES
     parts["headers"] = _HEADERS
     return made

@@ -21,7 +21,7 @@ from tallybook.serve.api.common.audited import audited, begin
 from tallybook.serve.api.common.decoding import ExactRequest
 from tallybook.serve.api.common.problem import answer_bug, answer_http, answer_tallybook
 from tallybook.serve.api.compat.openmeter.meters import query_meter_by_body
-from tallybook.serve.api.compat.openmeter.routes import openmeter_router
+from tallybook.serve.api.compat.openmeter.routes import openmeter_openapi, openmeter_router
 from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.rest import (
     access,
@@ -67,6 +67,7 @@ MACHINE_ROUTES: list[ControllerRouterHandler] = [
     system.ready,
     system.metrics,
     system.openapi,
+    openmeter_openapi,
 ]
 
 _ABOUT = "Usage becomes money, exactly. Every request needs `Authorization: Bearer tb_…`."
