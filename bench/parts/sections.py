@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.figures.numbers import Spread, spread
+from bench.figures.numbers import spread
 from bench.figures.report import Bound, Figure, Found
 from bench.parts import agent, doors, edge, limits
 from bench.parts.checks_http import measured as checks_over_http
@@ -67,12 +67,13 @@ def decisions() -> Found:
         figures=[
             Figure(
                 name=f"limits: {title}",
-                spread=Spread(cost[key], cost[key], cost[key], limits.ROUNDS),
+                spread=spread([cost[key]]),
                 unit="µs of a core",
                 target=f"< {limits.TARGET_US} µs",
                 reached=cost[key] < limits.TARGET_US,
                 less_is_better=True,
                 bounds=(Bound(name="lock, read, write, unlock", value=cost["bare_us"]),),
+                note=f"median of {limits.ROUNDS} rounds of {limits.TIMES:,}",
             )
             for key, title in DECISIONS.items()
         ]
