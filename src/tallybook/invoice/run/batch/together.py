@@ -14,7 +14,7 @@ from tallybook.invoice.run.basis import Basis, standing
 from tallybook.invoice.run.batch.batches import INVOICES_A_TRANSACTION
 from tallybook.invoice.run.composing import Result, composed
 from tallybook.invoice.run.drafts import run_of
-from tallybook.invoice.run.payers import Payer, paying, payers
+from tallybook.invoice.run.payers import Payer, payers, paying
 from tallybook.invoice.run.work import Work, work_of
 from tallybook.kernel.errors import Corrupt, Refused
 
