@@ -19,7 +19,7 @@ WRONG = "another long sentence"
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    monkeypatch.setattr(entering, "ATTEMPTS", Attempts(20))
+    monkeypatch.setattr(entering, "ATTEMPTS", Attempts(8))
     monkeypatch.setattr(entering, "BROWSERS", Attempts(5))
     with house(tmp_path / "data") as made:
         body = {"name": "ada", "roles": ["owner"], "password": PASSWORD}
@@ -42,7 +42,7 @@ def known_of(server: House) -> dict[str, str]:
 
 
 def test_who_guesses_at_a_name_does_not_keep_its_owner_out(server: House) -> None:
-    for _ in range(25):
+    for _ in range(10):
         assert login(server, typed(WRONG)).status == 401
     user = server.world.users.get("default", "ada")
     assert user.locked_until_us > server.world.clock.now_us()
