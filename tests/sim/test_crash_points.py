@@ -52,10 +52,16 @@ class StruckTable(DeltaEventTable):
         super().append(rows, commit)
         self.points.at("after the lake commit")
 
-    def replace(self, seq_min, seq_max, rows) -> None:
+    def replace(self, old, rows) -> int:
         self.points.at("before a merge of files")
-        super().replace(seq_min, seq_max, rows)
+        written = super().replace(old, rows)
         self.points.at("after a merge of files")
+        return written
+
+    def _written(self, path, pieces, count):
+        added = super()._written(path, pieces, count)
+        self.points.at("between file and commit")
+        return added
 
     def tidy(self, keep_hours) -> list[str]:
         self.points.at("before the clean-up")

@@ -12,8 +12,10 @@ from tallybook.store.ports import LakeFile
 from tallybook.transport.columns import ColumnSet
 
 FANOUT = 8
-FILE_ROWS_MAX = 1_000_000
+FILE_ROWS_MAX = 500_000
 """Most rows of a merge: bounds the memory of one compaction. Half as many are left alone."""
+PIECE_ROWS = 200_000
+"""Rows of a merge that are put in order at a time."""
 FILE_BYTES_MAX = 256 * 1024 * 1024
 """Most bytes of a merge, for large events; half as many are left alone."""
 
@@ -38,7 +40,7 @@ def next_merge(files: Sequence[LakeFile]) -> list[LakeFile]:
     best: list[_Part] = []
     run: list[_Part] = []
     for part in map(_part, sharing_commits(files)):
-        large = part.rows >= FILE_ROWS_MAX // 2 or part.bytes >= FILE_BYTES_MAX // 2
+        large = _large([part])
         grows = run and part.rows * FANOUT < max(p.rows for p in run)
         if large or grows or not _fits([*run, part]):
             best = _longer(best, run)
@@ -74,16 +76,30 @@ def _fits(run: Sequence[_Part]) -> bool:
 
 
 def _longer(best: list[_Part], run: list[_Part]) -> list[_Part]:
-    return run if len(run) >= FANOUT and len(run) > len(best) else best
+    return run if _worth(run) and len(run) > len(best) else best
 
 
-def clustered(tables: Sequence[pa.Table], columns: ColumnSet) -> pa.Table:
-    """Return the rows of all tables with every typed column, by tenant, day, type, subject, time.
+def _worth(run: Sequence[_Part]) -> bool:
+    """Whether a merge is due: of many files, or of some that become one to be left alone."""
+    return len(run) >= FANOUT or (len(run) > 1 and _large(run))
+
+
+def _large(parts: Sequence[_Part]) -> bool:
+    rows, size = sum(p.rows for p in parts), sum(p.bytes for p in parts)
+    return rows >= FILE_ROWS_MAX // 2 or size >= FILE_BYTES_MAX // 2
+
+
+def clustered(tables: Sequence[pa.Table], columns: ColumnSet) -> Iterator[pa.Table]:
+    """Yield the rows of all tables with every typed column, by tenant, day, type, subject, time.
 
     So a query for one customer and month reads few row groups.
+
+    Cost: memory is the tables, the columns they are sorted by, and a piece of `PIECE_ROWS`.
     """
     rows = pa.concat_tables([fill(table, columns) for table in tables])
-    keyed = rows.append_column("event_day", pa.array(rows["time_us"].to_numpy() // DAY_US))
     order = ["tenant", "event_day", "type", "subject", "time_us", "source", "id"]
-    indices = pc.sort_indices(keyed, sort_keys=[(name, "ascending") for name in order])
-    return rows.take(indices)
+    days = pa.array(rows["time_us"].to_numpy() // DAY_US)
+    keys = rows.append_column("event_day", days).select(order)
+    indices = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in order])
+    for at in range(0, max(1, len(indices)), PIECE_ROWS):
+        yield rows.take(indices.slice(at, PIECE_ROWS))

@@ -21,7 +21,8 @@ from tallybook.transport.columns import ColumnSet
 from tallybook.transport.ports import EventLog, LogRow
 
 READ_ROWS_MAX = 64
-COMMIT_EVENTS_MAX = 400_000
+COMMIT_EVENTS_MAX = 320_000
+"""Most events of a commit; what is stored of a full one is large enough to be left unmerged."""
 COMMIT_BYTES_MAX = 256 * 1024 * 1024
 """Of unpacked columns; a step needs a small multiple of it as memory, however large events are."""
 

@@ -90,7 +90,7 @@ def test_keys_are_read_back_by_commit_whatever_was_merged(table):
         commit(table, seq, [str(seq), str(seq + 50)] if seq != 4 else [])
     before = known(table)
     merged = clustered([rows(s, [str(s), str(s + 50)]) for s in (2, 3)], all_columns([], []))
-    table.replace(2, 3, merged)
+    table.replace(of(table, 2, 3), merged)
     assert known(table) == before
     assert known(table, after=2) == before[2:]
     assert known(table, after=6) == []
@@ -99,7 +99,7 @@ def test_keys_are_read_back_by_commit_whatever_was_merged(table):
 def test_a_merge_keeps_every_row_and_all_that_was_committed(table):
     for seq in (1, 2, 3):
         commit(table, seq, [str(seq)])
-    table.replace(1, 2, clustered([rows(1, ["1"]), rows(2, ["2"])], all_columns([], [])))
+    table.replace(of(table, 1, 2), clustered([rows(1, ["1"]), rows(2, ["2"])], all_columns([], [])))
     assert [(f.seq_min, f.seq_max, f.rows) for f in table.files()] == [(1, 2, 2), (3, 3, 1)]
     for _ in range(2):
         assert (table.head(), table.offset(AT)) == (3, 300)
@@ -108,6 +108,24 @@ def test_a_merge_keeps_every_row_and_all_that_was_committed(table):
         table = DeltaEventTable(table.path)
     commit(table, 4, ["4"])
     assert table.head() == 4
+
+
+def test_a_merge_of_other_rows_or_of_files_that_are_gone_changes_nothing(table):
+    for seq in (1, 2):
+        commit(table, seq, [str(seq)])
+    files = of(table, 1, 2)
+    with pytest.raises(Corrupt, match="1 rows are no replacement for the 2"):
+        table.replace(files, [rows(1, ["1"])])
+    assert len(list(table.path.glob("*.parquet"))) == 2
+    assert table.replace(files, [rows(1, ["1"]), rows(2, ["2"])]) == 2
+    with pytest.raises(Conflict, match="no longer part"):
+        table.replace(files, [rows(1, ["1", "2"])])
+    (merged,) = table.files()
+    assert (merged.seq_min, merged.seq_max, merged.rows) == (1, 2, 2)
+
+
+def of(table, first, last):
+    return [f for f in table.files() if first <= f.seq_min and f.seq_max <= last]
 
 
 def test_typed_columns_come_and_stay(table):
@@ -121,7 +139,7 @@ def test_typed_columns_come_and_stay(table):
 def test_clean_up_keeps_what_a_reader_may_still_use(table):
     for seq in (1, 2):
         commit(table, seq, [str(seq)])
-    table.replace(1, 2, rows(1, ["1", "2"]))
+    table.replace(of(table, 1, 2), [rows(1, ["1", "2"])])
     assert table.tidy(1) == []
     assert len(table.tidy(0)) == 2
 

@@ -9,24 +9,17 @@ delta-rs does not fsync; this adapter does, before it returns, because the log i
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import (
-    ColumnProperties,
-    CommitProperties,
-    DeltaTable,
-    Transaction,
-    WriterProperties,
-    write_deltalake,
-)
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, RemoveAction
@@ -46,12 +39,8 @@ _COUNTS = ("received", "accepted", "duplicate", "quarantined", "id_conflict")
 _UNIQUE = ("id", "data", "time_us", "id_hi", "id_lo", "row_hash")
 """Columns whose values hardly repeat: a dictionary of them costs time and space."""
 ROW_GROUP_ROWS = 200_000
-_WRITER = WriterProperties(
-    compression="ZSTD",
-    compression_level=1,
-    max_row_group_size=ROW_GROUP_ROWS,
-    column_properties={name: ColumnProperties(dictionary_enabled=False) for name in _UNIQUE},
-)
+"""Rows that are written, and kept in memory as Parquet, at a time."""
+_COMPACTION = CommitProperties(custom_metadata={"tallybook": "compaction"})
 _SKIPPING = ("tenant", "type", "time_us", "commit_seq")
 """Columns whose bounds the table's log keeps of every file."""
 _CONFIGURATION = {
@@ -121,20 +110,33 @@ class DeltaEventTable:
                 f"lake head is {self.head()}, not {commit.seq - 1}: is a second pump at work?"
             )
         with _translated(self.path):
-            before = self._table.version()
+            before, path = self._table.version(), self._path(commit.seq)
             self._add_columns(rows.schema)
             added: list[AddAction | RemoveAction] = []
-            if rows.num_rows:
-                added.append(self._written(rows, commit.seq))
-            self._table.create_write_transaction(
-                actions=added,
-                mode="append",
-                schema=self._table.schema(),
-                commit_properties=CommitProperties(app_transactions=_transactions(commit)),
-            )
-            self._table.update_incremental()
-            for version in range(before + 1, self._table.version() + 1):
-                self._fsync_version(version)
+            try:
+                if rows.num_rows:
+                    added.append(self._written(path, [rows], rows.num_rows))
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+            self._commit(added, CommitProperties(app_transactions=_transactions(commit)))
+            self._sync_since(before)
+
+    def _commit(
+        self, actions: list[AddAction | RemoveAction], properties: CommitProperties
+    ) -> None:
+        self._table.create_write_transaction(
+            actions=actions,
+            mode="append",
+            schema=self._table.schema(),
+            commit_properties=properties,
+        )
+        self._table.update_incremental()
+
+    def _sync_since(self, version: int) -> None:
+        """Bring the commits after a version to stable storage."""
+        for later in range(version + 1, self._table.version() + 1):
+            self._fsync_version(later)
 
     def _add_columns(self, schema: pa.Schema) -> None:
         """Make the table have every typed column of a commit; one without rows changes nothing."""
@@ -145,22 +147,30 @@ class DeltaEventTable:
             self._table.alter.add_columns(made.fields)
             self._table.update_incremental()
 
-    def _written(self, rows: pa.Table, seq: int) -> AddAction:
-        """Write rows into a file of their own, durable before the commit that names it."""
-        path = self.path / f"part-{seq:05d}-{uuid4()}-c000.zstd.parquet"
-        try:
-            pq.write_table(rows, path, **_parquet(rows.schema.names))
-            _fsync(path)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+    def _path(self, seq: int) -> Path:
+        return self.path / f"part-{seq:05d}-{uuid4()}-c000.zstd.parquet"
+
+    def _written(self, path: Path, pieces: Iterable[pa.Table], count: int) -> AddAction:
+        """Write so many rows into a file, durable before the commit that names it."""
+        bounds = Bounds()
+        writer: pq.ParquetWriter | None = None
+        for piece in pieces:
+            if writer is None:
+                writer = pq.ParquetWriter(path, piece.schema, **_parquet(piece.schema.names))
+            writer.write_table(piece, row_group_size=ROW_GROUP_ROWS)
+            bounds.add(piece)
+        if writer is not None:
+            writer.close()
+        if bounds.rows != count:
+            raise Corrupt(f"{bounds.rows} rows are no replacement for the {count} declared")
+        _fsync(path)
         return AddAction(
             path=path.name,
             size=path.stat().st_size,
             partition_values={},
-            modification_time=time.time_ns() // 1_000_000,
+            modification_time=_now_ms(),
             data_change=True,
-            stats=json.dumps(_statistics(rows)),
+            stats=bounds.told(),
         )
 
     def files(self) -> Sequence[LakeFile]:
@@ -186,23 +196,34 @@ class DeltaEventTable:
             time_max=numbers["max.time_us"],
         )
 
-    def replace(self, seq_min: int, seq_max: int, rows: pa.Table) -> None:
-        """Put these rows in the place of all rows of the commits; the content must be the same.
+    def replace(self, old: Sequence[LakeFile], rows: Iterable[pa.Table]) -> int:
+        """Put rows in the place of whole files; the content must be the same.
+
+        Args:
+            old: live files; no other file holds rows of their commits.
+            rows: pieces with the same columns, written one after the other.
+
+        Returns:
+            How many rows were written.
 
         Raises:
-            Conflict: another writer changed the same files meanwhile; try again.
+            Conflict: another writer replaced some of the files meanwhile; try again.
+            Corrupt: the pieces do not hold as many rows as the files; nothing happened.
         """
         with _translated(self.path):
-            write_deltalake(
-                self._table,
-                rows,
-                mode="overwrite",
-                predicate=f"commit_seq >= {int(seq_min)} AND commit_seq <= {int(seq_max)}",
-                writer_properties=_WRITER,
-                commit_properties=CommitProperties(custom_metadata={"tallybook": "compaction"}),
-            )
             self._table.update_incremental()
-            self._fsync_version(self._table.version())
+            live = {file.path for file in self.files()}
+            if any(file.path not in live for file in old):
+                raise Conflict("the files to be replaced are no longer part of the lake")
+            before, path = self._table.version(), self._path(old[0].seq_min)
+            try:
+                added = self._written(path, rows, sum(file.rows for file in old))
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+            self._commit([added, *map(_removed, old)], _COMPACTION)
+            self._sync_since(before)
+        return sum(file.rows for file in old)
 
     def tidy(self, keep_hours: float) -> list[str]:
         """Write a checkpoint, clean the transaction log, delete files that no reader may still use.
@@ -266,27 +287,55 @@ class DeltaEventTable:
 
 
 def _parquet(names: Sequence[str]) -> dict[str, Any]:
-    """Return how a commit's file is written: as `_WRITER` says, without bounds nobody asks for."""
+    """Return how a commit's file is written: quickly, without bounds nobody asks for."""
     return {
         "compression": "zstd",
         "compression_level": 1,
-        "row_group_size": ROW_GROUP_ROWS,
         "use_dictionary": [name for name in names if name not in _UNIQUE],
         "write_statistics": [name for name in names if name == "time_us" or name not in _UNIQUE],
     }
 
 
-def _statistics(rows: pa.Table) -> dict[str, object]:
-    """Return what the table's log says of a file."""
-    bounds: dict[str, dict[str, object]] = {}
-    for name in _SKIPPING:
-        bounds[name] = cast("dict[str, object]", pc.min_max(rows[name]).as_py())
-    return {
-        "numRecords": rows.num_rows,
-        "minValues": {name: found["min"] for name, found in bounds.items()},
-        "maxValues": {name: found["max"] for name, found in bounds.items()},
-        "nullCount": {name: rows[name].null_count for name in _SKIPPING},
-    }
+class Bounds:
+    """What the table's log says of a file, while the file is written.
+
+    Attributes:
+        rows: how many so far.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is written yet."""
+        self.rows = 0
+        self._least: dict[str, Any] = {}
+        self._most: dict[str, Any] = {}
+
+    def add(self, piece: pa.Table) -> None:
+        """Take note of more rows; the columns hold no null."""
+        self.rows += piece.num_rows
+        for name in _SKIPPING if piece.num_rows else ():
+            found: Any = pc.min_max(piece[name]).as_py()
+            self._least[name] = min(found["min"], self._least.get(name, found["min"]))
+            self._most[name] = max(found["max"], self._most.get(name, found["max"]))
+
+    def told(self) -> str:
+        """Return it as Delta spells it."""
+        nulls = dict.fromkeys(_SKIPPING, 0)
+        told = {"numRecords": self.rows, "minValues": self._least, "maxValues": self._most}
+        return json.dumps({**told, "nullCount": nulls})
+
+
+def _removed(file: LakeFile) -> RemoveAction:
+    return RemoveAction(
+        path=Path(file.path).name,
+        data_change=False,
+        deletion_timestamp=_now_ms(),
+        size=file.bytes,
+        partition_values={},
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _key_rows(paths: Sequence[str], after: int) -> I64:
