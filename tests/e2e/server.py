@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from tallybook.adapters.http.client import Client
-from tallybook.kernel.errors import Forbidden, Refused, TallybookError, Unavailable
+from tallybook.kernel.errors import Forbidden, TallybookError, Unavailable
 from tallybook.serve.cli.main import run
 from tallybook.serve.supervisor.folder import is_locked, read_info
 from tallybook.serve.supervisor.tree import answers
@@ -225,14 +225,14 @@ class Server:
             assert time.monotonic() < deadline, "not every process of the server learned of it"
             time.sleep(0 if seen else 0.05)
 
-    def _takes(self, key: str) -> bool:
+    def _takes(self, key: str) -> bool | None:
         try:
             with self.client(key) as client:
                 client.get("/api/v1/meters")
         except Forbidden as error:
             return error.code != "no-key"
-        except Refused:
-            pass  # it may not do this, or there is no such thing: the key was taken
+        except Unavailable:
+            return None  # nobody says
         return True
 
     def caught_up(self, seconds: float = 60) -> None:
