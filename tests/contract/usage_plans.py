@@ -21,7 +21,7 @@ from tallybook.admit.plan.decide import EXCEEDED, Tell
 from tallybook.admit.plan.facts import told
 from tallybook.admit.plan.limit import Entitled, Quota, Rate
 from tallybook.admit.plan.plan import UsagePlan
-from tallybook.admit.plan.use import Reported
+from tallybook.admit.plan.use import Reported, UsedKey
 from tallybook.kernel.errors import Conflict, Corrupt, Missing
 from tests.support.databases import KINDS
 from tests.unit.admit.plan.sample import NOON_US, bound_to
@@ -162,4 +162,4 @@ def test_reports_of_use(engine: Engine) -> None:
     keys.add(a_key("t", "k", customer="acme"))
     keys.add(a_key("u", "k2"))
     keys.revoke("u", "k2", 5)
-    assert use.keys() == {("t", "k"): "acme", ("u", "k2"): ""}
+    assert use.keys() == {("t", "k"): UsedKey("acme"), ("u", "k2"): UsedKey("", 5)}

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import msgspec
 from sqlalchemy import (
@@ -11,7 +10,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Integer,
-    Row,
+    RowMapping,
     String,
     Table,
     Text,
@@ -301,8 +300,8 @@ class SqlKeyUse:
             KEYS.c.tenant, KEYS.c.id, KEYS.c.customer, KEYS.c.revoked_us, KEYS.c.expires_us
         )
         with read(self._engine) as connection:
-            rows = connection.execute(question).all()
-        return {(row.tenant, row.id): _used(row) for row in rows}
+            rows = connection.execute(question).mappings().all()
+        return {(row["tenant"], row["id"]): _used(row) for row in rows}
 
     def put(self, rows: Sequence[Reported]) -> None:
         """Store how far reporting is, together."""
@@ -310,9 +309,9 @@ class SqlKeyUse:
             replace_rows(connection, KEY_USE, [msgspec.structs.asdict(row) for row in rows])
 
 
-def _used(row: Row[Any]) -> UsedKey:
-    ends = [at_us for at_us in (row.revoked_us, row.expires_us) if at_us is not None]
-    return UsedKey(row.customer, min(ends, default=None))
+def _used(row: RowMapping) -> UsedKey:
+    ends = [at_us for at_us in (row["revoked_us"], row["expires_us"]) if at_us is not None]
+    return UsedKey(row["customer"], min(ends, default=None))
 
 
 def _newest(
