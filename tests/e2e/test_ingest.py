@@ -132,7 +132,7 @@ def test_ready_events_keep_their_identity(tmp_path: Path, shape: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (("--format", "w3c"), 2),
+        (("--format", "elf"), 2),
         (("--format", "csv"), 2),
         (("--format", "combined", "--type", "t"), 2),
         (("--format", "csv", "--type", "t", "--time", "none"), 1),

@@ -55,7 +55,7 @@ def test_options_overrule_the_file(tmp_path: Path) -> None:
         ("drain_seconds = -1", "drain"),
         ('host_name = ""', "host_name"),
         ("host = false", "nothing to collect"),
-        ("[[access_log]]\npath = 'a'\nformat = 'w3c'", "w3c"),
+        ("[[access_log]]\npath = 'a'\nformat = 'elf'", "elf"),
         ("[[access_log]]\npath = 'a'\nsource = ''", "source"),
         ("[[access_log]]\npath = 'a'\n[[access_log]]\npath = 'a'", "twice"),
         ("= 5", "TOML"),
