@@ -76,6 +76,28 @@ def test_a_revoked_key_is_refused_after_a_refresh(keys: SqlKeys) -> None:
     assert gate.grant("tb_boss") is not None
 
 
+def test_a_remembered_key_is_good_no_longer_than_it_is(keys: SqlKeys) -> None:
+    gate = Gate(keys, SECRET)
+    for _ in range(2):
+        gate.check("Bearer tb_reader", "read")
+    keys.revoke("t", "key_reader", 7)
+    gate.refresh()
+    for _ in range(2):
+        with pytest.raises(Forbidden):
+            gate.check("Bearer tb_reader", "read")
+
+
+def test_guesses_are_not_remembered(keys: SqlKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gates, "DIGESTS_MAX", 2)
+    gate = Gate(keys, SECRET)
+    for number in range(5):
+        assert gate.grant(f"tb_guess{number}") is None
+    assert gate._digests == {}
+    for name in ("reader", "biller", "boss", "reader"):
+        assert gate.grant(f"tb_{name}") is not None
+    assert len(gate._digests) == 2
+
+
 def test_keys_that_cannot_be_refreshed_are_refused(
     keys: SqlKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:

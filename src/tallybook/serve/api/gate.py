@@ -23,6 +23,8 @@ __all__ = ["SCOPES", "Gate", "Grant", "allowed"]
 POLL_SECONDS = 0.5
 STALE_SECONDS_MAX = 30.0
 """Keys that could not be refreshed for so long are refused: a revoked one might be among them."""
+DIGESTS_MAX = 10_000
+"""Most good keys whose digests are remembered; what they allow is looked up each time."""
 MINUTE_US = 60 * SECOND_US
 PERSON = "user:"
 """Before the name of a person where else the id of a key stands."""
@@ -49,6 +51,7 @@ class Gate:
         self._version = -1
         self._grants: dict[str, tuple[str, Grant]] = {}
         self._by_id: dict[str, Grant] = {}
+        self._digests: dict[str, str] = {}
         self._epochs: dict[str, int] = {}
         self._minutes: dict[tuple[str, str], int] = {}
         self._told: dict[tuple[str, str], int] = {}
@@ -127,9 +130,14 @@ class Gate:
 
     def _found(self, key: str) -> Grant | None:
         self._check_fresh()
-        digest = key_digest(self._secret, key)
+        digest = self._digests.get(key) or key_digest(self._secret, key)
         stored, grant = self._grants.get(digest, ("", None))
-        return grant if hmac.compare_digest(stored, digest) else None
+        if not hmac.compare_digest(stored, digest):
+            return None
+        if len(self._digests) >= DIGESTS_MAX:
+            self._digests.clear()
+        self._digests[key] = digest
+        return grant
 
     def _alive(self, found: Grant | None) -> Grant:
         now_us = self._now_us()

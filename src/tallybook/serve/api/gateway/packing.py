@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 import anyio.to_thread
@@ -18,6 +19,7 @@ _PREFIXES = ("/api/", "/openmeter/", "/openapi.json", "/v1/", "/v2/", "/metrics"
 _VARY = (b"vary", b"accept-encoding")
 
 
+@lru_cache(maxsize=256)
 def encoding_of(accepted: bytes) -> bytes:
     """Return zstd or gzip, the better of those a client takes; b'' for none.
 
