@@ -54,6 +54,8 @@ class Plan(msgspec.Struct, kw_only=True):
         duplicate_percent: events that were sent before, exactly as before.
         bad_percent: events of a version that nobody speaks; they are quarantined (`?partial=true`).
         random_ids: ids in no order, as of UUIDv4; otherwise they grow, as of UUIDv7.
+        resend: a request whose connection broke is sent again, the same bytes, until it has its
+            answer; otherwise a broken connection ends the run.
         rate: events a second to offer, whether or not the server follows; 0 is as fast as it goes.
         start_us: event time of the first block of events, microseconds UTC.
         block_seconds: event time from one block of about 1,000 events to the next.
@@ -73,6 +75,7 @@ class Plan(msgspec.Struct, kw_only=True):
     duplicate_percent: int = 0
     bad_percent: int = 0
     random_ids: bool = False
+    resend: bool = False
     rate: float = 0.0
     start_us: int = 1_790_812_800_000_000
     block_seconds: float = 1.0
@@ -123,6 +126,7 @@ class Result(msgspec.Struct, kw_only=True):
         requests: acknowledged ones.
         seconds: from the first request to the last answer.
         retried: answers 429 and 503, after which the same was sent again.
+        resent: requests whose connection broke; the server may have stored them all the same.
         refused: events of requests that got any other answer.
         refusals: up to three of these answers, to be shown.
         unsent: events that `rate` asked for and the server did not come to.
@@ -135,6 +139,7 @@ class Result(msgspec.Struct, kw_only=True):
     requests: int
     seconds: float
     retried: int
+    resent: int
     refused: int
     refusals: list[str]
     unsent: int

@@ -19,6 +19,10 @@ AGAIN = frozenset({429, 503})
 DONE = frozenset({200, 204})
 BUFFER_BYTES = 1 << 20
 ANSWER_SECONDS_MAX = 60.0
+SILENT_SECONDS_MAX = 20.0
+"""After which a plan that sends again does, on a new connection."""
+CONNECT_PAUSE_SECONDS = 0.05
+NOTHING = Body(b"", 0, (0, 0, 0))
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 
 
@@ -37,13 +41,34 @@ class Connection:
 
     def __init__(self, plan: Plan) -> None:
         """Connect."""
-        self.socket = socket.create_connection((plan.host, plan.port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        self._address = (plan.host, plan.port)
+        self._patient = plan.resend
+        self.socket = self._connected()
         self.due = 0.0
-        self.body = Body(b"", 0, (0, 0, 0))
+        self.body = NOTHING
         self._head = _request_head(plan)
         self._read = b""
+
+    def _connected(self) -> socket.socket:
+        """Connect; where connections may break, wait until somebody listens."""
+        deadline = time.monotonic() + ANSWER_SECONDS_MAX
+        while True:
+            try:
+                made = socket.create_connection(self._address, timeout=ANSWER_SECONDS_MAX)
+            except OSError:
+                if not self._patient or time.monotonic() > deadline:
+                    raise
+                time.sleep(CONNECT_PAUSE_SECONDS)
+            else:
+                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+                return made
+
+    def connect_again(self) -> None:
+        """Connect anew; what was read of an answer is forgotten."""
+        self.socket.close()
+        self._read = b""
+        self.socket = self._connected()
 
     def send(self, body: Body, due: float) -> None:
         """Send one request; its answer is awaited since `due`."""
@@ -94,7 +119,7 @@ class Sending:
         self._again: list[tuple[float, int, Body, float]] = []
         self._acknowledged: Counter[tuple[int, int, int]] = Counter()
         self._latencies: list[float] = []
-        self._begun = self._retried = self._refused = self._bytes = 0
+        self._begun = self._retried = self._resent = self._refused = self._bytes = 0
         self._refusals: list[str] = []
         self._started = 0.0
 
@@ -131,11 +156,15 @@ class Sending:
                 self._begun += 1
             else:
                 return
-            self._idle.pop().send(body, due)
+            connection = self._idle.pop()
+            try:
+                connection.send(body, due)
+            except OSError:
+                self._broke(connection)
 
     def _wait(self) -> None:
         """Take answers, until the next request is due."""
-        wait = ANSWER_SECONDS_MAX
+        wait = most = SILENT_SECONDS_MAX if self._plan.resend else ANSWER_SECONDS_MAX
         if self._idle:
             times = [self._again[0][0]] if self._again else []
             times += [self._due()] if self._more() else []
@@ -144,15 +173,44 @@ class Sending:
             elif not self._in_flight():
                 return
         ready = self._selector.select(wait)
-        if not ready and wait == ANSWER_SECONDS_MAX:
-            raise TimeoutError(f"no answer for {ANSWER_SECONDS_MAX:.0f} s")
+        if not ready and wait == most:
+            self._silent()
         for key, _ in ready:
-            answer = key.data.answer()
-            if answer is not None:
-                self._take(key.data, answer)
+            try:
+                answer = key.data.answer()
+            except OSError:
+                self._broke(key.data)
+            else:
+                if answer is not None:
+                    self._take(key.data, answer)
+
+    def _silent(self) -> None:
+        """Nobody answers: a connection may be one that a killed process never took."""
+        if not self._plan.resend:
+            raise TimeoutError(f"no answer for {ANSWER_SECONDS_MAX:.0f} s")
+        waiting = [key.data for key in self._selector.get_map().values()]
+        for connection in waiting:
+            if connection not in self._idle:
+                self._broke(connection)
+
+    def _broke(self, connection: Connection) -> None:
+        """Send what was in flight again: the events' identities keep it from counting twice."""
+        if not self._plan.resend:
+            raise  # noqa: PLE0704 - called where an error is handled
+        self._selector.unregister(connection.socket)
+        connection.connect_again()
+        self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        if connection not in self._idle:  # one that had nothing in flight may break too
+            self._idle.append(connection)
+        if connection.body.events:
+            self._resent += 1
+            entry = (time.perf_counter(), -self._resent, connection.body, connection.due)
+            heapq.heappush(self._again, entry)
+            connection.body = NOTHING
 
     def _take(self, connection: Connection, answer: Answer) -> None:
         body, now = connection.body, time.perf_counter()
+        connection.body = NOTHING
         self._idle.append(connection)
         if answer.status in DONE:
             self._latencies.append((now - connection.due) * 1000)
@@ -174,6 +232,7 @@ class Sending:
             requests=len(self._latencies),
             seconds=seconds,
             retried=self._retried,
+            resent=self._resent,
             refused=self._refused,
             refusals=self._refusals,
             unsent=max(0, asked - self._begun * self._plan.batch),

@@ -22,11 +22,11 @@ def totals(server: Server) -> Totals:
     )
 
 
-def check_totals(server: Server, before: Totals, sent: Sent) -> Totals:
+def check_totals(server: Server, before: Totals, sent: Sent, *, resent: bool = False) -> Totals:
     """Wait for the lake, raise Mismatch where a total differs, and return what it has now."""
     server.caught_up(EMPTY_SECONDS)
     after = totals(server)
-    check(sent, before, after)
+    check(sent, before, after, resent=resent)
     return after
 
 

@@ -91,6 +91,10 @@ def _events(plan: Plan, requests: int) -> list[dict[str, str]]:
 # ---------------------------------------------------------------- sending
 
 
+BREAKS = 0
+"""In the place of a status: it stores, and closes the connection without an answer."""
+
+
 class Answers(http.server.BaseHTTPRequestHandler):
     """Answers with the statuses of its server in turn, the last one for good."""
 
@@ -100,6 +104,10 @@ class Answers(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         status = self.server.next_status()
+        if status == BREAKS:
+            self.server.stored.append(body)
+            self.close_connection = True
+            return
         text = b"no" if status >= 400 else b""
         if status < 300:
             self.server.stored.append(body)
@@ -164,6 +172,22 @@ def test_throttled_requests_are_sent_again_until_they_are_taken() -> None:
     assert result.refused == 0
     assert result.sent.events == 100
     assert len(set(stored)) == len(stored) == 100
+
+
+def test_what_a_broken_connection_left_open_is_sent_again_to_the_last_byte() -> None:
+    with listening(204, BREAKS, 204, BREAKS, 204) as listener:
+        plan = plan_for(listener, batch=10, events_max=100, resend=True)
+        result = Sending(plan).run()
+        stored = [event["id"] for body in listener.stored for event in msgspec.json.decode(body)]
+    assert result.resent == 2
+    assert result.sent.events == 100
+    assert len(stored) == 120
+    assert len(set(stored)) == 100
+
+
+def test_a_broken_connection_ends_a_run_that_does_not_send_again() -> None:
+    with listening(204, BREAKS, 204) as listener, pytest.raises(ConnectionError):
+        Sending(plan_for(listener, batch=10, events_max=100)).run()
 
 
 def test_any_other_answer_is_a_refusal_and_is_shown() -> None:

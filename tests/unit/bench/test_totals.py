@@ -50,6 +50,16 @@ def test_one_event_too_many_or_too_few_is_told(wrong, told) -> None:
         check(SENT, BEFORE, after(**wrong))
 
 
+def test_what_was_sent_twice_may_be_a_duplicate_and_nothing_else() -> None:
+    twice = after(received=115, duplicate=21)
+    assert differences(SENT, BEFORE, twice)
+    assert differences(SENT, BEFORE, twice, resent=True) == []
+    counted_twice = after(received=115, accepted=103)
+    assert any("accepted" in line for line in differences(SENT, BEFORE, counted_twice, resent=True))
+    lost = after(received=104, accepted=92)
+    assert any("accepted" in line for line in differences(SENT, BEFORE, lost, resent=True))
+
+
 def test_a_meter_that_measured_nothing_is_missed() -> None:
     none = Totals(received=105, accepted=93, duplicate=11, quarantined=1)
     assert len(differences(SENT, BEFORE, none)) == 3
