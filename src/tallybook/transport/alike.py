@@ -45,6 +45,11 @@ EVENTS_MIN = 200
 """Fewer events than this are quicker on the fast road."""
 LEARNED_MAX = 8
 """Most spellings that one request may teach; one of more variety takes the fast road."""
+SPELLINGS_MAX = 16
+"""Most spellings of one pass."""
+LOOKS_MAX = 5
+"""How often the events of a pass may be looked at, each by those spellings that came before its
+own: more kinds side by side than that are quicker on the fast road."""
 TEXT_BYTES_MAX = 16 * 1024
 """A longer event is no pattern for others."""
 
@@ -184,54 +189,73 @@ class _Places:
         return bool(lengths.min() > 0 and lengths.max() <= ATTRIBUTE_CHARS_MAX)
 
 
+class _Quotes(NamedTuple):
+    """Where the quotes of a body are, which of them is each event's first, and how many it has."""
+
+    places: Positions
+    firsts: Positions
+    counts: Positions
+
+
 def _spelled(body: _Body, placed: _Places) -> bool:
-    """Find the spelling of every event; whether all have one."""
-    quotes = np.flatnonzero(body.letters == _QUOTE)
-    firsts = np.searchsorted(quotes, body.starts)
-    counts = np.diff(firsts, append=len(quotes))
-    left = np.arange(len(counts))
+    """Find the spelling of every event; whether all have one, and there are few."""
+    places = np.flatnonzero(body.letters == _QUOTE)
+    firsts = np.searchsorted(places, body.starts)
+    quotes = _Quotes(places, firsts, np.diff(firsts, append=len(places)))
+    left = np.arange(len(firsts))
     known = placed.columns.spellings
-    learned = 0
-    while len(left):
-        some = left[0]
-        for spelling in known.of(int(counts[some])):
-            left = _matched(spelling, body, quotes, firsts, counts, left, placed)
-            if not len(left) or left[0] != some:
-                break
-        else:
+    learned = looks = 0
+    for _ in range(SPELLINGS_MAX):
+        looks += len(left)
+        if looks > LOOKS_MAX * len(firsts):
+            return False
+        spelling = _known(known, body, quotes, left[:1])
+        if spelling is None:
             learned += 1
-            text = body.padded[body.starts[some] : body.ends[some]]
+            text = body.padded[body.starts[left[0]] : body.ends[left[0]]]
             if learned > LEARNED_MAX or not _learn(known, text):
                 return False
-    return True
+            spelling = known.of(text.count(b'"'))[0]
+        left = _matched(spelling, body, quotes, left, placed)
+        if not len(left):
+            return True
+    return False
+
+
+def _known(known: Spellings, body: _Body, quotes: _Quotes, one: Positions) -> Spelling | None:
+    """Return the spelling of an event; asked of it alone, for all of them are asked."""
+    for spelling in known.of(int(quotes.counts[one[0]])):
+        _, fits = spelling.edges(_bounds(spelling, body, quotes, one))
+        if fits[0]:
+            return spelling
+    return None
 
 
 def _learn(known: Spellings, text: bytes) -> bool:
     return len(text) <= TEXT_BYTES_MAX and is_plain(text) and known.learn(text)
 
 
+def _bounds(spelling: Spelling, body: _Body, quotes: _Quotes, here: Positions) -> Bounds:
+    """Return where to look in some events, which have as many quotes as the spelling."""
+    of_each = quotes.places[quotes.firsts[here] + np.arange(spelling.quotes)[:, None]]
+    return Bounds(body.padded, body.starts[here], body.ends[here], of_each)
+
+
 def _matched(
-    spelling: Spelling,
-    body: _Body,
-    quotes: Positions,
-    firsts: Positions,
-    counts: Positions,
-    left: Positions,
-    placed: _Places,
+    spelling: Spelling, body: _Body, quotes: _Quotes, left: Positions, placed: _Places
 ) -> Positions:
     """Put down the events that are spelled so; return those that are left."""
-    same = counts[left] == spelling.quotes
-    whole = len(left) == len(counts) and bool(same.all())
-    here = left if whole else left[same]
-    of_each = (
-        quotes.reshape(len(counts), -1).T
-        if whole
-        else quotes[firsts[here] + np.arange(spelling.quotes)[:, None]]
-    )
-    edges, fits = spelling.edges(Bounds(body.padded, body.starts[here], body.ends[here], of_each))
-    if whole and fits.all():
-        placed.put(spelling, slice(None), edges)
-        return left[:0]
+    same = quotes.counts[left] == spelling.quotes
+    if len(left) == len(quotes.counts) and same.all():
+        of_each = quotes.places.reshape(len(left), -1).T
+        edges, fits = spelling.edges(Bounds(body.padded, body.starts, body.ends, of_each))
+        if fits.all():
+            placed.put(spelling, slice(None), edges)
+            return left[:0]
+        here = left
+    else:
+        here = left[same]
+        edges, fits = spelling.edges(_bounds(spelling, body, quotes, here))
     placed.put(spelling, here[fits], edges[:, fits])
     return np.setdiff1d(left, here[fits], assume_unique=True)
 

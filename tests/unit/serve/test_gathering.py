@@ -185,3 +185,68 @@ def test_a_pass_is_of_one_tenant_and_bounded():
         [("b", 2)],
         [("b", EVENTS_MAX * 2)],
     ]
+
+
+def told_of(submit, *coming, columns=lambda: COLUMNS):
+    """Return what each of some requests that come at once is answered."""
+
+    async def all_of_them():
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        gathered = Gathering(columns, LIMITS, submit)
+        asked = [gathered.stored(tenant, split(part, LIMITS), None) for tenant, part in coming]
+        return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 60)
+
+    return asyncio.run(all_of_them())
+
+
+def test_what_breaks_one_group_keeps_no_other_waiting():
+    def submit(_made, tokens, _notes):
+        if not submitted:
+            submitted.append("broken")
+            raise ZeroDivisionError
+        for token in tokens:
+            token.set_result(None)
+
+    submitted = []
+    first, second, third = told_of(submit, *[(name, body(name)) for name in "abc"])
+    assert isinstance(first, ZeroDivisionError)
+    assert (second, third) == (True, True)
+
+
+def test_a_full_log_is_told_to_those_who_were_not_stored_only():
+    def submit(_made, tokens, _notes):
+        submitted.append(tokens)
+        if len(submitted) == 2:
+            raise Unavailable("the log is busy")
+        asyncio.get_running_loop().call_soon(tokens[0].set_result, None)
+
+    submitted = []
+    parts = [body(name) for name in "abc"] + [body("d", traceparent="x")]
+    answers = told_of(submit, *[("t", part) for part in parts])
+    assert [answers[0], answers[2], answers[3]] == [True, True, False]
+    assert isinstance(answers[1], Unavailable)
+
+
+def test_who_has_gone_keeps_nobody_waiting():
+    async def all_of_them():
+        came = asyncio.Event()
+
+        def submit(_made, tokens, _notes):
+            found.extend(tokens)
+            came.set()
+
+        gathered = Gathering(lambda: COLUMNS, LIMITS, submit)
+        gone, stays = (
+            asyncio.create_task(gathered.stored("t", split(body(name), LIMITS), None))
+            for name in "ab"
+        )
+        await asyncio.sleep(0)
+        gone.cancel()
+        await came.wait()
+        IngestApp._notify(found, None)
+        return await asyncio.gather(gone, stays, return_exceptions=True)
+
+    found = []
+    left, stored = asyncio.run(all_of_them())
+    assert isinstance(left, asyncio.CancelledError)
+    assert stored is True

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from tallybook.kernel.event import UNPARSED_TYPE
 from tallybook.transport import accept as road
 from tallybook.transport.accept import AcceptLimits
-from tallybook.transport.alike import LEARNED_MAX, alike, split
+from tallybook.transport.alike import LEARNED_MAX, LOOKS_MAX, SPELLINGS_MAX, alike, split
 from tallybook.transport.codec import decode, encode
 from tallybook.transport.columns import ColumnSet
 from tallybook.transport.spelling import KNOWN_MAX, TOKENS_MAX, Spelling, Spellings
+from tests.support.alike_fuzz import TAUGHT, run
 
 NOW_US = 1_795_219_200_000_000
 LIMITS = AcceptLimits()
@@ -243,3 +244,35 @@ def test_tenants_and_sources_are_part_of_the_identity():
     one, other = found(body, tenant="ä"), found(body, tenant="o")
     assert one == one_by_one(body, "ä")
     assert set(one["id_hi"]).isdisjoint(other["id_hi"])
+
+
+def kinds_of(order, columns):
+    """Return what becomes of events of many spellings, each with as many quotes."""
+    events = [{**event(i, 1), "data": {f"k{kind:02}": 1}} for i, kind in enumerate(order)]
+    return found(spelled(events), columns=columns)
+
+
+def test_what_was_tried_in_vain_is_not_tried_on_all(monkeypatch):
+    columns = ColumnSet({})
+    for first in range(0, KNOWN_MAX, LEARNED_MAX // 2):
+        kinds_of([first + i % (LEARNED_MAX // 2) for i in range(20)], columns)
+    looked = []
+    edges = Spelling.edges
+
+    def counted(spelling, bounds):
+        looked.append(len(bounds.starts))
+        return edges(spelling, bounds)
+
+    monkeypatch.setattr(Spelling, "edges", counted)
+    count = 64 * 20
+    kinds_of([KNOWN_MAX - 1 - i % KNOWN_MAX for i in range(count)], columns)
+    assert sum(looked) <= LOOKS_MAX * count + SPELLINGS_MAX * KNOWN_MAX
+    looked.clear()
+    assert kinds_of([0] * count, columns) is not None
+    assert sum(looked) <= count + KNOWN_MAX
+
+
+@pytest.mark.parametrize("first", range(0, 2_000, TAUGHT))
+def test_near_misses_are_no_events_of_another_meaning(first):
+    told = run(first, TAUGHT // 2)
+    assert told["taken"] > 0

@@ -74,13 +74,18 @@ class Gathering:
     def _take(self) -> None:
         coming, self._coming = self._coming, []
         for group in groups(coming):
-            try:
-                self._store(group)
-            except TallybookError as error:
-                _tell(group, error)
-            except Exception as error:
-                _tell(group, error)  # nobody waits for ever; then it is the event loop's to tell
-                raise
+            self._stored(group)
+
+    def _stored(self, group: Sequence[_Coming]) -> None:
+        """Store a group, or tell those in it why not; those of other groups never hear of it."""
+        try:
+            self._store(group)
+        except TallybookError as error:
+            _tell(group, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody waits for ever
+            _tell(group, error)
+            said = {"message": "requests that came together were not stored", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(said)
 
     def _store(self, group: Sequence[_Coming]) -> None:
         made = self._made(group)
@@ -89,7 +94,7 @@ class Gathering:
             self._submit(made, [one.done for one in group], notes)
         elif len(group) > 1:  # one of them is not like the others
             for one in group:
-                self._store([one])
+                self._stored([one])
         elif not group[0].done.done():
             group[0].done.set_result(False)
 
