@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import xxhash
 
 from tallybook.kernel.event import UNPARSED_TYPE
 from tallybook.kernel.limits import ATTRIBUTE_CHARS_MAX
@@ -57,7 +58,8 @@ _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _UNREAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 TIME, DATA = ATTRIBUTES.index("time"), len(ATTRIBUTES)
 """Rows of the places: attributes, data, and then the typed columns."""
-_UNPARSED = hashes_of(pa.array([UNPARSED_TYPE]))[0]
+_UNPARSED = np.uint64(xxhash.xxh3_64_intdigest(UNPARSED_TYPE.encode()))
+"""As `hashes_of` gives it; by hand, because making an array imports more than a start needs."""
 _FIRST_LETTER = ord(" ")
 _QUOTE = ord('"')
 _DIGITS = np.zeros(256, np.bool_)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tallybook.serve.supervisor.forked import BUG, MODULES
+from tallybook.serve.supervisor.forked import BUG, MODULES, UNKNOWN
 
 ALWAYS = ("api", "pump", "jobs", "post")
 """Children that every server has."""
@@ -105,3 +105,36 @@ def test_modules_are_listed_for_every_kind_of_child() -> None:
     from tallybook.serve.supervisor.child import Kind
 
     assert set(MODULES) == set(Kind.__args__)  # type: ignore[attr-defined]
+
+
+def forks(statements: str, work: str) -> list[str]:
+    """Return what two forks of a fresh interpreter print, and how they ended."""
+    told = f"""
+import os, signal, sys
+from tallybook.serve.supervisor.forked import Forked, preload
+{statements}
+def work(): {work}
+kept = os.open(os.devnull, os.O_RDONLY)
+for _ in range(2):
+    child = Forked(work, 1, kept)
+    assert child.wait(60)
+    child.close()
+    print(child.poll(), flush=True)
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_two_workers_never_name_two_requests_alike() -> None:
+    asked = "from tallybook.serve.api.gateway.line import request_id\nrequest_id([])"
+    one, _, other, _ = forks(f"preload('api')\n{asked}", "print(request_id([]).decode()); return 0")
+    assert one.startswith("req_")
+    assert other.startswith("req_")
+    assert len(one) == len(other) == len("req_") + 24
+    assert one[:16] != other[:16]
+
+
+def test_a_child_may_end_where_nobody_keeps_how() -> None:
+    ignored = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+    assert forks(ignored, "return 3") == [str(UNKNOWN)] * 2

@@ -23,6 +23,8 @@ from typing import NoReturn
 POLL_SECONDS = 0.01
 BUG = 70
 """Exit code of a child that ended by an exception."""
+UNKNOWN = 71
+"""Exit code of a child of which the machine keeps none: where SIGCHLD is ignored, say."""
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 MODULES: Mapping[str, Sequence[str]] = {
@@ -96,7 +98,11 @@ class Forked:
     def poll(self) -> int | None:
         """Return how it ended (minus the signal's number for a signal), None while it runs."""
         if self._code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                self._code = UNKNOWN
+                return self._code
             if pid == self.pid:
                 self._code = os.waitstatus_to_exitcode(status)
         return self._code

@@ -1,8 +1,10 @@
 """The request line and its name: bounded, and known in every log."""
 
 import itertools
+import os
 import re
 import secrets
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -12,10 +14,26 @@ HEADER = b"x-request-id"
 PATH_BYTES_MAX = 8_192
 QUERY_BYTES_MAX = 16_384
 PARAMETERS_MAX = 1_000
-_OURS = f"req_{secrets.token_hex(6)}".encode()
-_NUMBERS = itertools.count()
-"""Names begin with the process's and are counted: noise for each one costs 25 µs of the kernel."""
 _SANE = re.compile(rb"[!-~]{1,128}\Z")
+
+
+def _fresh_names() -> Iterator[bytes]:
+    """Return names that begin with noise and are counted: noise for each one costs 25 µs."""
+    return map((b"req_%s%%012x" % secrets.token_hex(6).encode()).__mod__, itertools.count())
+
+
+class _Names:
+    """The names of this process; a fork has its own, for it would count on from the same noise."""
+
+    def __init__(self) -> None:
+        self.begin()
+        os.register_at_fork(after_in_child=self.begin)
+
+    def begin(self) -> None:
+        self.next = _fresh_names().__next__
+
+
+_NAMES = _Names()
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """The name of the request that this code runs for, '' outside of one."""
@@ -26,7 +44,7 @@ def request_id(headers: Any) -> bytes:
     for name, value in headers:
         if name == HEADER and _SANE.match(value):
             return bytes(value)
-    return b"%s%012x" % (_OURS, next(_NUMBERS))
+    return _NAMES.next()
 
 
 def named(headers: Any, name: bytes) -> list[tuple[bytes, bytes]]:
