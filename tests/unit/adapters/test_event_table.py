@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from deltalake.exceptions import DeltaError
 
+from tallybook.adapters.delta import event_table
 from tallybook.adapters.delta.event_table import DeltaEventTable
 from tallybook.kernel.errors import Conflict, Corrupt, Unavailable
 from tallybook.meter.usage import Counters
@@ -216,3 +217,18 @@ def test_many_processes_may_make_the_table_at_once(tmp_path):
             process.stdin.write("go\n")
             process.stdin.flush()
         assert [process.communicate()[0].strip() for process in starting] == ["0"] * 4
+
+
+def test_a_commit_never_outlives_the_file_it_names(table, monkeypatch):
+    happened = []
+    synced, committed = event_table._fsync, DeltaEventTable._commit
+    monkeypatch.setattr(event_table, "_fsync", lambda p: (happened.append(p), synced(p)))
+    monkeypatch.setattr(
+        DeltaEventTable, "_commit", lambda *done: (happened.append("commit"), committed(*done))
+    )
+    commit(table, 1, ["1", "2"])
+    (file,) = table.files()
+    before = happened[: happened.index("commit")]
+    assert [str(path) for path in before] == [file.path, str(table.path)]
+    entry = table.path / "_delta_log" / f"{table.version():020d}.json"
+    assert {entry, entry.parent} <= set(happened[len(before) :])

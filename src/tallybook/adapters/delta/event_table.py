@@ -164,6 +164,7 @@ class DeltaEventTable:
         if bounds.rows != count:
             raise Corrupt(f"{bounds.rows} rows are no replacement for the {count} declared")
         _fsync(path)
+        _fsync(path.parent)  # its name: a commit must not outlive what it names
         return AddAction(
             path=path.name,
             size=path.stat().st_size,

@@ -37,10 +37,14 @@ _line = sa.table(
 
 
 def upgrade() -> None:
-    """Take the step."""
-    with op.batch_alter_table("invoice", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("line_records", sa.Text(), nullable=True))
+    """Take the step; also where it was stopped halfway, for MySQL changes tables at once."""
     connection = op.get_bind()
+    there = sa.inspect(connection)
+    if not there.has_table("invoice_line"):
+        return
+    if "line_records" not in {column["name"] for column in there.get_columns("invoice")}:
+        with op.batch_alter_table("invoice", schema=None) as batch_op:
+            batch_op.add_column(sa.Column("line_records", sa.Text(), nullable=True))
     for tenant in connection.execute(sa.select(_invoice.c.tenant).distinct()).scalars().all():
         _move(connection, tenant)
     with op.batch_alter_table("invoice", schema=None) as batch_op:
