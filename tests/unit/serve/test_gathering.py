@@ -9,7 +9,7 @@ import pytest
 from tallybook.kernel.errors import Unavailable
 from tallybook.serve.api import gathering
 from tallybook.serve.api.admission.ticket import TICKET, Limits, Ticket
-from tallybook.serve.api.gathering import EVENTS_MAX, Gathering, groups
+from tallybook.serve.api.gathering import BYTES_MAX, EVENTS_MAX, Gathering, groups
 from tallybook.serve.api.ingest import NOTING, IngestApp
 from tallybook.transport.accept import AcceptLimits
 from tallybook.transport.alike import EVENTS_MIN, split
@@ -173,8 +173,9 @@ def test_too_few_events_take_another_road():
 
 
 def test_a_pass_is_of_one_tenant_and_bounded():
-    def coming(tenant, count):
-        return SimpleNamespace(tenant=tenant, part=SimpleNamespace(starts=range(count)))
+    def coming(tenant, count, size=1):
+        part = SimpleNamespace(starts=range(count), body=bytes(size))
+        return SimpleNamespace(tenant=tenant, part=part)
 
     given = [coming("a", EVENTS_MAX - 1), coming("b", 2), coming("a", 1), coming("a", 1)]
     given.append(coming("b", EVENTS_MAX * 2))
@@ -185,6 +186,8 @@ def test_a_pass_is_of_one_tenant_and_bounded():
         [("b", 2)],
         [("b", EVENTS_MAX * 2)],
     ]
+    wide = [coming("a", 1, BYTES_MAX - 1), coming("a", 1), coming("a", 1), coming("a", 1)]
+    assert list(map(len, groups(wide))) == [2, 2]
 
 
 def told_of(submit, *coming, columns=lambda: COLUMNS):
@@ -250,3 +253,15 @@ def test_who_has_gone_keeps_nobody_waiting():
     left, stored = asyncio.run(all_of_them())
     assert isinstance(left, asyncio.CancelledError)
     assert stored is True
+
+
+def test_others_have_their_turn_between_two_passes():
+    def submit(_made, tokens, _notes):
+        turns.append("pass")
+        asyncio.get_running_loop().call_soon(turns.append, "other")
+        for token in tokens:
+            token.set_result(None)
+
+    turns = []
+    assert told_of(submit, *[(name, body(name)) for name in "abc"]) == [True] * 3
+    assert turns == ["pass", "other"] * 3

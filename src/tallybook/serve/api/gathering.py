@@ -7,6 +7,7 @@ that cannot go this way is told so, and goes by itself.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -20,6 +21,8 @@ BODY_BYTES_MIN = 16 * 1024
 """A smaller body goes by itself."""
 EVENTS_MAX = 5_000
 """Most events of one pass, but for a request that has more: the event loop waits for it."""
+BYTES_MAX = 16 * 1024 * 1024
+"""Most bytes of one pass, but for a request that has more."""
 
 Submit = Callable[[Alike, list[object], list[bytes]], None]
 """Queues columns; the futures are resolved when they are durable. Raises Unavailable."""
@@ -49,6 +52,7 @@ class Gathering:
         self._limits = limits
         self._submit = submit
         self._coming: list[_Coming] = []
+        self._groups: deque[list[_Coming]] = deque()
 
     async def stored(self, tenant: str, part: Split, note: Callable[[], bytes] | None) -> bool:
         """Store a request with those beside it; whether that is done, durably.
@@ -66,15 +70,19 @@ class Gathering:
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[bool | None] = loop.create_future()
-        if not self._coming:
+        if not (self._coming or self._groups):
             loop.call_soon(self._take)
         self._coming.append(_Coming(tenant, part, note, done))
         return await done is None
 
     def _take(self) -> None:
-        coming, self._coming = self._coming, []
-        for group in groups(coming):
-            self._stored(group)
+        """Store one group; whoever else waits for the event loop has its turn before the next."""
+        if not self._groups:
+            coming, self._coming = self._coming, []
+            self._groups.extend(groups(coming))
+        self._stored(self._groups.popleft())
+        if self._coming or self._groups:
+            asyncio.get_running_loop().call_soon(self._take)
 
     def _stored(self, group: Sequence[_Coming]) -> None:
         """Store a group, or tell those in it why not; those of other groups never hear of it."""
@@ -109,15 +117,16 @@ class Gathering:
 def groups(coming: Sequence[_Coming]) -> list[list[_Coming]]:
     """Return requests in groups of one tenant each, no larger than a pass may be."""
     found: dict[str, list[list[_Coming]]] = {}
-    sizes: dict[str, int] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     for one in coming:
-        count = len(one.part.starts)
         of_tenant = found.setdefault(one.tenant, [])
-        if not of_tenant or sizes[one.tenant] + count > EVENTS_MAX:
+        events, size = sizes.get(one.tenant, (0, 0))
+        events, size = events + len(one.part.starts), size + len(one.part.body)
+        if not of_tenant or events > EVENTS_MAX or size > BYTES_MAX:
             of_tenant.append([])
-            sizes[one.tenant] = 0
+            events, size = len(one.part.starts), len(one.part.body)
         of_tenant[-1].append(one)
-        sizes[one.tenant] += count
+        sizes[one.tenant] = events, size
     return [group for of_tenant in found.values() for group in of_tenant]
 
 
