@@ -3,11 +3,19 @@
 Numbers of modules, and not times, which mean nothing on a loaded machine.
 """
 
+import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
+import pytest
+
+from tallybook.serve.supervisor import child
+from tallybook.serve.supervisor.child import ENTRIES, Kind
 from tallybook.serve.supervisor.forked import BUG, MODULES, UNKNOWN
+from tallybook.settings import Settings
 
 ALWAYS = ("api", "pump", "jobs", "post")
 """Children that every server has."""
@@ -102,9 +110,13 @@ def test_a_fork_has_its_own_input_session_and_handlers_and_one_descriptor() -> N
 
 
 def test_modules_are_listed_for_every_kind_of_child() -> None:
-    from tallybook.serve.supervisor.child import Kind
+    assert set(MODULES) == set(ENTRIES) == set(get_args(Kind))
 
-    assert set(MODULES) == set(Kind.__args__)  # type: ignore[attr-defined]
+
+def test_what_a_child_does_is_there() -> None:
+    for place in ENTRIES.values():
+        module, _, name = place.partition(":")
+        assert callable(getattr(importlib.import_module(module), name))
 
 
 def forks(statements: str, work: str) -> list[str]:
@@ -138,3 +150,23 @@ def test_two_workers_never_name_two_requests_alike() -> None:
 def test_a_child_may_end_where_nobody_keeps_how() -> None:
     ignored = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
     assert forks(ignored, "return 3") == [str(UNKNOWN)] * 2
+
+
+def test_a_child_that_died_at_once_is_buried_as_others_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Died:
+        def __init__(self, *_: object) -> None:
+            there, self.stdin = os.pipe()
+            os.close(there)
+            self.pid = 1
+
+        def poll(self) -> int:
+            os.close(self.stdin)
+            return -9
+
+    monkeypatch.setattr(child, "Forked", Died)
+    monkeypatch.setattr(child, "preload", lambda _kind: None)
+    with (tmp_path / "log").open("wb") as log:
+        started = child.Running(child.Role("api", 0), Settings(), log.fileno(), log)
+    assert started.exit_code() == -9

@@ -67,9 +67,8 @@ def all_routes(state: dict[str, Any], body_bytes_max: int) -> Litestar:
     return rest_app(state, console_routes(), body_bytes_max)
 
 
-def run_api(settings: Settings, index: int) -> int:
+def run_api(settings: Settings) -> int:
     """Serve until asked to stop; then finish what was begun."""
-    del index
     with composed(settings) as made:
         asyncio.run(_serve(settings, made.app, made.waits))
     return 0

@@ -47,7 +47,6 @@ COMMANDS = {
     "doctor": ("doctor:doctor", "Say what is wrong with a data folder and what to do."),
     "demo": ("demo:demo", "Measure this machine for half a minute and bill it."),
 }
-HIDDEN = {"_child": ("server:child", "One process of `serve`.")}
 SERVER_EXTRA = "pip install 'tallybook[server]'"
 
 
@@ -62,7 +61,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command; one whose parts are missing explains itself when run."""
         del ctx
-        found = (COMMANDS | HIDDEN).get(cmd_name)
+        found = COMMANDS.get(cmd_name)
         if found is None:
             return None
         module, _, name = found[0].partition(":")

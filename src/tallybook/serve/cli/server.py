@@ -1,4 +1,4 @@
-"""`tallybook serve`, and the child processes it starts.
+"""`tallybook serve`.
 
 The imports at the top are those the server needs, so that the base install hears at once which
 package is missing.
@@ -14,10 +14,9 @@ from pathlib import Path
 import click
 
 from tallybook.serve.cli.common import DONE
-from tallybook.serve.supervisor.child import inherit
 from tallybook.serve.supervisor.flow import Opened, opened
 from tallybook.serve.supervisor.tree import Tree, signals
-from tallybook.settings import Settings, load
+from tallybook.settings import load
 
 NEEDED = ("granian", "structlog", "litestar", "sqlalchemy", "duckdb", "deltalake", "jinja2")
 FIRST_KEY = "TALLYBOOK_FIRST_KEY"
@@ -88,50 +87,3 @@ def _follow_parent(tree: Tree) -> None:
         tree.ask_stop()
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-@click.command(hidden=True)
-@click.argument(
-    "kind", type=click.Choice(["api", "tls", "pump", "jobs", "router", "post", "kafka"])
-)
-@click.argument("index", type=int)
-def child(kind: str, index: int) -> None:
-    """Run one process of the tree; the supervisor calls this."""
-    from tallybook.serve import logs
-
-    settings = inherit()
-    logs.configure()
-    code = _run(kind, index, settings)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # everything is closed; taking drivers apart would cost time and chatter
-
-
-def _run(kind: str, index: int, settings: Settings) -> int:
-    if kind == "api":
-        from tallybook.serve.api.child import run_api
-
-        return run_api(settings, index)
-    if kind == "tls":
-        from tallybook.serve.api.tls.child import run_tls
-
-        return run_tls(settings)
-    if kind == "pump":
-        from tallybook.serve.worker.child import run_pump_child
-
-        return run_pump_child(settings)
-    if kind == "post":
-        from tallybook.serve.worker.child import run_post_child
-
-        return run_post_child(settings)
-    if kind == "router":
-        from tallybook.serve.worker.child import run_router_child
-
-        return run_router_child(settings)
-    if kind == "kafka":
-        from tallybook.serve.worker.child import run_kafka_child
-
-        return run_kafka_child(settings)
-    from tallybook.serve.worker.child import run_jobs_child
-
-    return run_jobs_child(settings)

@@ -4,24 +4,42 @@ Standard input is a pipe from the supervisor: its first line is the settings as 
 means that the supervisor is gone, however that happened (DECISIONS 1).
 """
 
+import importlib
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import IO, Literal
 
 import msgspec
 
-from tallybook.kernel.errors import Unavailable
+from tallybook.kernel.errors import TallybookError, Unavailable
 from tallybook.serve.supervisor.forked import Forked, preload
 from tallybook.settings import Settings, decode, encode
 
 Kind = Literal["api", "tls", "pump", "jobs", "router", "post", "kafka"]
 
+REFUSED = 1
+"""Exit code of a child that cannot work; it has said why."""
 ORPHANED = 75
 """Exit code of a child whose supervisor is gone."""
+NAME_CHARS_MAX = 15
+"""What the kernel keeps of a process's name."""
+
+ENTRIES: Mapping[Kind, str] = {
+    "api": "tallybook.serve.api.child:run_api",
+    "tls": "tallybook.serve.api.tls.child:run_tls",
+    "pump": "tallybook.serve.worker.child:run_pump_child",
+    "jobs": "tallybook.serve.worker.child:run_jobs_child",
+    "post": "tallybook.serve.worker.child:run_post_child",
+    "router": "tallybook.serve.worker.child:run_router_child",
+    "kafka": "tallybook.serve.worker.child:run_kafka_child",
+}
+"""What each kind of child does: a function from settings to an exit code."""
 
 
 class Role(msgspec.Struct, frozen=True):
@@ -43,11 +61,11 @@ class Running:
     def __init__(self, role: Role, settings: Settings, lock_fd: int, log: IO[bytes] | None) -> None:
         """Start the process; raises Unavailable where the machine refuses."""
         output = (log or sys.stderr).fileno()
-        command = ["_child", role.kind, str(role.index)]
         preload(role.kind)
         try:
-            self._process = Forked(lambda: _command(command), output, lock_fd)
-            os.write(self._process.stdin, encode(settings) + b"\n")
+            self._process = Forked(lambda: _work(role.kind), output, lock_fd)
+            with suppress(BrokenPipeError):  # it has died already, and is buried as others are
+                os.write(self._process.stdin, encode(settings) + b"\n")
         except OSError as error:
             raise Unavailable(f"a {role.kind} process cannot be started: {error}") from error
         self.role = role
@@ -74,11 +92,19 @@ class Running:
         return ended
 
 
-def _command(command: Sequence[str]) -> int:
-    """Do in a fork what `python -m tallybook` does with a command line."""
-    from tallybook.serve.cli.main import run
-
-    return run(command)
+def _work(kind: Kind) -> int:
+    """Be a child from its settings to its exit code."""
+    with suppress(OSError):  # only Linux lets a process name itself so
+        Path("/proc/self/comm").write_text(f"tallybook-{kind}"[:NAME_CHARS_MAX])
+    settings = inherit()
+    importlib.import_module("tallybook.serve.logs").configure()  # not of the base install
+    module, _, name = ENTRIES[kind].partition(":")
+    run: Callable[[Settings], int] = getattr(importlib.import_module(module), name)
+    try:
+        return run(settings)
+    except TallybookError as error:
+        sys.stderr.write(f"error: {error.message} ({error.code})\n")
+        return REFUSED
 
 
 def inherit() -> Settings:
