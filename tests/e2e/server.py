@@ -4,6 +4,7 @@ import copy
 import io
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -143,6 +144,13 @@ class Server:
         if info is None or info.pid != self.pid:
             return []
         return [{"kind": child.kind, "pid": child.pid} for child in info.children]
+
+    def kill(self, pid: int | None = None) -> None:
+        """End a process at once, the supervisor unless another is named; wait until it is gone."""
+        os.kill(self.pid if pid is None else pid, signal.SIGKILL)
+        if pid in {None, self.pid}:
+            assert self._process is not None
+            self._process.wait(60)
 
     def revive(self) -> None:
         """Start again where the supervisor is gone, once its last child has given up the lock."""

@@ -7,9 +7,7 @@ invoices made in between must verify at the end.
 
 import http.client
 import json
-import os
 import random
-import signal
 import threading
 import time
 from collections import Counter
@@ -124,7 +122,7 @@ def kill_one(server: Server, rng: random.Random) -> str:
     victims = [("supervisor", server.pid)] + [(c["kind"], c["pid"]) for c in children]
     kind, pid = rng.choice(victims)
     try:
-        os.kill(pid, signal.SIGKILL)
+        server.kill(pid)
     except ProcessLookupError:
         return f"{kind} (was gone)"
     return kind

@@ -139,7 +139,7 @@ def test_a_quota_holds_over_kills_of_workers_and_of_the_whole_server(server: Ser
         os.kill(pid, signal.SIGKILL)
     firing.join()
     lost = asking.statuses[0]
-    os.kill(server.pid, signal.SIGKILL)
+    server.kill()
     server.revive()
     asking.fire(600)
     answered = asking.statuses[200]
@@ -153,7 +153,7 @@ def test_nothing_was_lost_where_everybody_was_answered_before_the_kill(server: S
     plan(server, "answered", quota(300, per="tenant"))
     asking = Asking(server, key_on_plan(server, "answered")["key"])
     asking.fire(250)
-    os.kill(server.pid, signal.SIGKILL)
+    server.kill()
     server.revive()
     asking.fire(250)
     assert asking.statuses == {200: 300, 429: 200}

@@ -3,7 +3,6 @@ everything is there again after a kill."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,7 +82,7 @@ def test_usage_becomes_money_on(
         server.post("/api/v1/events", json.dumps(events))
         server.caught_up()
         (invoice,) = server.bill_until_now()
-        os.kill(server.pid, signal.SIGKILL)
+        server.kill()
         server.revive()
         assert server.get(f"/api/v1/invoices/{invoice}")["total"] == "6.00"
         assert server.get(f"/api/v1/invoices/{invoice}/verify")["ok"] is True
