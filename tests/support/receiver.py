@@ -48,7 +48,11 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        raw = self.rfile.read(int(self.headers["content-length"]))
+        length = int(self.headers["content-length"])
+        raw = self.rfile.read(length)
+        self.close_connection = True
+        if len(raw) < length:  # the sender was killed in the middle: no request
+            return
         headers = {name.lower(): text for name, text in self.headers.items()}
         for secret in self.receiver.secrets:
             try:
@@ -63,7 +67,6 @@ class Handler(BaseHTTPRequestHandler):
         else:
             with contextlib.suppress(OSError):  # the sender has hung up
                 self.receiver.answer(self, number)
-        self.close_connection = True
 
     def say(self, status: int, body: bytes = b"ok", **headers: str) -> None:
         self.send_response(status)
