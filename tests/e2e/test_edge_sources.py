@@ -203,7 +203,7 @@ interval_seconds = 0.2
 """
     with EdgeServer() as server:
         with agent(server, tmp_path, config):
-            until(lambda: answers(tcp))
+            until(lambda: answers(tcp) and Path(path).exists())  # the last one that is opened
             with socket.create_connection(("127.0.0.1", tcp)) as stream:
                 for _ in range(100):
                     stream.sendall(b"jobs:1|c|#customer:acme\njobs:2|c|@0.5|#cust")
