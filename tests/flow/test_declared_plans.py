@@ -1,5 +1,6 @@
 """Usage plans of `catalog.toml`: shown as a difference, applied, applied again, pruned."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ EMPTY = "usage_plans = []\n"
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    return Api(tmp_path)
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path) as made:
+        yield made
 
 
 def send(api: Api, action: str, toml: str, status: int = 200) -> Any:

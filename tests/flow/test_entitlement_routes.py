@@ -1,5 +1,6 @@
 """Entitlements over HTTP: made, granted, used, checked, reset, asked about the past."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,11 @@ AT = "/entitlements/acme:calls"
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    made = Api(tmp_path)
-    made.apply(CATALOG)
-    made.post("/entitlements", CALLS)
-    return made
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path) as made:
+        made.apply(CATALOG)
+        made.post("/entitlements", CALLS)
+        yield made
 
 
 def told(api: Api, query: str = "") -> list[Any]:

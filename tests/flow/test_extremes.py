@@ -1,5 +1,6 @@
 """What no calendar, line or ledger can hold is refused where it comes in, and names its field."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,10 @@ LINE = {"name": "n", "amount": "1"}
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    made = Api(tmp_path)
-    made.apply(CATALOG)
-    return made
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path) as made:
+        made.apply(CATALOG)
+        yield made
 
 
 def still_billed(api: Api) -> None:

@@ -39,8 +39,9 @@ def quick() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
-    return Api(tmp_path_factory.mktemp("numbers"))
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with Api(tmp_path_factory.mktemp("numbers")) as made:
+        yield made
 
 
 def taking_decimals() -> list[tuple[str, str, str, Any]]:

@@ -1,5 +1,6 @@
 """A request that cannot be decoded is refused with the field at fault."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ SETUP = {"name": "Setup", "amount": "1"}
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder: Path = tmp_path_factory.mktemp("problems")
-    return Api(folder)
+    with Api(folder) as made:
+        yield made
 
 
 @pytest.mark.parametrize(

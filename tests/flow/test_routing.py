@@ -1,5 +1,6 @@
 """Rules over the API: versions, refusals, trials, and the pages of the console."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ RULE = {"pattern": {"type": ["usage.http"]}, "targets": ["feed"]}
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    return Api(tmp_path)
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path) as made:
+        yield made
 
 
 def put_records(api: Api, count: int) -> None:

@@ -57,14 +57,14 @@ def test_what_is_known_is_read_again_when_there_is_more(store: RuleStore) -> Non
 def test_looking_at_routing_makes_no_file_and_a_rule_without_one_wakes_the_router(
     tmp_path: Path,
 ) -> None:
-    api = Api(tmp_path)
-    assert (api.get("/routes")["items"], api.get("/streams")["items"]) == ([], [])
-    assert not api.world.settings.streams_db.exists()
-    assert wake_router(api.world) == 0
-    api.world.rules.add(rule("a"))
-    assert wake_router(api.world) == 1
-    assert api.world.settings.streams_db.exists()
-    assert wake_router(api.world) == 0
+    with Api(tmp_path) as api:
+        assert (api.get("/routes")["items"], api.get("/streams")["items"]) == ([], [])
+        assert not api.world.settings.streams_db.exists()
+        assert wake_router(api.world) == 0
+        api.world.rules.add(rule("a"))
+        assert wake_router(api.world) == 1
+        assert api.world.settings.streams_db.exists()
+        assert wake_router(api.world) == 0
 
 
 def test_new_streams_keep_records_as_the_settings_say(tmp_path: Path) -> None:

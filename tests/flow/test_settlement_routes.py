@@ -1,5 +1,6 @@
 """Settlement as a client sees it: every route, its answers and its refusals."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ ONE, TWO = "INV-000001", "INV-000002"
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    made = Api(tmp_path, "2026-07-02T00:00:00Z")
-    made.apply(MONTHLY.format(rate="20", amount="100"))
-    made.apply('[[coupons]]\nkey = "ten"\namount = "10"\ncurrency = "USD"\n')
-    return made
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path, "2026-07-02T00:00:00Z") as made:
+        made.apply(MONTHLY.format(rate="20", amount="100"))
+        made.apply('[[coupons]]\nkey = "ten"\namount = "10"\ncurrency = "USD"\n')
+        yield made
 
 
 def billed(api: Api, month: str = "2026-05") -> None:

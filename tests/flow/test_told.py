@@ -1,6 +1,7 @@
 """What is told although nobody did anything, and of contracts and keys; each once."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,10 @@ start = "2026-01-01"
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    made = Api(tmp_path)
-    made.apply(CATALOG)
-    return made
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path) as made:
+        made.apply(CATALOG)
+        yield made
 
 
 def facts(api: Api, pattern: str) -> list[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """Nothing is taken out of use of which something is not billed yet, unless by force."""
 
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -67,11 +68,11 @@ start = 2026-05-01
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    made = Api(tmp_path, "2026-05-20T00:00:00Z")
-    made.apply(CATALOG)
-    made.event("2026-05-17")
-    return made
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path, "2026-05-20T00:00:00Z") as made:
+        made.apply(CATALOG)
+        made.event("2026-05-17")
+        yield made
 
 
 def test_a_subscription_with_unbilled_usage_is_archived_after_it_is_billed(api: Api) -> None:

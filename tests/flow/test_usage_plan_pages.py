@@ -1,5 +1,6 @@
 """The console's page of usage plans: plans in words, keys with bars of what they have used."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from tests.support.browser import Browser
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    return Api(tmp_path)
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path) as made:
+        yield made
 
 
 def test_without_plans_the_page_says_how_to_make_one(api: Api) -> None:

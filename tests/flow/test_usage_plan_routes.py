@@ -1,5 +1,6 @@
 """Usage plans over the API: made, changed, taken out of use; how a key stands."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tallybook.admit.plan.use import GIVEN_UP, Counter, added
 from tallybook.kernel.errors import Missing
 from tallybook.serve.api.admission.made import asking
 from tallybook.serve.api.admission.watch import PlanWatch
+from tallybook.serve.api.checks import checks_of
 from tallybook.serve.api.gate import Gate
 from tallybook.serve.worker.use import UseReporter
 from tallybook.settings import GateSettings
@@ -31,8 +33,9 @@ PLAN: dict[str, Any] = {
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    return Api(tmp_path)
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path) as made:
+        yield made
 
 
 def test_plans_are_made_shown_changed_and_dropped(api: Api) -> None:
@@ -175,20 +178,22 @@ def test_whether_a_customer_has_access_is_what_its_entitlement_says(api: Api) ->
         "included": "100",
     }
     api.post("/entitlements", calls)
-    access = asking(api.world)
+    access = asking(api.state["checks"])
     assert access("default", "acme", "calls")
     with pytest.raises(Missing):
         access("default", "acme", "unknown")
     api.event("2026-01-09T00:00:00Z", '{"v": 100}')
-    assert not asking(api.world)("default", "acme", "calls"), "nothing is left"
+    asked_anew = checks_of(api.world)
+    assert not asking(asked_anew)("default", "acme", "calls"), "nothing is left"
+    asked_anew.close()
 
 
 @pytest.fixture
-def counted(tmp_path: Path) -> Api:
-    made = Api(tmp_path)
-    settings = msgspec.structs.replace(made.world.settings, gate=GateSettings(meter_use=True))
-    made.world.settings = settings
-    return made
+def counted(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path) as made:
+        settings = msgspec.structs.replace(made.world.settings, gate=GateSettings(meter_use=True))
+        made.world.settings = settings
+        yield made
 
 
 def test_the_counters_of_a_revoked_key_are_given_up_once_they_are_reported(counted: Api) -> None:

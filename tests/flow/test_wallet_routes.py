@@ -1,5 +1,6 @@
 """Wallets over HTTP: topped up, drawn by invoices, taken back, lapsed; and the ledger with it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,11 @@ UNITS = {"key": "u", "customer": "acme", "currency": "USD", "unit": "CRD", "rate
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    made = Api(tmp_path)
-    made.apply(CATALOG)
-    made.post("/wallets", WALLET)
-    return made
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path) as made:
+        made.apply(CATALOG)
+        made.post("/wallets", WALLET)
+        yield made
 
 
 def balance(api: Api, key: str = "w", query: str = "") -> list[Any]:

@@ -30,12 +30,12 @@ WALLET = {
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    made = Api(tmp_path)
-    made.apply(CATALOG)
-    made.post("/wallets", WALLET)
-    made.post("/wallets/w/top-ups", {"amount": "100", "key": "a"})
-    return made
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path) as made:
+        made.apply(CATALOG)
+        made.post("/wallets", WALLET)
+        made.post("/wallets/w/top-ups", {"amount": "100", "key": "a"})
+        yield made
 
 
 def facts(api: Api, kind: str) -> list[Any]:

@@ -1,5 +1,6 @@
 """Endpoints and deliveries over HTTP, as a program uses them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from tests.support.api import Api
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    return Api(tmp_path)
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path) as made:
+        yield made
 
 
 def add(api: Api, **said: Any) -> Any:

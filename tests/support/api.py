@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from litestar import Litestar
 
@@ -47,7 +47,7 @@ def routes() -> Litestar:
 
 
 class Api:
-    """Calls routes as a client would; events are added by hand."""
+    """Calls routes as a client would, until the block ends; events are added by hand."""
 
     def __init__(self, folder: Path, now: str = "2026-01-10T00:00:00Z") -> None:
         """Make an empty server."""
@@ -61,6 +61,14 @@ class Api:
         ingest: Any = None
         self.state = state_of(self.world, Gate(self.world.keys, self.world.secret), ingest)
         self.seq = 0
+
+    def __enter__(self) -> Self:
+        """Be of use."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave no thread behind."""
+        self.state["checks"].close()
 
     @property
     def app(self) -> Litestar:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import structlog
 
+from tallybook.serve.api.common.rounds import Rounds
+
 FLUSH_SECONDS = 0.5
 LINES_MAX = 100_000
 """Most lines kept while the disk refuses; then the oldest are dropped, and counted in the log."""
@@ -32,9 +34,8 @@ class AccessLog:
         self._lines: list[str] = []
         self._lock = threading.Lock()
         self._second = (-1, "")
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
-        self._thread.start()
+        self._rounds = Rounds(self.flush, FLUSH_SECONDS, "access-log")
+        self._rounds.start()
 
     def add(
         self, client: str, request: str, status: int, size: int, referer: str, agent: str
@@ -76,13 +77,8 @@ class AccessLog:
 
     def close(self) -> None:
         """Write what is queued and end the thread."""
-        self._stop.set()
-        self._thread.join(5)
+        self._rounds.close()
         self.flush()
-
-    def _run(self) -> None:
-        while not self._stop.wait(FLUSH_SECONDS):
-            self.flush()
 
     def _moment(self) -> str:
         second = int(time.time())

@@ -20,10 +20,12 @@ import structlog
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.entitlement import Entitlement
+from tallybook.compose import World
 from tallybook.kernel.errors import Missing, TallybookError
 from tallybook.kernel.ports import Clock
 from tallybook.meter.usage import Touched
 from tallybook.rate.ports import UsageReader
+from tallybook.serve.api.common.rounds import Rounds
 from tallybook.settle.access.flow import Wanted, terms_of, work_out
 from tallybook.settle.access.kept import Kept, answer, onward
 from tallybook.settle.balance import NOTHING
@@ -78,7 +80,7 @@ class _Place:
 
 
 class Checks:
-    """Checks of one process; safe for threads.
+    """Checks of one process; safe for threads. `close` ends the thread that follows the lake.
 
     Args:
         parts: catalog, grants, lake and clock.
@@ -92,12 +94,16 @@ class Checks:
         self._cut = 0
         self._cold: set[str] = set()
         self._warm: set[str] = set()
-        self._following: threading.Thread | None = None
+        self._rounds = Rounds(self._round, FOLLOW_SECONDS, "check-follower")
         self._fresh = monotonic()
 
     def __len__(self) -> int:
         """Return how many balances are kept."""
         return len(self._places)
+
+    def close(self) -> None:
+        """Follow the lake no more."""
+        self._rounds.close()
 
     def value(self, tenant: str, customer: str, feature: str, wanted: Decimal = NOTHING) -> Checked:
         """Return whether a feature may be used now; raises Missing for an unknown one."""
@@ -203,22 +209,15 @@ class Checks:
         with self._lock:
             if tenant not in self._warm:
                 self._cold.add(tenant)
-            if self._following is None or not self._following.is_alive():
-                self._following = threading.Thread(
-                    target=self._follow, name="check-follower", daemon=True
-                )
-                self._following.start()
+            self._rounds.start()
 
-    def _follow(self) -> None:
-        """Bring what is kept to every new snapshot, until the process ends."""
+    def _round(self) -> None:
+        """Bring what is kept to the newest snapshot; where that fails, the next round does."""
         log = structlog.get_logger("checks")
-        while True:
-            begun = monotonic()
-            try:
-                self.follow()
-            except TallybookError as error:
-                log.warning("checks.not_followed", code=error.code, error=error.message)
-            sleep(max(FOLLOW_SECONDS - (monotonic() - begun), FOLLOW_SECONDS / 5))
+        try:
+            self.follow()
+        except TallybookError as error:
+            log.warning("checks.not_followed", code=error.code, error=error.message)
 
     def warm(self, tenant: str) -> int:
         """Work out every balance of a tenant that can be kept; return how many there are."""
@@ -235,6 +234,8 @@ class Checks:
         reader = self._parts.reader()
         cut = reader.head()
         for start in range(0, len(wanted), AT_ONCE):
+            if self._rounds.ended:
+                break
             part, now_us = wanted[start : start + AT_ONCE], self._parts.clock.now_us()
             for kept in work_out(reader, tenant, part, now_us, cut, _give_way):
                 if kept is not None:
@@ -267,6 +268,8 @@ class Checks:
                 if place.kept.cut < head and _is_touched(place.kept, touched)
             ]
             for start in range(0, len(stale), AT_ONCE):
+                if self._rounds.ended:
+                    return worked
                 self._again(reader, tenant, stale[start : start + AT_ONCE], touched, head)
             worked += len(stale)
         self._publish(known, head)
@@ -316,6 +319,11 @@ class Checks:
             assert kept is not None, "measuring had begun"
             with self._lock:
                 place.kept = kept
+
+
+def checks_of(world: World) -> Checks:
+    """Return the checks of a process; whoever made them closes them."""
+    return Checks(Parts(world.catalog, world.entitlements, lambda: world.usage, world.clock))
 
 
 def found(catalog: Catalog, key: str) -> Entitlement:

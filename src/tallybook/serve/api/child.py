@@ -122,9 +122,8 @@ def composed(
     fleet = FleetWatch(ingest, gate, world.edges.note, notes)
     fleet.start()
     routed = Dialect(rest, fleet)
-    bytes_max = settings.limits.request_bytes_max
-    stripe = stripe_door(world, gate, ingest, bytes_max)
-    lago = lago_door(world, gate, ingest, bytes_max)
+    stripe = stripe_door(world, gate, ingest, settings.limits.request_bytes_max)
+    lago = lago_door(world, gate, ingest, settings.limits.request_bytes_max)
     ingest.speak_lago(lago.take)
     apps: dict[App, Callable[[str, str], bool]] = {
         doors: doors.answers,
@@ -133,10 +132,11 @@ def composed(
     }
     gc.freeze()
     try:
-        with admission(world, gate) as admitted:
+        with admission(world, gate, state["checks"]) as admitted:
             front = Front(fleet, routed, log, apps, admitted)
             yield Composed(front, world, gate, state["waits"])
     finally:
+        state["checks"].close()
         fleet.close()
         notes.close()
         doors.close()

@@ -6,7 +6,6 @@ noted in memory and told to the control database by the thread that polls.
 """
 
 import hmac
-import threading
 import time
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ from tallybook.adapters.sql.keys import SqlKeys, key_digest
 from tallybook.admit.key import SCOPES, Grant, alive, allowed, granted
 from tallybook.kernel.errors import Forbidden, TallybookError, Unavailable
 from tallybook.kernel.timestamps import SECOND_US
+from tallybook.serve.api.common.rounds import Rounds
 
 __all__ = ["SCOPES", "Gate", "Grant", "allowed"]
 
@@ -56,16 +56,16 @@ class Gate:
         self._minutes: dict[tuple[str, str], int] = {}
         self._told: dict[tuple[str, str], int] = {}
         self._fresh = 0.0
-        self._ended = threading.Event()
+        self._rounds = Rounds(self._round, POLL_SECONDS, "gate")
         self.refresh()
 
     def start(self) -> None:
         """Poll for changes in the background, until `close`."""
-        threading.Thread(target=self._poll, name="gate", daemon=True).start()
+        self._rounds.start()
 
     def close(self) -> None:
         """Tell which keys were used, and poll no more."""
-        self._ended.set()
+        self._rounds.close()
         self._attempt(self.tell_used)
 
     def refresh(self) -> None:
@@ -156,10 +156,9 @@ class Gate:
         if time.monotonic() - self._fresh > STALE_SECONDS_MAX:
             raise Unavailable("keys cannot be checked at the moment", code="gate-stale")
 
-    def _poll(self) -> None:
-        while not self._ended.wait(POLL_SECONDS):
-            self._attempt(self.refresh)
-            self._attempt(self.tell_used)
+    def _round(self) -> None:
+        self._attempt(self.refresh)
+        self._attempt(self.tell_used)
 
     @staticmethod
     def _attempt(do: Callable[[], None]) -> None:

@@ -1,5 +1,6 @@
 """The pages of webhooks: looked at and used as a person would."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from tests.support.browser import Browser
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    return Api(tmp_path)
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path) as made:
+        yield made
 
 
 def add(browser: Browser, url: str = "https://example.com/x", **form: str) -> str:

@@ -1,5 +1,6 @@
 """`/edges` in the API and the console, from what requests told."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,25 +23,25 @@ def sighting(api: Api, name: str, number: int, at_us: int, tenant: str = "defaul
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Api:
-    made = Api(tmp_path)
-    now = made.clock.now
-    edges = made.world.edges
-    edges.note([sighting(made, "web-1", n, now - MINUTE) for n in (1, 2, 5)])
-    edges.note([sighting(made, "web-1", 5, now - MINUTE)])
-    edges.note([sighting(made, "web-2", 1, now - 10 * MINUTE)])
-    edges.note([sighting(made, "web-9", 1, now, tenant="other")])
-    made.world.certificates.add(
-        Certificate(
-            tenant="default",
-            serial="AB",
-            name="web-1",
-            kind="edge",
-            issued_us=now - MINUTE,
-            expires_us=now + 90 * MINUTE,
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api(tmp_path) as made:
+        now = made.clock.now
+        edges = made.world.edges
+        edges.note([sighting(made, "web-1", n, now - MINUTE) for n in (1, 2, 5)])
+        edges.note([sighting(made, "web-1", 5, now - MINUTE)])
+        edges.note([sighting(made, "web-2", 1, now - 10 * MINUTE)])
+        edges.note([sighting(made, "web-9", 1, now, tenant="other")])
+        made.world.certificates.add(
+            Certificate(
+                tenant="default",
+                serial="AB",
+                name="web-1",
+                kind="edge",
+                issued_us=now - MINUTE,
+                expires_us=now + 90 * MINUTE,
+            )
         )
-    )
-    return made
+        yield made
 
 
 def test_the_fleet_as_it_is_now(api: Api) -> None:

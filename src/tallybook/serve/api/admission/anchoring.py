@@ -1,7 +1,5 @@
 """Beside the requests: follows the audit logs, and asks whether they are whole."""
 
-import threading
-
 import structlog
 
 from tallybook.adapters.sql.access.anchor import Anchors
@@ -9,6 +7,7 @@ from tallybook.adapters.sql.access.audit import Question
 from tallybook.admit.trail import Anchor, Verdict, anchored
 from tallybook.compose import World
 from tallybook.kernel.errors import Invalid, TallybookError
+from tallybook.serve.api.common.rounds import Rounds
 
 SECONDS = 2.0
 
@@ -23,18 +22,15 @@ class AnchorWatch:
     def __init__(self, anchors: Anchors) -> None:
         """Follow nothing yet."""
         self._anchors = anchors
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="audit-anchors", daemon=True)
+        self._rounds = Rounds(self.round, SECONDS, "audit-anchors")
 
     def start(self) -> None:
         """Follow from now on, until `close`."""
-        self._thread.start()
+        self._rounds.start()
 
     def close(self) -> None:
         """Follow once more, and end."""
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+        self._rounds.close()
         self.round()
 
     def round(self) -> None:
@@ -45,10 +41,6 @@ class AnchorWatch:
                 log.error("audit.tampered", tenant=tenant, see="tallybook audit --verify")
         except TallybookError as error:
             log.warning("audit.not_followed", error=error.message)
-
-    def _run(self) -> None:
-        while not self._ended.wait(SECONDS):
-            self.round()
 
 
 def anchors_of(world: World) -> Anchors:

@@ -18,7 +18,6 @@ from tallybook.serve.api.admission.ticket import Scope, Told
 from tallybook.serve.api.admission.watch import PlanWatch
 from tallybook.serve.api.admission.wrapper import Access, Admission, Parts
 from tallybook.serve.api.checks import FOLLOW_SECONDS, Checks
-from tallybook.serve.api.checks import Parts as CheckParts
 from tallybook.serve.api.compat.stripe.session import PREFIX, key_of_session
 from tallybook.serve.api.gate import PERSON, Gate
 from tallybook.serve.console.render import refusal_page
@@ -29,8 +28,14 @@ HEARD_MAX = 50_000
 
 
 @contextmanager
-def admission(world: World, gate: Gate) -> Iterator[Admission]:
-    """Make the wrapper, and let its threads run until the block ends."""
+def admission(world: World, gate: Gate, checks: Checks) -> Iterator[Admission]:
+    """Make the wrapper, and let its threads run until the block ends.
+
+    Args:
+        world: of the process.
+        gate: knows keys.
+        checks: answer which features may be used.
+    """
     settings = world.settings.gate
     plans = PlanWatch(world.usage_plans)
     teller = Teller(world.counts, world.usage_plans.tell)
@@ -39,7 +44,7 @@ def admission(world: World, gate: Gate) -> Iterator[Admission]:
         plans=plans,
         told=Told(world.counts, teller.add),
         built_in=built_in(protecting(settings)),
-        access=asking(world),
+        access=asking(checks),
         use=settings.meter_use,
         page=partial(key_of_page, world, gate),
         show=refusal_page,
@@ -109,23 +114,19 @@ def protecting(settings: GateSettings) -> list[Concurrency]:
     ]
 
 
-def asking(world: World) -> Access:
-    """Return how entitlements are asked; what that needs is made with the first question.
+def asking(checks: Checks) -> Access:
+    """Return how entitlements are asked.
 
     An answer holds for a moment, as long as the balances behind it are allowed to lag: a key that
     asks a hundred times a second does not ask the database as often.
     """
-    made: list[Checks] = []
     heard: dict[tuple[str, str, str], tuple[float, bool]] = {}
 
     def access(tenant: str, customer: str, feature: str) -> bool:
-        if not made:
-            parts = CheckParts(world.catalog, world.entitlements, lambda: world.usage, world.clock)
-            made.append(Checks(parts))
         asked, now = (tenant, customer, feature), monotonic()
         until, has = heard.get(asked, (0.0, False))
         if now >= until:
-            has = made[0].value(tenant, customer, feature).value.access
+            has = checks.value(tenant, customer, feature).value.access
             if len(heard) >= HEARD_MAX:
                 heard.clear()
             heard[asked] = now + FOLLOW_SECONDS, has

@@ -17,6 +17,7 @@ from tallybook.admit.plan.flow import mark
 from tallybook.admit.plan.ports import Counts
 from tallybook.kernel.book.fact import Fact
 from tallybook.kernel.errors import TallybookError
+from tallybook.serve.api.common.rounds import Rounds
 
 SECONDS = 1.0
 WAITING_MAX = 10_000
@@ -38,18 +39,15 @@ class Teller:
         self._keep = keep
         self._lock = threading.Lock()
         self._waiting: dict[tuple[bytes, int, int], Tell] = {}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="limits", daemon=True)
+        self._rounds = Rounds(self.round, SECONDS, "limits")
 
     def start(self) -> None:
         """Tell from now on, until `close`."""
-        self._thread.start()
+        self._rounds.start()
 
     def close(self) -> None:
         """Tell what waits, and end."""
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+        self._rounds.close()
         self.round()
 
     def add(self, tells: Sequence[Tell]) -> None:
@@ -76,7 +74,3 @@ class Teller:
         self._keep([(tell.bound.tenant, told(tell, now_us)) for tell in tells])
         for tell in tells:
             mark(self._counts, tell)
-
-    def _run(self) -> None:
-        while not self._ended.wait(SECONDS):
-            self.round()

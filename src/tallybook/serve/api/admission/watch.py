@@ -1,6 +1,5 @@
 """The usage plans of all tenants, as this process knows them: polled, bound to keys once each."""
 
-import threading
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -12,6 +11,7 @@ from tallybook.admit.key import Grant
 from tallybook.admit.plan.bind import Binding, bind
 from tallybook.admit.plan.plan import UsagePlan, overridden
 from tallybook.kernel.errors import TallybookError
+from tallybook.serve.api.common.rounds import Rounds
 
 POLL_SECONDS = 0.5
 BINDINGS_MAX = 50_000
@@ -46,17 +46,17 @@ class PlanWatch:
         self._every = EveryPlan({}, {})
         self._defaults: dict[str, UsagePlan] = {}
         self._bindings: dict[tuple[str, str, str, str], Binding] = {}
-        self._ended = threading.Event()
+        self._rounds = Rounds(self._round, POLL_SECONDS, "usage-plans")
         self.any = False
         self.refresh()
 
     def start(self) -> None:
         """Poll for changes in the background, until `close`."""
-        threading.Thread(target=self._poll, name="usage-plans", daemon=True).start()
+        self._rounds.start()
 
     def close(self) -> None:
         """Poll no more."""
-        self._ended.set()
+        self._rounds.close()
 
     def refresh(self) -> None:
         """Read the plans again if any changed."""
@@ -92,12 +92,11 @@ class PlanWatch:
             return NOTHING
         return bind(held(plan, own), grant)
 
-    def _poll(self) -> None:
-        while not self._ended.wait(POLL_SECONDS):
-            try:
-                self.refresh()
-            except TallybookError as error:
-                structlog.get_logger("limits").warning("limits.not_read", error=error.message)
+    def _round(self) -> None:
+        try:
+            self.refresh()
+        except TallybookError as error:
+            structlog.get_logger("limits").warning("limits.not_read", error=error.message)
 
 
 def held(plan: UsagePlan | None, own: Sequence[object]) -> UsagePlan:

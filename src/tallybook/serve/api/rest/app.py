@@ -15,7 +15,7 @@ from tallybook import __version__
 from tallybook.adapters.sql.access.unmoved import Unmoved
 from tallybook.compose import World
 from tallybook.kernel.errors import TallybookError
-from tallybook.serve.api.checks import Checks, Parts
+from tallybook.serve.api.checks import Checks, checks_of
 from tallybook.serve.api.common.access import grant_of, guard
 from tallybook.serve.api.common.audited import audited, begin
 from tallybook.serve.api.common.decoding import ExactRequest
@@ -113,7 +113,7 @@ def rest_app(
 
 
 def state_of(world: World, gate: Gate, ingest: Accepts) -> dict[str, Any]:
-    """Return what the routes of an application work with.
+    """Return what the routes of an application work with; its `checks` are to be closed.
 
     Args:
         world: parts of this process.
@@ -121,12 +121,11 @@ def state_of(world: World, gate: Gate, ingest: Accepts) -> dict[str, Any]:
         ingest: stores redriven events.
     """
     world.audit  # noqa: B018 - from here on every transaction tells who asked for it
-    parts = Parts(world.catalog, world.entitlements, lambda: world.usage, world.clock)
     return {
         "world": world,
         "gate": gate,
         "ingest": ingest,
-        "checks": Checks(parts),
+        "checks": checks_of(world),
         "waits": Waits(),
         "unmoved": Unmoved(world.engine),
     }
