@@ -60,6 +60,14 @@ def test_the_guides_name_every_command():
     assert shown - named - {"demo"} == set()
 
 
+def test_the_commands_of_every_guide_are_run_by_a_test():
+    tests = "".join(p.read_text() for p in (ROOT / "tests" / "e2e").glob("test_*.py"))
+    blocks = {page: "".join(body for _, body in FENCE.findall(page.read_text())) for page in GUIDES}
+    typed = [page for page, text in blocks.items() if re.search(r"^(\$ )?tallybook ", text, re.M)]
+    assert len(typed) > 10
+    assert [page.name for page in typed if f'"{page.name}"' not in tests] == []
+
+
 def documented(page: Path) -> dict[str, str]:
     """Return setting -> default, as the tables of docs/settings.md say; section before the dot."""
     found: dict[str, str] = {}
