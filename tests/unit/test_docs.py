@@ -63,7 +63,8 @@ def test_the_guides_name_every_command():
 def test_the_commands_of_every_guide_are_run_by_a_test():
     tests = "".join(p.read_text() for p in (ROOT / "tests" / "e2e").glob("test_*.py"))
     blocks = {page: "".join(body for _, body in FENCE.findall(page.read_text())) for page in GUIDES}
-    typed = [page for page, text in blocks.items() if re.search(r"^(\$ )?tallybook ", text, re.M)]
+    command = re.compile(r"^(\$ )?tallybook ", re.MULTILINE)
+    typed = [page for page, text in blocks.items() if command.search(text)]
     assert len(typed) > 10
     assert [page.name for page in typed if f'"{page.name}"' not in tests] == []
 
