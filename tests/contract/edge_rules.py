@@ -8,7 +8,7 @@ from sqlalchemy import update
 from tallybook.adapters.sql.database import open_database, write
 from tallybook.adapters.sql.edge.rules import RULES, SqlEdgeRules
 from tallybook.collect.aggregate.rule import EdgeRule
-from tallybook.kernel.errors import Conflict, Corrupt, Invalid
+from tallybook.kernel.errors import Corrupt, Invalid
 from tests.support.databases import KINDS
 
 ONE = (EdgeRule(name="one", match="a", value="$.bytes", where={"$.s": ["ä"]}),)
@@ -49,17 +49,7 @@ def test_a_version_is_never_used_twice(store: SqlEdgeRules) -> None:
     store.put("t", "", ONE, 5)
     store.put("t", "", None, 5)
     assert (store.of("t", "").told().version, store.of("t", "e").rules) == ("", ())
-    assert store.put("t", "", ONE, 5, expected="").told().version == "3"
-
-
-def test_whoever_was_slower_is_refused(store: SqlEdgeRules) -> None:
-    store.put("t", "", ONE, 1, expected="")
-    store.put("t", "", TWO, 1, expected="1")
-    with pytest.raises(Conflict, match="'2'"):
-        store.put("t", "", ONE, 1, expected="1")
-    with pytest.raises(Conflict):
-        store.put("t", "e", ONE, 1, expected="2")
-    assert store.of("t", "").rules == TWO
+    assert store.put("t", "", ONE, 5).told().version == "3"
 
 
 def test_rules_that_cannot_be_are_not_stored(store: SqlEdgeRules) -> None:

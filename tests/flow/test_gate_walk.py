@@ -374,6 +374,19 @@ def test_another_tenant_changes_nothing_of_it(town: Town) -> None:
         assert row.change.actor != actor_of(town, town.rival)
 
 
+def test_what_is_another_thing_now_is_not_changed(town: Town) -> None:
+    asked = 0
+    for call in changing(town):
+        if call.method == "POST":
+            continue  # it makes something
+        path = call.path(town.story.made)
+        stale = {"if-match": '"as-it-was"'}
+        got = town.house.ask(call.method, path, town.owner(), call.content(town.story.made), stale)
+        assert (got.status, got.json["code"]) == (412, "precondition-failed"), (call, got.body)
+        asked += 1
+    assert asked > 25
+
+
 def actor_of(town: Town, key: str) -> str:
     grant = town.house.gate.grant(key)
     assert isinstance(grant, Grant)

@@ -238,8 +238,11 @@ def test_the_same_rule_written_otherwise_is_no_new_version(api: Api) -> None:
 
 def test_a_rule_is_taken_away_only_as_it_was_seen(api: Api) -> None:
     api.call("PUT", "/routes/r", RULE)
-    for tag, status in (('"2"', 409), ("x", 400), ('"1"', 204)):
-        assert api.call("DELETE", "/routes/r", headers={"if-match": tag})[0] == status
+    for tag, status in (('"2"', 412), ("x", 412), ('"2", "1"', 204), ("*", 412)):
+        assert api.call("DELETE", "/routes/r", headers={"if-match": tag})[0] == status, tag
+    again = RULE | {"description": "back"}
+    assert api.call("PUT", "/routes/r", again, headers={"if-match": '"2"'})[0] == 412
+    assert api.call("PUT", "/routes/r", again)[0] == 200
 
 
 def test_a_stream_is_changed_only_as_it_was_seen_and_keeps_what_is_not_said(api: Api) -> None:

@@ -150,6 +150,24 @@ def test_things_of_every_kind_can_be_held_to(server: House) -> None:
         assert ask(server, "PUT", path, body, if_match='"x"').status == 412
         assert ask(server, "PUT", path, body, if_match=tag).status == 200, place
     key = ask(server, "POST", "/keys", {"name": "k", "scopes": ["read"]}).json["id"]
+    rule = {"pattern": {"type": ["t"]}, "targets": ["feed"]}
+    assert ask(server, "PUT", "/routes/r", rule).status == 200
+    hook = ask(server, "POST", "/webhooks", {"url": "https://example.com/x"}).json["id"]
+    own = {"limits": plan["limits"]}
+    for method, path, body in (
+        ("PUT", "/routes/r", rule | {"description": "d"}),
+        ("PATCH", f"/webhooks/{hook}", {"description": "d"}),
+        ("PUT", f"/keys/{key}/limits", own),
+        ("PUT", "/edges/rules", {"rules": []}),
+        ("DELETE", "/edges/rules", None),
+        ("DELETE", f"/webhooks/{hook}", None),
+        ("DELETE", "/routes/r", None),
+        ("DELETE", "/usage-plans/p", None),
+    ):
+        tag = ask(server, "GET", path).headers["etag"]
+        late = ask(server, method, path, body, if_match='"x"')
+        assert (late.status, late.json["code"]) == (412, "precondition-failed"), path
+        assert ask(server, method, path, body, if_match=tag).status in {200, 204}, path
     tag = ask(server, "GET", f"/keys/{key}").headers["etag"]
     assert ask(server, "PUT", f"/keys/{key}", {"name": "l"}, if_match=tag).status == 200
     assert ask(server, "POST", f"/keys/{key}/rotate", {}, if_match=tag).status == 412

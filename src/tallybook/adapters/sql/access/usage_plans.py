@@ -186,18 +186,17 @@ class SqlUsagePlans:
             versions.bump(connection)
         return StoredPlan(plan, version, now_us)
 
-    def delete(self, tenant: str, key: str, now_us: int, expected: int | None = None) -> None:
+    def delete(self, tenant: str, key: str, now_us: int) -> None:
         """Take a plan out of use.
 
         Raises:
             Missing: there is none.
-            Conflict: keys are on it ('in-use'), or another version holds now ('version-changed').
+            Conflict: keys are on it ('in-use').
         """
         with write(self._engine) as connection:
             stored = _newest(connection, tenant, key)
             if not stored:
                 raise Missing(f"there is no usage plan '{key}'", field="key")
-            _expect(stored[tenant, key].version, expected)
             _check_unused(connection, tenant, key)
             _add(connection, tenant, key, "", now_us)
             versions.bump(connection)
@@ -241,17 +240,11 @@ class SqlUsagePlans:
             return _own(connection, tenant, key_id)
 
     def put_limits(
-        self,
-        tenant: str,
-        key_id: str,
-        limits: Sequence[Limit],
-        now_us: int,
-        expected: int | None = None,
+        self, tenant: str, key_id: str, limits: Sequence[Limit], now_us: int
     ) -> StoredLimits:
-        """Replace the limits of one key; raises Conflict where another version holds now."""
+        """Replace the limits of one key."""
         with write(self._engine) as connection:
             before = _own(connection, tenant, key_id)
-            _expect(before.version, expected)
             row = {
                 "tenant": tenant,
                 "key_id": key_id,

@@ -17,7 +17,7 @@ from tallybook.adapters.sql.database import read, write
 from tallybook.adapters.sql.rows import replace_rows
 from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.collect.aggregate.rule import EdgeRule, RuleSet, checked
-from tallybook.kernel.errors import Conflict, Corrupt
+from tallybook.kernel.errors import Corrupt
 
 RULES = Table(
     "edge_rules",
@@ -86,7 +86,6 @@ class SqlEdgeRules:
         edge: str,
         rules: tuple[EdgeRule, ...] | None,
         now_us: int,
-        expected: str | None = None,
     ) -> StoredEdgeRules:
         """Replace rules; None takes an edge's own back, so that those for all count again.
 
@@ -95,18 +94,14 @@ class SqlEdgeRules:
             edge: its name; '' for all.
             rules: checked here.
             now_us: for the record.
-            expected: the version (`RuleSet.version`) that they replace; None is any.
 
         Raises:
             Invalid: a rule cannot be.
-            Conflict: another version counts now.
         """
         body = "" if rules is None else msgspec.json.encode(checked(rules)).decode()
         with write(self._engine) as connection:
             found = _stored(connection, tenant, edge)
             before = found[0] if found is not None else 0
-            if expected is not None:
-                _expect(_rules(edge, found) if found is not None and found[1] else None, expected)
             row = {
                 "tenant": tenant,
                 "edge": edge,
@@ -118,13 +113,6 @@ class SqlEdgeRules:
         return StoredEdgeRules(
             edge=edge, version=before + 1, changed_us=now_us, rules=tuple(rules or ())
         )
-
-
-def _expect(stored: StoredEdgeRules | None, expected: str) -> None:
-    now = stored.told().version if stored is not None else ""
-    if now != expected:
-        message = f"the rules are version '{now}' now, not '{expected}'; read them again"
-        raise Conflict(message)
 
 
 def _stored(connection: Connection, tenant: str, edge: str) -> tuple[int, str, int] | None:

@@ -1,9 +1,7 @@
 """Usage plans: what keys are limited to; the limits of single keys; how a key stands."""
 
-from typing import Any
-
 import msgspec
-from litestar import Controller, Request, Response, delete, get, post, put
+from litestar import Controller, Response, delete, get, post, put
 
 from tallybook.adapters.sql.access.usage_plans import StoredPlan
 from tallybook.admit.key import Grant as KeyGrant
@@ -195,26 +193,21 @@ class UsagePlans(Controller):
         self,
         world: World,
         grant: Grant,
-        request: Request[Any, Any, Any],
         key: str,
         data: UsagePlan,
     ) -> Response[UsagePlanView]:
         """Replace a usage plan; every process follows within a second.
 
-        `If-Match` with an ETag refuses with 409 where somebody else was faster. What was counted
-        under a limit goes on being counted under the limit of the same name.
+        What was counted under a limit goes on being counted under the limit of the same name.
         """
         if data.key != key:
             raise Invalid(f"the path names '{key}', the body '{data.key}'", field="key")
-        return _answer(put_plan(world, grant.tenant, data, _expected(request)))
+        return _answer(put_plan(world, grant.tenant, data, None))
 
     @delete("/{key:str}", opt=ADMIN, sync_to_thread=True)
-    def delete_usage_plan(
-        self, world: World, grant: Grant, request: Request[Any, Any, Any], key: str
-    ) -> None:
+    def delete_usage_plan(self, world: World, grant: Grant, key: str) -> None:
         """Take a usage plan out of use; 409 while keys are on it."""
-        now_us = world.clock.now_us()
-        world.usage_plans.delete(grant.tenant, key, now_us, _expected(request))
+        world.usage_plans.delete(grant.tenant, key, world.clock.now_us())
 
 
 class KeysLimits(Controller):
@@ -241,7 +234,6 @@ class KeysLimits(Controller):
         self,
         world: World,
         grant: Grant,
-        request: Request[Any, Any, Any],
         id: str,
         data: KeyLimits,
     ) -> Response[KeyLimits]:
@@ -249,8 +241,8 @@ class KeysLimits(Controller):
         world.keys.get(grant.tenant, id)
         check_limits(data.limits)
         first = world.usage_plans.first_of(grant.tenant, id)
-        now_us, expected = world.clock.now_us(), _expected(request)
-        stored = world.usage_plans.put_limits(grant.tenant, first, data.limits, now_us, expected)
+        now_us = world.clock.now_us()
+        stored = world.usage_plans.put_limits(grant.tenant, first, data.limits, now_us)
         return Response(KeyLimits(limits=stored.limits), headers={"etag": f'"{stored.version}"'})
 
 
@@ -287,14 +279,3 @@ def _standing(standing: Standing) -> LimitStanding:
 
 def _answer(view: UsagePlanView) -> Response[UsagePlanView]:
     return Response(view, headers={"etag": f'"{view.version}"'})
-
-
-def _expected(request: Request[Any, Any, Any]) -> int | None:
-    """Return the version that `If-Match` names, None for any."""
-    text = request.headers.get("if-match")
-    if text is None or text.strip() == "*":
-        return None
-    number = text.strip().removeprefix("W/").strip('"')
-    if not number.isdecimal() or not number.isascii():
-        raise Invalid('If-Match must be an ETag of this thing, such as "3"', field="If-Match")
-    return int(number[:18])

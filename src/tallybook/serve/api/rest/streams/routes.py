@@ -17,7 +17,6 @@ from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.common.instants import moment
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant
-from tallybook.serve.api.rest.streams.unmoved import OWN_TAG, IfMatch
 from tallybook.serve.api.rest.streams.views import ReplayView, RuleView, replay_view, rule_view
 
 REPLAYS_MAX = 4
@@ -165,16 +164,6 @@ def tried(pattern: str, event: bytes) -> Tried:
     return Tried(matches=matcher.matches(document), misses=found)
 
 
-def seen_version(if_match: str | None) -> int | None:
-    """Return the version that a change was decided from; raises Invalid."""
-    if if_match is None:
-        return None
-    text = if_match.removeprefix("W/").strip('"')
-    if not text.isdecimal() or not text.isascii():
-        raise Invalid("If-Match must be a rule's ETag, its version", field="If-Match")
-    return int(text)
-
-
 class Routes(Controller):
     """Rules: which events go to which outbound streams."""
 
@@ -209,29 +198,20 @@ class Routes(Controller):
         view = shown(world, grant.tenant, [rule_of(world.rules, grant.tenant, key)])[0]
         return Response(view, headers={"etag": f'"{view.version}"'})
 
-    @put("/{key:str}", opt=OWN_TAG, sync_to_thread=True)
+    @put("/{key:str}", opt=BILLING, sync_to_thread=True)
     def put_rule(
-        self,
-        world: World,
-        grant: Grant,
-        key: str,
-        data: RuleSpec,
-        body: bytes,
-        if_match: IfMatch = None,
+        self, world: World, grant: Grant, key: str, data: RuleSpec, body: bytes
     ) -> Response[RuleView]:
-        """Make or change a rule; a change is a new version, the same again is none.
-
-        `If-Match` with the ETag that was seen refuses with 409 where somebody else was faster.
-        """
+        """Make or change a rule; a change is a new version, the same again is none."""
         if data.key not in {"", key}:
             raise Invalid("key must be that of the path, or be left out", field="key")
-        view, _ = change(world, grant, data.declared(key, body), seen_version(if_match))
+        view, _ = change(world, grant, data.declared(key, body))
         return Response(view, headers={"etag": f'"{view.version}"'})
 
-    @delete("/{key:str}", opt=OWN_TAG, sync_to_thread=True)
-    def remove_rule(self, world: World, grant: Grant, key: str, if_match: IfMatch = None) -> None:
+    @delete("/{key:str}", opt=BILLING, sync_to_thread=True)
+    def remove_rule(self, world: World, grant: Grant, key: str) -> None:
         """Take a rule away; what it delivered stays, and its versions stay known."""
-        delete_rule(world.rules, key, _changing(world, grant, seen_version(if_match)))
+        delete_rule(world.rules, key, _changing(world, grant, None))
 
     @get("/{key:str}/versions", opt=READ, sync_to_thread=True)
     def list_versions(self, world: World, grant: Grant, key: str) -> RuleHistory:
