@@ -181,6 +181,16 @@ def test_openmeter_keeps_subjects_and_customers(server, openmeter):
     assert meter_key not in [each.slug for each in openmeter.meters.list()]
 
 
+def test_openmeter_lists_the_events_of_a_time(server, openmeter):
+    subject = f"when-{openmeter.mark}"
+    openmeter.events.ingest_event(om_event(openmeter.mark, 71, subject, tokens=1, model="a"))
+    server.caught_up()
+    future = datetime.now(UTC) + timedelta(days=1)
+    assert openmeter.events.list(subject=subject, ingested_at_from=future) == []
+    assert openmeter.events.list(subject=subject, from_parameter=future) == []
+    assert len(openmeter.events.list(subject=subject, ingested_at_to=future, to=future)) == 1
+
+
 def test_openmeter_asks_what_a_customer_may_use(server, openmeter):
     from corehttp.exceptions import ResourceNotFoundError
 

@@ -12,6 +12,7 @@ from openapi_spec_validator import validate
 from tallybook.serve.api.document.codes import CODES
 from tallybook.serve.api.document.words import TAGS
 from tests.support.gatehouse.house import FIRST_KEY, House, house
+from tests.support.gatehouse.openmeter import shaped
 from tools import problem_codes
 
 STREAM = "get /api/v1/streams/{name}/sse"
@@ -30,6 +31,11 @@ def document(server: House) -> Any:
     return server.ask("GET", "/openapi.json", FIRST_KEY).json
 
 
+@pytest.fixture(params=["/openapi.json", "/openmeter/openapi.json"])
+def any_document(request: pytest.FixtureRequest, server: House) -> Any:
+    return server.ask("GET", request.param, FIRST_KEY).json
+
+
 def operations(document: Any) -> list[tuple[str, Any]]:
     return [
         (f"{method} {path}", operation)
@@ -38,9 +44,9 @@ def operations(document: Any) -> list[tuple[str, Any]]:
     ]
 
 
-def test_it_is_valid_openapi_3_1(document: Any) -> None:
-    assert document["openapi"].startswith("3.1")
-    validate(document)
+def test_it_is_valid_openapi_3_1(any_document: Any) -> None:
+    assert any_document["openapi"].startswith("3.1")
+    validate(any_document)
 
 
 def test_the_value_of_a_meter_is_a_number_unless_it_is_asked_as_text(document: Any) -> None:
@@ -59,11 +65,12 @@ def test_every_operation_has_a_name_of_its_own_a_group_and_words(document: Any) 
     assert [tag["name"] for tag in document["tags"]] == list(TAGS)
 
 
-def test_every_parameter_is_described_and_bounded(document: Any) -> None:
-    for name, operation in operations(document):
+def test_every_parameter_is_described_and_bounded(any_document: Any) -> None:
+    for name, operation in operations(any_document):
         for parameter in operation.get("parameters", ()):
             place = (name, parameter["name"])
             assert parameter["description"], place
+            assert not parameter["name"].endswith("_"), place
             schema = parameter["schema"]
             for one in schema.get("oneOf", [schema]):
                 if one.get("type") == "string" and "enum" not in one:
@@ -74,8 +81,8 @@ def test_every_parameter_is_described_and_bounded(document: Any) -> None:
                 assert schema["pattern"], place
 
 
-def test_every_body_and_every_answer_has_an_example(document: Any) -> None:
-    for name, operation in operations(document):
+def test_every_body_and_every_answer_has_an_example(any_document: Any) -> None:
+    for name, operation in operations(any_document):
         if "requestBody" in operation and name not in {PROTOBUF, BY_CERTIFICATE}:
             kinds = operation["requestBody"]["content"].values()
             assert any("example" in kind for kind in kinds), f"{name}: no example of a body"
@@ -87,15 +94,22 @@ def test_every_body_and_every_answer_has_an_example(document: Any) -> None:
                 assert any("example" in kind for kind in kinds.values()), f"{name}: no example"
 
 
-def test_no_example_has_a_secret_or_a_made_up_name(document: Any) -> None:
-    text = msgspec.json.encode(document).decode()
+def test_what_is_called_in_openmeters_shapes_is_all_that_is_described(server: House) -> None:
+    paths = server.ask("GET", "/openmeter/openapi.json", FIRST_KEY).json["paths"]
+    described = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    called = list(shaped(server, server.tenant("shapes")))
+    assert {(one.method, one.template) for one in called} == described
+
+
+def test_no_example_has_a_secret_or_a_made_up_name(any_document: Any) -> None:
+    text = msgspec.json.encode(any_document).decode()
     assert "zanzibar" not in text
     assert not re.search(r"\b(tb|whsec)_(?!example)[A-Za-z0-9+/=_-]{8,}", text)
 
 
-def test_every_operation_says_who_may_and_how_it_refuses(document: Any) -> None:
-    assert document["security"] == [{"key": []}]
-    for name, operation in operations(document):
+def test_every_operation_says_who_may_and_how_it_refuses(any_document: Any) -> None:
+    assert any_document["security"] == [{"key": []}]
+    for name, operation in operations(any_document):
         codes = set(operation["responses"])
         is_open = operation.get("security") == []
         if "4XX" in codes:
@@ -106,7 +120,7 @@ def test_every_operation_says_who_may_and_how_it_refuses(document: Any) -> None:
         for status in codes:
             if status[0] in "45":
                 assert "$ref" in operation["responses"][status], (name, status)
-    for response in document["components"]["responses"].values():
+    for response in any_document["components"]["responses"].values():
         assert list(response["content"]) == ["application/problem+json"]
 
 

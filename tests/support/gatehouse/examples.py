@@ -15,6 +15,7 @@ import msgspec
 
 from tests.support.gatehouse import story as told
 from tests.support.gatehouse.house import FIRST_KEY, Answer, House, house
+from tests.support.gatehouse.openmeter import shaped
 from tests.support.gatehouse.story import API, MARK, Call, Story
 
 FILE = Path("src/tallybook/serve/api/document/examples.json")
@@ -95,6 +96,8 @@ def collected(server: House, walk: Any) -> dict[str, dict[str, Any]]:
             heard.add("GET", template, path, None, server.ask("GET", path, key))
     for call in told.farewell():
         heard.add(*_made(story, call))
+    for one in shaped(server, server.tenant("shapes")):
+        heard.add(one.method, one.template, one.path, one.body, one.answer)
     invoice = heard.found[f"GET {API}/invoices/{{name}}"]
     heard.found[f"GET {API}/invoices/{{name}}/explain"] = {
         "status": 200,

@@ -184,6 +184,13 @@ _WORDS = {
     "max": "Most records of an answer.",
     "wait_seconds": "How long to wait for a record.",
     "prune": "Archive what is not declared.",
+    "slug": "The meter's key.",
+    "feature": "Of this feature.",
+    "limit": "Most items of an answer.",
+    "page": "Number of the page, from 1.",
+    "pageSize": "Most items of a page.",
+    "customerId": "Of these customers.",
+    "filter": "Conditions by field, a JSON object.",
 }
 
 

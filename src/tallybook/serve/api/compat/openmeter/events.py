@@ -24,7 +24,10 @@ _STEP = 1000
 _TEXTS = ("id", "source", "subject", "type", "customerId")
 _TIMES = {"time": "time_us", "ingestedAt": "received_us", "storedAt": "received_us"}
 
-Moment = Annotated[str | None, Parameter(required=False, description="RFC 3339.")]
+From = Annotated[str | None, Parameter(query="from", description="RFC 3339, inclusive.")]
+To = Annotated[str | None, Parameter(query="to", description="RFC 3339, exclusive.")]
+Since = Annotated[str | None, Parameter(query="ingestedAtFrom", description="RFC 3339.")]
+Until = Annotated[str | None, Parameter(query="ingestedAtTo", description="RFC 3339.")]
 Limit = Annotated[int, Parameter(query="limit", ge=1, le=LIMIT_MAX)]
 Owner = Callable[[StoredEvent], str | None]
 Wanted = Callable[[StoredEvent], bool]
@@ -114,10 +117,10 @@ def list_events(
     id: str | None = None,
     subject: str | None = None,
     customer_id: Annotated[list[str] | None, Parameter(query="customerId")] = None,
-    from_: Annotated[Moment, Parameter(query="from")] = None,
-    to: Annotated[Moment, Parameter(query="to")] = None,
-    since: Annotated[Moment, Parameter(query="ingestedAtFrom")] = None,
-    until: Annotated[Moment, Parameter(query="ingestedAtTo")] = None,
+    from_: From = None,
+    to: To = None,
+    since: Since = None,
+    until: Until = None,
 ) -> list[IngestedShown]:
     """List stored events, newest event time first; id matches in part."""
     owner = owner_of(world.catalog.ownerships(grant.tenant))
