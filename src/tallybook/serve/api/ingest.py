@@ -30,6 +30,7 @@ from tallybook.serve.api.compat.wire import Told
 from tallybook.serve.api.gathering import BODY_BYTES_MIN, Gathering
 from tallybook.serve.api.group_commit import GroupCommit
 from tallybook.serve.api.partition import Partition
+from tallybook.serve.api.together import Together
 from tallybook.transport.accept import AcceptLimits, Refusal, accept
 from tallybook.transport.alike import split
 from tallybook.transport.columns import ColumnSet
@@ -114,6 +115,7 @@ class IngestApp:
         self._limits = limits
         self._commit = GroupCommit(partition.log, self._notify, trim_mark)
         self._gathering = Gathering(columns, limits, self._commit.submit_together)
+        self._together = Together(columns, limits, self._commit.submit_together)
         self._lago: Foreign | None = None
 
     def speak_lago(self, take: Foreign) -> None:
@@ -160,9 +162,11 @@ class IngestApp:
     async def _gathered(
         self, tenant: str, body: bytes, noting: Callable[[str], bytes] | None
     ) -> bool:
-        """Store a large body with those beside it; False where it has to go by itself."""
-        if len(body) < BODY_BYTES_MIN or events_limited():
+        """Store a request with those beside it; False where it has to go by itself."""
+        if events_limited():
             return False
+        if len(body) < BODY_BYTES_MIN:
+            return noting is None and await self._few(tenant, body)
         part = split(body, self._limits)
         if part is None:
             return False
@@ -171,6 +175,12 @@ class IngestApp:
             return False
         count_events(len(part.starts))
         return True
+
+    async def _few(self, tenant: str, body: bytes) -> bool:
+        """Store a small body with those beside it; False where it has to go by itself."""
+        stored = await self._together.stored(tenant, body)
+        count_events(stored)
+        return stored > 0
 
     async def store(self, grant: Granted, body: bytes) -> None:
         """Store a JSON array of events, all or nothing; returns when they are durable.

@@ -1,0 +1,182 @@
+"""Small requests, judged together: while one group is written, the next comes together.
+
+What judging a request costs whatever it holds is shared by all that wait at that moment, and so is
+their row in the log. One that needs a closer look goes by itself, and has its own answer; nobody
+hears of an event that somebody else sent.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from tallybook.kernel.errors import TallybookError
+from tallybook.transport.accept import AcceptLimits, plain_rows
+from tallybook.transport.columns import ColumnSet
+from tallybook.transport.rows import Rows
+
+EVENTS_MAX = 1_000
+"""Most events of one group: the event loop waits while it is judged."""
+BYTES_MAX = 1024 * 1024
+"""Most bytes of one group, but for a request that has more."""
+LINGER_SECONDS = 0.001
+"""After several came together, how long the next group may grow before it is judged."""
+
+Submit = Callable[[Rows, list[object], list[bytes]], None]
+"""Queues rows; the futures are resolved when they are durable. Raises Unavailable."""
+
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class _Coming(msgspec.Struct, frozen=True):
+    tenant: str
+    events: list[msgspec.Raw]
+    bytes: int
+    done: "asyncio.Future[bool | None]"
+
+
+class Together:
+    """Takes the small requests of one event loop together.
+
+    Args:
+        columns: returns the typed columns to fill now.
+        limits: bounds.
+        submit: queues what was made.
+    """
+
+    def __init__(
+        self, columns: Callable[[], ColumnSet], limits: AcceptLimits, submit: Submit
+    ) -> None:
+        """Nothing is coming yet."""
+        self._columns = columns
+        self._limits = limits
+        self._submit = submit
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._begin(None)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Know nothing of an event loop that was before: whoever waited in it has gone with it."""
+        self._loop = loop
+        self._coming: list[_Coming] = []
+        self._groups: list[list[_Coming]] = []
+        self._writing = 0
+        self._asked = False
+
+    async def stored(self, tenant: str, body: bytes) -> int:
+        """Store a request with those beside it; return its number of events, durable then.
+
+        Args:
+            tenant: whose events.
+            body: a JSON array of events.
+
+        Returns:
+            0 where it has to go by itself: nothing of it was stored.
+
+        Raises:
+            Unavailable: not stored, or not known to be; send the same again.
+        """
+        try:
+            events = _RAWS.decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            return 0  # what is wrong with it is said where it goes by itself
+        if not events or len(events) > self._events_max:
+            return 0
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._begin(loop)
+        done: asyncio.Future[bool | None] = loop.create_future()
+        self._coming.append(_Coming(tenant, events, len(body), done))
+        if not self._asked and not self._writing:
+            self._ask(0.0)
+        return len(events) if await done is None else 0
+
+    @property
+    def _events_max(self) -> int:
+        return min(EVENTS_MAX, self._limits.request_events_max)
+
+    def _ask(self, seconds: float) -> None:
+        """Have the next group taken: whoever is ready has a turn of the event loop before it."""
+        self._asked = True
+        loop = asyncio.get_running_loop()
+        if seconds:
+            loop.call_later(seconds, self._take)
+        else:
+            loop.call_soon(self._take)
+
+    def _take(self) -> None:
+        """Judge one group, and queue it."""
+        self._asked = False
+        if not self._groups:
+            coming, self._coming = self._coming, []
+            self._groups = groups(coming, self._events_max)
+        if self._groups:
+            self._judged(self._groups.pop(0))
+        if self._groups or (self._coming and not self._writing):
+            self._ask(0.0)
+
+    def _judged(self, group: Sequence[_Coming]) -> None:
+        """Queue a group; where some are to be looked at closely, those that are not among them."""
+        try:
+            rows = self._rows(group)
+            if rows is not None:
+                self._write(rows, group)
+        except TallybookError as error:
+            _tell(group, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody waits for ever
+            _tell(group, error)
+            said = {"message": "requests that came together were not stored", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(said)
+        else:
+            if rows is None:
+                self._halved(group)
+
+    def _rows(self, group: Sequence[_Coming]) -> Rows | None:
+        """Return the rows of a group; None where an event needs a closer look."""
+        body = b"[" + b",".join([event for one in group for event in one.events]) + b"]"
+        now_us = time.time_ns() // 1000
+        return plain_rows(group[0].tenant, body, now_us, self._columns(), self._limits)
+
+    def _halved(self, group: Sequence[_Coming]) -> None:
+        if len(group) == 1:
+            if not group[0].done.done():
+                group[0].done.set_result(False)
+            return
+        half = len(group) // 2
+        self._judged(group[:half])
+        self._judged(group[half:])
+
+    def _write(self, rows: Rows, group: Sequence[_Coming]) -> None:
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._submit(rows, [*(one.done for one in group), written], [])
+        self._writing += 1
+        several = len(group) > 1
+
+        def ended(_: object) -> None:
+            written.exception()  # those who wait were told
+            self._writing -= 1
+            if not self._asked and not self._writing and (self._coming or several):
+                self._ask(LINGER_SECONDS if several else 0.0)
+
+        written.add_done_callback(ended)
+
+
+def groups(coming: Sequence[_Coming], events_max: int) -> list[list[_Coming]]:
+    """Return requests in groups of one tenant each, no larger than a group may be."""
+    found: list[list[_Coming]] = []
+    open_: dict[str, tuple[list[_Coming], int, int]] = {}
+    for one in coming:
+        group, events, size = open_.get(one.tenant, ([], 0, 0))
+        events, size = events + len(one.events), size + one.bytes
+        if not group or events > events_max or size > BYTES_MAX:
+            group, events, size = [], len(one.events), one.bytes
+            found.append(group)
+        group.append(one)
+        open_[one.tenant] = group, events, size
+    return found
+
+
+def _tell(group: Sequence[_Coming], error: Exception) -> None:
+    for one in group:
+        if not one.done.done():
+            one.done.set_exception(error)
