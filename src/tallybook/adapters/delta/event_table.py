@@ -159,6 +159,7 @@ class DeltaEventTable:
                 writer = pq.ParquetWriter(path, piece.schema, **_parquet(piece.schema.names))
             writer.write_table(piece, row_group_size=ROW_GROUP_ROWS)
             bounds.add(piece)
+            del piece  # or it would stay while the next one is made
         if writer is not None:
             writer.close()
         if bounds.rows != count:
@@ -292,6 +293,7 @@ def _parquet(names: Sequence[str]) -> dict[str, Any]:
     return {
         "compression": "zstd",
         "compression_level": 1,
+        "store_schema": False,  # codes of a merge are a way of writing, not what is stored
         "use_dictionary": [name for name in names if name not in _UNIQUE],
         "write_statistics": [name for name in names if name == "time_us" or name not in _UNIQUE],
     }
@@ -314,7 +316,7 @@ class Bounds:
         """Take note of more rows; the columns hold no null."""
         self.rows += piece.num_rows
         for name in _SKIPPING if piece.num_rows else ():
-            found: Any = pc.min_max(piece[name]).as_py()
+            found = _ends(piece[name])
             self._least[name] = min(found["min"], self._least.get(name, found["min"]))
             self._most[name] = max(found["max"], self._most.get(name, found["max"]))
 
@@ -323,6 +325,14 @@ class Bounds:
         nulls = dict.fromkeys(_SKIPPING, 0)
         told = {"numRecords": self.rows, "minValues": self._least, "maxValues": self._most}
         return json.dumps({**told, "nullCount": nulls})
+
+
+def _ends(column: "pa.ChunkedArray[Any]") -> dict[str, Any]:
+    """Return the least and the greatest value."""
+    if pa.types.is_dictionary(column.type):
+        column = pc.unique(column).cast(column.type.value_type)
+    ends: Any = pc.min_max(column).as_py()
+    return {"min": ends["min"], "max": ends["max"]}
 
 
 def _removed(file: LakeFile) -> RemoveAction:

@@ -5,6 +5,7 @@ rows, and what was replaced stays until no reader can still use it.
 """
 
 import time
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +26,7 @@ from tallybook.serve.worker.pipeline import (
 )
 from tallybook.settings import Settings
 from tallybook.store.commit import all_columns
-from tallybook.store.compact import clustered, next_merge
+from tallybook.store.compact import clustered, next_merge, repeating
 
 STEPS_MAX = 8
 """Most roll-up steps of one meter a round, so that no meter starves another."""
@@ -83,9 +84,9 @@ class LakeKeeper:
         chosen = next_merge(self.table.files())
         if not chosen:
             return False
-        tables = [_read(file.path) for file in chosen]
-        pieces = clustered(tables, all_columns((), self.table.typed_columns()))
-        rows = self.table.replace(chosen, pieces)
+        columns = all_columns((), self.table.typed_columns())
+        tables = (_read(file.path, repeating(columns)) for file in chosen)
+        rows = self.table.replace(chosen, clustered(tables, columns))
         first, last = chosen[0].seq_min, max(file.seq_max for file in chosen)
         structlog.get_logger("lake").info(
             "lake.compacted", files=len(chosen), rows=rows, commits=f"{first}..{last}"
@@ -111,6 +112,8 @@ class LakeKeeper:
                     partition.close()
 
 
-def _read(path: str) -> pa.Table:
+def _read(path: str, coded: Sequence[str]) -> pa.Table:
     """Return a file's rows, one column after the other: memory is scarcer here than time."""
-    return pq.read_table(path, partitioning=None, pre_buffer=False, use_threads=False)
+    names = pq.read_schema(path).names
+    coded = [name for name in coded if name in names]
+    return pq.ParquetFile(path, pre_buffer=False, read_dictionary=coded).read(use_threads=False)
