@@ -94,7 +94,7 @@ class Front:
         if may_pack(scope["path"]):
             out = packing(noting, _header(scope, b"accept-encoding"))
         try:
-            await self._let(app, scope, within_time(receive), out)
+            await self._let(app, scope, within_time(receive, scope["headers"]), out)
         finally:
             if self._log is not None and status:
                 self._note(scope, status, size)

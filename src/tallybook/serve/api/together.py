@@ -6,6 +6,7 @@ hears of an event that somebody else sent.
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Sequence
 
@@ -20,8 +21,9 @@ EVENTS_MAX = 1_000
 """Most events of one group: the event loop waits while it is judged."""
 BYTES_MAX = 1024 * 1024
 """Most bytes of one group, but for a request that has more."""
-LINGER_SECONDS = 0.001
-"""After several came together, how long the next group may grow before it is judged."""
+LINGER_SECONDS = 0.002
+"""How long a group may grow, at most, before it is judged: those who were answered last are likely
+to ask again, and a row costs nearly the same whatever is in it."""
 
 Submit = Callable[[Rows, list[object], list[bytes]], None]
 """Queues rows; the futures are resolved when they are durable. Raises Unavailable."""
@@ -60,8 +62,8 @@ class Together:
         self._loop = loop
         self._coming: list[_Coming] = []
         self._groups: list[list[_Coming]] = []
-        self._writing = 0
-        self._asked = False
+        self._writing = self._answered = self._awaited = 0
+        self._asked: asyncio.Handle | None = None
 
     async def stored(self, tenant: str, body: bytes) -> int:
         """Store a request with those beside it; return its number of events, durable then.
@@ -87,33 +89,41 @@ class Together:
             self._begin(loop)
         done: asyncio.Future[bool | None] = loop.create_future()
         self._coming.append(_Coming(tenant, events, len(body), done))
-        if not self._asked and not self._writing:
-            self._ask(0.0)
+        if self._asked is None and not self._writing:
+            self._ask()
+        elif len(self._coming) == self._awaited:
+            self._hasten()
         return len(events) if await done is None else 0
 
     @property
     def _events_max(self) -> int:
         return min(EVENTS_MAX, self._limits.request_events_max)
 
-    def _ask(self, seconds: float) -> None:
-        """Have the next group taken: whoever is ready has a turn of the event loop before it."""
-        self._asked = True
-        loop = asyncio.get_running_loop()
-        if seconds:
-            loop.call_later(seconds, self._take)
-        else:
-            loop.call_soon(self._take)
+    def _ask(self) -> None:
+        """Have a group taken: whoever is ready has a turn of the event loop before it."""
+        self._asked = asyncio.get_running_loop().call_soon(self._take)
+
+    def _linger(self) -> None:
+        """Have the next group taken when those who were answered have come again, or soon."""
+        self._awaited = len(self._coming) + self._answered
+        self._answered = 0
+        self._asked = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._take)
+
+    def _hasten(self) -> None:
+        if self._asked is not None:
+            self._asked.cancel()
+            self._ask()
 
     def _take(self) -> None:
         """Judge one group, and queue it."""
-        self._asked = False
+        self._asked, self._awaited = None, 0
         if not self._groups:
             coming, self._coming = self._coming, []
             self._groups = groups(coming, self._events_max)
         if self._groups:
             self._judged(self._groups.pop(0))
         if self._groups or (self._coming and not self._writing):
-            self._ask(0.0)
+            self._ask()
 
     def _judged(self, group: Sequence[_Coming]) -> None:
         """Queue a group; where some are to be looked at closely, those that are not among them."""
@@ -150,15 +160,18 @@ class Together:
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._submit(rows, [*(one.done for one in group), written], [])
         self._writing += 1
-        several = len(group) > 1
+        written.add_done_callback(functools.partial(self._written, len(group)))
 
-        def ended(_: object) -> None:
-            written.exception()  # those who wait were told
-            self._writing -= 1
-            if not self._asked and not self._writing and (self._coming or several):
-                self._ask(LINGER_SECONDS if several else 0.0)
-
-        written.add_done_callback(ended)
+    def _written(self, answered: int, ended: "asyncio.Future[None]") -> None:
+        ended.exception()  # those who wait were told
+        self._writing -= 1
+        self._answered += answered
+        if self._writing or self._asked is not None:
+            return
+        if self._answered > 1 or self._coming:
+            self._linger()
+        else:  # one client, one request after the other: nobody else would come
+            self._answered = 0
 
 
 def groups(coming: Sequence[_Coming], events_max: int) -> list[list[_Coming]]:
