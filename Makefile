@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ENGINES := $(VENV)/engines
+COMPILED := setup.py $(wildcard src/tallybook/*/*.c)
 # What was compiled is kept, whatever the environment says: a start takes half the processor time then.
 export PYTHONDONTWRITEBYTECODE :=
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
@@ -78,11 +79,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tallybook needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.server: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.server: pyproject.toml constraints.txt $(COMPILED) | $(VENV)/bin/python
 	$(PIP) install --quiet -c constraints.txt -e '.[server]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml constraints.txt $(COMPILED) | $(VENV)/bin/python
 	$(PIP) install --quiet -c constraints.txt -e '.[server,dev]'
 	@touch $@ $(VENV)/.server
 

@@ -45,6 +45,7 @@ WORST = {"kinds": 4, "random_ids": True, "duplicate_percent": 10, "subjects": 1_
 SINGLE = {"batch": 1, "connections": 32}
 SCENARIOS = (
     Scenario(name="batches", title="1,000 events a request", plan={}),
+    Scenario(name="many", title="the same, 32 connections", plan={"connections": 32}),
     Scenario(name="random", title="the same, ids in no order", plan={"random_ids": True}),
     Scenario(name="mixed", title="the same, four types mixed", plan={"kinds": 4}),
     Scenario(name="again", title="the same, 10 % duplicates", plan={"duplicate_percent": 10}),

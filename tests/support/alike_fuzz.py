@@ -1,4 +1,4 @@
-"""Events that are spelled alike, and nearly so: near misses for the road that cuts columns out.
+"""Events that are spelled alike, and nearly so: near misses for the roads that cut columns out.
 
     python -m tests.support.alike_fuzz --seconds 3600 --seed 1
 
@@ -183,38 +183,46 @@ def case(chosen: random.Random, known: list[str]) -> bytes:
     return raw
 
 
+def made(*, compiled: bool) -> ColumnSet:
+    """Return columns whose values are found by the compiled pass, or by comparing spellings."""
+    columns = ColumnSet(PATHS)
+    if not compiled:
+        columns.find = None
+    return columns
+
+
 def check(bodies: list[bytes], columns: ColumnSet) -> str:
     """Compare the rows of bodies that came together with those of the careful road.
 
     Raises:
         AssertionError: something was taken that is refused there, or became another row.
     """
-    parts = [split(body, LIMITS) for body in bodies]
+    parts = [split(body, LIMITS, columns) for body in bodies]
     kept = [(body, part) for body, part in zip(bodies, parts, strict=True) if part is not None]
     if not kept:
         return "left"
-    made = alike("t", [part for _, part in kept], NOW_US, columns, LIMITS)
-    if made is None:
+    taken = alike("t", [part for _, part in kept], NOW_US, columns, LIMITS)
+    if taken is None:
         return "left"
     expected = Rows(columns)
     for body, _ in kept:
         rows, refused = road._careful("t", body, NOW_US, columns, LIMITS)
         assert not refused, f"what is refused elsewhere was taken: {refused}"
         expected.extend(rows)
-    found, wanted = decode(encode(made)), decode(encode(expected))
+    found, wanted = decode(encode(taken)), decode(encode(expected))
     assert found.schema == wanted.schema
     assert found.to_pydict() == wanted.to_pydict(), "another road, other rows"
     found.validate(full=True)
     return "taken"
 
 
-def run(first: int, count: int) -> dict[str, int]:
+def run(first: int, count: int, *, compiled: bool = True) -> dict[str, int]:
     """Check so many cases from a seed on; return what became of them."""
     told: dict[str, int] = {}
-    columns, known = ColumnSet(PATHS), list[str]()
+    columns, known = made(compiled=compiled), list[str]()
     for seed in range(first, first + count):
         if seed % TAUGHT == 0:
-            columns, known = ColumnSet(PATHS), []
+            columns, known = made(compiled=compiled), []
         chosen = random.Random(seed)
         bodies = [case(chosen, known) for _ in range(chosen.choice((1, 1, 1, 2)))]
         try:
@@ -231,10 +239,11 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--spelled", action="store_true", help="as where nothing is compiled")
     asked = parser.parse_args(argv)
     ends, seed, told = time.monotonic() + asked.seconds, asked.seed, dict[str, int]()
     while time.monotonic() < ends:
-        for said, times in run(seed, TAUGHT).items():
+        for said, times in run(seed, TAUGHT, compiled=not asked.spelled).items():
             told[said] = told.get(said, 0) + times
         seed += TAUGHT
     print(seed - asked.seed, "cases", told)

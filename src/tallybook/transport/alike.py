@@ -1,14 +1,15 @@
-"""The road of many events that are spelled alike: columns are cut out of the body as it came.
+"""The road of many events: columns are cut out of the body as it came.
 
-No object is made of an event before its identity is hashed. The body is split once, which also
-proves that it is JSON; where its quotes are tells where every value is (`transport.spelling`); and
-compiled column operations do the rest. A spelling is learned from an event that the fast road of
-`transport.accept` has judged, so this road decides nothing about keys and structure; a body that
-has anything else in it (escapes, line breaks, extension attributes, an instant of another zone, an
-attribute that is empty or long) is left to the other roads. All roads make the same rows.
+No object is made of an event before its identity is hashed. Where its values stand is found in one
+compiled pass that also proves the body to be JSON (`transport.places`), or where that was not
+compiled, by comparing events that are spelled alike (`transport.spelled`); compiled column
+operations do the rest. This road decides nothing: a body that has anything unusual in it (escapes,
+line breaks, extension attributes, an instant of another zone, an attribute that is empty or long)
+is left to the other roads. All roads make the same rows.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,9 +19,8 @@ import pyarrow as pa
 import xxhash
 
 from tallybook.kernel.event import UNPARSED_TYPE
-from tallybook.kernel.limits import ATTRIBUTE_CHARS_MAX
 from tallybook.kernel.timestamps import SECOND_US
-from tallybook.transport.accept import JSON_EXT, AcceptLimits, instants, instants_singly, is_plain
+from tallybook.transport.accept import JSON_EXT, AcceptLimits, instants, instants_singly
 from tallybook.transport.columns import (
     ROUNDED,
     Column,
@@ -39,28 +39,16 @@ from tallybook.transport.identity import (
     mixed_hashes,
     named_identities,
 )
+from tallybook.transport.places import DATA, TIME, Places, joined
 from tallybook.transport.rows import batch_schema
-from tallybook.transport.spelling import ATTRIBUTES, WORD, Bounds, Positions, Spelling, Spellings
+from tallybook.transport.spelled import Pieces, pieces, spelled
+from tallybook.transport.spelling import Positions
 
 EVENTS_MIN = 200
 """Fewer events than this are quicker on the fast road."""
-LEARNED_MAX = 8
-"""Most spellings that one request may teach; one of more variety takes the fast road."""
-SPELLINGS_MAX = 16
-"""Most spellings of one pass."""
-LOOKS_MAX = 5
-"""How often the events of a pass may be looked at, each by those spellings that came before its
-own: more kinds side by side than that are quicker on the fast road."""
-TEXT_BYTES_MAX = 16 * 1024
-"""A longer event is no pattern for others."""
 
-_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
-_UNREAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-TIME, DATA = ATTRIBUTES.index("time"), len(ATTRIBUTES)
-"""Rows of the places: attributes, data, and then the typed columns."""
 _UNPARSED = np.uint64(xxhash.xxh3_64_intdigest(UNPARSED_TYPE.encode()))
 """As `hashes_of` gives it; by hand, because making an array imports more than a start needs."""
-_FIRST_LETTER = ord(" ")
 _QUOTE = ord('"')
 _DIGITS = np.zeros(256, np.bool_)
 _DIGITS[list(b"-0123456789")] = True
@@ -87,49 +75,32 @@ class Alike(msgspec.Struct, frozen=True):
 
 
 class Split(NamedTuple):
-    """A request's body and where its events are.
+    """A request's body, a JSON array, and where its events are.
 
     Attributes:
-        body: a JSON array without escapes and line breaks.
-        starts, ends: of its events, shape (n,); where white space stands elsewhere than behind
-            commas, places at which no spelling fits.
+        body: without escapes and line breaks.
+        events: how many it has.
+        columns: that `places` are for.
+        places: of all values; None where nothing is compiled.
+        pieces: of the events, where nothing is compiled.
     """
 
     body: bytes
-    starts: Positions
-    ends: Positions
+    events: int
+    columns: ColumnSet
+    places: Places | None = None
+    pieces: Pieces | None = None
 
 
-class _Body(NamedTuple):
-    """Bodies behind each other; letters and padded are the same bytes, and `WORD` more."""
-
-    padded: bytes
-    letters: npt.NDArray[np.uint8]
-    starts: Positions
-    ends: Positions
-
-
-def split(body: bytes, limits: AcceptLimits) -> Split | None:
+def split(body: bytes, limits: AcceptLimits, columns: ColumnSet) -> Split | None:
     """Return where the events of a request are; None where another road has to be taken."""
-    if b"\\" in body or len(body) > limits.request_bytes_max:
+    if len(body) > limits.request_bytes_max:
         return None
-    try:
-        if not body.isascii():
-            body.decode()
-        pieces = _RAWS.decode(body)
-    except _UNREAD:
-        return None
-    if not 0 < len(pieces) <= limits.request_events_max:
-        return None
-    lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
-    spare = len(body) - int(lengths.sum())
-    apart = 1 if spare == len(pieces) + 1 else 2  # a comma, or one and a space
-    if spare != apart * (len(pieces) - 1) + 2 or lengths.max() > limits.event_bytes_max:
-        return None
-    ends = np.cumsum(lengths + apart) - apart + 1
-    if np.frombuffer(body, np.uint8).min() < _FIRST_LETTER:
-        return None
-    return Split(body, ends - lengths, ends)
+    if columns.find is None:
+        found = pieces(body, limits)
+        return None if found is None else Split(body, len(found.starts), columns, pieces=found)
+    places = columns.find(body, limits.request_events_max, limits.event_bytes_max)
+    return None if places is None else Split(body, len(places.events), columns, places)
 
 
 def alike(
@@ -144,132 +115,36 @@ def alike(
         columns: typed columns to fill.
         limits: bounds.
 
-    Cost: about 0.5 ms, and then a third of the fast road's for each event.
+    Cost: about 0.5 ms, and then less than a third of the fast road's for each event.
     """
-    body = _joined(parts)
-    placed = _Places(len(body.starts), columns)
-    if not _spelled(body, placed) or not placed.in_range():
-        return None
-    return _Cutter(body, placed).columns(tenant, now_us, limits)
+    fresh = [
+        part if part.columns is columns else split(part.body, limits, columns) for part in parts
+    ]
+    kept = [part for part in fresh if part is not None]
+    found = _found(kept, columns) if len(kept) == len(parts) else None
+    return None if found is None else _Cutter(*found, columns).columns(tenant, now_us, limits)
 
 
-def _joined(parts: Sequence[Split]) -> _Body:
-    padded = b"".join([*(part.body for part in parts), bytes(WORD)])
-    letters = np.frombuffer(padded, np.uint8)
-    if len(parts) == 1:
-        return _Body(padded, letters, parts[0].starts, parts[0].ends)
-    begins = np.cumsum([0, *(len(part.body) for part in parts[:-1])])
-    placed = list(zip(parts, begins, strict=True))
-    starts = np.concatenate([part.starts + begin for part, begin in placed])
-    ends = np.concatenate([part.ends + begin for part, begin in placed])
-    return _Body(padded, letters, starts, ends)
-
-
-class _Places:
-    """Where each column's values stand; -1 as the start of one that an event has not."""
-
-    def __init__(self, count: int, columns: ColumnSet) -> None:
-        self.columns = columns
-        wide = (DATA + 1 + len(columns), count)
-        self.starts = np.full(wide, -1, np.int64)
-        self.ends = np.full(wide, -1, np.int64)
-        self.declared = np.zeros(count, np.bool_)
-
-    def put(self, spelling: Spelling, which: Any, edges: Positions) -> None:
-        """Take over the places of events that are spelled alike."""
-        for row, span in enumerate(spelling.spans(self.columns.paths.values())):
-            if span is not None:
-                self.starts[row, which] = edges[span.start.edge] + span.start.further
-                self.ends[row, which] = edges[span.end.edge] + span.end.further
-        if spelling.declared:
-            self.declared[which] = True
-
-    def in_range(self) -> bool:
-        """Whether all attributes are, by their bytes: those with more are judged by characters."""
-        rows = slice(0, DATA)
-        lengths = (self.ends - self.starts)[rows][self.starts[rows] >= 0]
-        return bool(lengths.min() > 0 and lengths.max() <= ATTRIBUTE_CHARS_MAX)
-
-
-class _Quotes(NamedTuple):
-    """Where the quotes of a body are, which of them is each event's first, and how many it has."""
-
-    places: Positions
-    firsts: Positions
-    counts: Positions
-
-
-def _spelled(body: _Body, placed: _Places) -> bool:
-    """Find the spelling of every event; whether all have one, and there are few."""
-    places = np.flatnonzero(body.letters == _QUOTE)
-    firsts = np.searchsorted(places, body.starts)
-    quotes = _Quotes(places, firsts, np.diff(firsts, append=len(places)))
-    left = np.arange(len(firsts))
-    known = placed.columns.spellings
-    learned = looks = 0
-    for _ in range(SPELLINGS_MAX):
-        looks += len(left)
-        if looks > LOOKS_MAX * len(firsts):
-            return False
-        spelling = _known(known, body, quotes, left[:1])
-        if spelling is None:
-            learned += 1
-            text = body.padded[body.starts[left[0]] : body.ends[left[0]]]
-            if learned > LEARNED_MAX or not _learn(known, text):
-                return False
-            spelling = known.of(text.count(b'"'))[0]
-        left = _matched(spelling, body, quotes, left, placed)
-        if not len(left):
-            return True
-    return False
-
-
-def _known(known: Spellings, body: _Body, quotes: _Quotes, one: Positions) -> Spelling | None:
-    """Return the spelling of an event; asked of it alone, for all of them are asked."""
-    for spelling in known.of(int(quotes.counts[one[0]])):
-        _, fits = spelling.edges(_bounds(spelling, body, quotes, one))
-        if fits[0]:
-            return spelling
-    return None
-
-
-def _learn(known: Spellings, text: bytes) -> bool:
-    return len(text) <= TEXT_BYTES_MAX and is_plain(text) and known.learn(text)
-
-
-def _bounds(spelling: Spelling, body: _Body, quotes: _Quotes, here: Positions) -> Bounds:
-    """Return where to look in some events, which have as many quotes as the spelling."""
-    of_each = quotes.places[quotes.firsts[here] + np.arange(spelling.quotes)[:, None]]
-    return Bounds(body.padded, body.starts[here], body.ends[here], of_each)
-
-
-def _matched(
-    spelling: Spelling, body: _Body, quotes: _Quotes, left: Positions, placed: _Places
-) -> Positions:
-    """Put down the events that are spelled so; return those that are left."""
-    same = quotes.counts[left] == spelling.quotes
-    if len(left) == len(quotes.counts) and same.all():
-        of_each = quotes.places.reshape(len(left), -1).T
-        edges, fits = spelling.edges(Bounds(body.padded, body.starts, body.ends, of_each))
-        if fits.all():
-            placed.put(spelling, slice(None), edges)
-            return left[:0]
-        here = left
-    else:
-        here = left[same]
-        edges, fits = spelling.edges(_bounds(spelling, body, quotes, here))
-    placed.put(spelling, here[fits], edges[:, fits])
-    return np.setdiff1d(left, here[fits], assume_unique=True)
+def _found(parts: Sequence[Split], columns: ColumnSet) -> tuple[bytes, Places] | None:
+    """Return the bodies behind each other and where their values stand."""
+    bodies = [part.body for part in parts]
+    placed = [part.places for part in parts if part.places is not None]
+    if len(placed) < len(parts):
+        return spelled(bodies, [part.pieces for part in parts if part.pieces], columns)
+    begins = accumulate(map(len, bodies), initial=0)
+    return b"".join(bodies), joined(list(zip(placed, begins, strict=False)))
 
 
 class _Cutter:
     """Cuts columns out of a body."""
 
-    def __init__(self, body: _Body, placed: _Places) -> None:
+    def __init__(self, body: bytes, placed: Places, columns: ColumnSet) -> None:
         self._body = body
+        self._letters = np.frombuffer(body, np.uint8)
         self._placed = placed
-        self._buffer = pa.py_buffer(body.padded)
-        self._count = len(body.starts)
+        self._columns = columns
+        self._buffer = pa.py_buffer(body)
+        self._count = len(placed.events)
         self._every_other = np.arange(0, 2 * self._count, 2, dtype=np.int32)
         self._all = pa.array(self._every_other)
 
@@ -296,7 +171,7 @@ class _Cutter:
             pa.nulls(self._count, pa.string()), pa.array(flags), pa.array(high), pa.array(low),
             pa.array(hashes), *typed,
         ]  # fmt: skip
-        batch = pa.RecordBatch.from_arrays(arrays, schema=batch_schema(self._placed.columns))
+        batch = pa.RecordBatch.from_arrays(arrays, schema=batch_schema(self._columns))
         return Alike(batch, int((self._placed.ends[DATA] - self._placed.starts[DATA]).sum()))
 
     def _cut(self, row: int, inside: int = 0) -> Any:
@@ -314,7 +189,7 @@ class _Cutter:
         offsets[1::2] = ends - inside
         if absent.any():
             taken = pa.array(self._every_other, mask=absent)
-            offsets.reshape(-1, 2)[absent] = self._body.starts[absent, None]
+            offsets.reshape(-1, 2)[absent] = self._placed.events[absent, None]
         buffers = [None, pa.py_buffer(offsets.data), self._buffer]
         return pa.Array.from_buffers(pa.string(), 2 * self._count - 1, buffers).take(taken)
 
@@ -343,7 +218,7 @@ class _Cutter:
     def _typed(self) -> "tuple[list[pa.Array[Any]], list[int]]":
         arrays: list[pa.Array[Any]] = []
         rounded: list[int] = []
-        for number, column in enumerate(self._placed.columns.columns):
+        for number, column in enumerate(self._columns.columns):
             array, rows = self._typed_column(column, DATA + 1 + number)
             arrays.append(array)
             rounded += rows
@@ -351,7 +226,7 @@ class _Cutter:
 
     def _typed_column(self, column: Column, row: int) -> "tuple[pa.Array[Any], list[int]]":
         starts = self._placed.starts[row]
-        letters = self._body.letters[starts[starts >= 0]]
+        letters = self._letters[starts[starts >= 0]]
         quoted = bool((letters == _QUOTE).all())
         if not quoted and not _DIGITS[letters].all():
             cells = self._cells(row)
@@ -363,7 +238,7 @@ class _Cutter:
         return numbers_of(texts) if whole is None else (whole, [])
 
     def _cells(self, row: int) -> list[bytes | None]:
-        body = self._body.padded
+        body = self._body
         starts, ends = self._placed.starts[row].tolist(), self._placed.ends[row].tolist()
         places = zip(starts, ends, strict=True)
         return [None if start < 0 else body[start:end] for start, end in places]

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from tallybook.kernel.decimals import MEASURE_MAX, measure
 from tallybook.kernel.jsonpath import Path, Step, steps
+from tallybook.transport.places import finding
 from tallybook.transport.shape import Cell, Shape
 from tallybook.transport.spelling import Spellings
 
@@ -52,7 +53,8 @@ class ColumnSet:
     Attributes:
         paths: by the name of the column.
         columns: in the order of their names.
-        spellings: how the events are spelled that came so far.
+        find: finds their values in bodies; None where nothing is compiled.
+        spellings: how the events are spelled that came so far, where nothing is.
     """
 
     def __init__(self, columns: Mapping[str, Path]) -> None:
@@ -62,6 +64,7 @@ class ColumnSet:
         tops = sorted({c.top for c in self.columns if isinstance(c.top, str)})
         self._wanted = tops
         self._shape = Shape(tops)
+        self.find = finding(self.paths.values())
         self.spellings = Spellings()
 
     def __len__(self) -> int:

@@ -21,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tallybook.kernel.jsonpath import Path, Step, steps
+from tallybook.transport.places import ATTRIBUTES
 
 Positions = npt.NDArray[np.int64]
 """Places in a body; shape (n,), or (rows, n)."""
 
-ATTRIBUTES = ("id", "source", "type", "subject", "time")
-"""Attributes whose values may differ between events of one spelling."""
 WORD = 8
 """Bytes that are compared at a time."""
 TOKENS_MAX = 512

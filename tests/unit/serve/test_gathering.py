@@ -166,7 +166,7 @@ def test_too_few_events_take_another_road():
 
     async def asked():
         gathered = Gathering(lambda: COLUMNS, LIMITS, lambda *made: found.append(made))
-        return await gathered.stored("t", split(body("a", EVENTS_MIN - 1), LIMITS), None)
+        return await gathered.stored("t", split(body("a", EVENTS_MIN - 1), LIMITS, COLUMNS), None)
 
     assert asyncio.run(asked()) is False
     assert found == []
@@ -174,12 +174,12 @@ def test_too_few_events_take_another_road():
 
 def test_a_pass_is_of_one_tenant_and_bounded():
     def coming(tenant, count, size=1):
-        part = SimpleNamespace(starts=range(count), body=bytes(size))
+        part = SimpleNamespace(events=count, body=bytes(size))
         return SimpleNamespace(tenant=tenant, part=part)
 
     given = [coming("a", EVENTS_MAX - 1), coming("b", 2), coming("a", 1), coming("a", 1)]
     given.append(coming("b", EVENTS_MAX * 2))
-    found = [[(one.tenant, len(one.part.starts)) for one in group] for group in groups(given)]
+    found = [[(one.tenant, one.part.events) for one in group] for group in groups(given)]
     assert found == [
         [("a", EVENTS_MAX - 1), ("a", 1)],
         [("a", 1)],
@@ -196,7 +196,9 @@ def told_of(submit, *coming, columns=lambda: COLUMNS):
     async def all_of_them():
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         gathered = Gathering(columns, LIMITS, submit)
-        asked = [gathered.stored(tenant, split(part, LIMITS), None) for tenant, part in coming]
+        asked = [
+            gathered.stored(tenant, split(part, LIMITS, COLUMNS), None) for tenant, part in coming
+        ]
         return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 60)
 
     return asyncio.run(all_of_them())
@@ -224,7 +226,7 @@ def test_a_full_log_is_told_to_those_who_were_not_stored_only():
         asyncio.get_running_loop().call_soon(tokens[0].set_result, None)
 
     submitted = []
-    parts = [body(name) for name in "abc"] + [body("d", traceparent="x")]
+    parts = [body(name) for name in "abc"] + [body("d", time="9999-01-01T00:00:00Z")]
     answers = told_of(submit, *[("t", part) for part in parts])
     assert [answers[0], answers[2], answers[3]] == [True, True, False]
     assert isinstance(answers[1], Unavailable)
@@ -240,7 +242,7 @@ def test_who_has_gone_keeps_nobody_waiting():
 
         gathered = Gathering(lambda: COLUMNS, LIMITS, submit)
         gone, stays = (
-            asyncio.create_task(gathered.stored("t", split(body(name), LIMITS), None))
+            asyncio.create_task(gathered.stored("t", split(body(name), LIMITS, COLUMNS), None))
             for name in "ab"
         )
         await asyncio.sleep(0)

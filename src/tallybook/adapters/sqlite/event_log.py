@@ -174,6 +174,8 @@ class SqliteEventLog:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA wal_autocheckpoint=4000")
+        # Some builds of SQLite overwrite with zeros what is trimmed: half of all that is written.
+        self._db.execute("PRAGMA secure_delete=OFF")
         with self._transaction():
             known = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
             if known is None:

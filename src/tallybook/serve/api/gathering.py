@@ -1,8 +1,10 @@
 """Requests that come side by side, made into columns together (`transport.alike`).
 
 What a pass over columns costs whatever it is given is shared by all requests whose bodies are there
-when the event loop gets to them: while one pass runs, the bodies of the next come in. A request
-that cannot go this way is told so, and goes by itself.
+when it begins: while one pass runs and is brought to the disk, those of the next come in. Where
+several came together the last time, as many are waited for a moment; a client that is alone waits
+for nobody, and a full pass for nothing. A request that cannot go this way is told so, and goes by
+itself.
 """
 
 import asyncio
@@ -23,6 +25,8 @@ EVENTS_MAX = 5_000
 """Most events of one pass, but for a request that has more: the event loop waits for it."""
 BYTES_MAX = 16 * 1024 * 1024
 """Most bytes of one pass, but for a request that has more."""
+LINGER_SECONDS = 0.002
+"""Longest wait for as many requests as came together the last time."""
 
 Submit = Callable[[Alike, list[object], list[bytes]], None]
 """Queues columns; the futures are resolved when they are durable. Raises Unavailable."""
@@ -52,7 +56,11 @@ class Gathering:
         self._limits = limits
         self._submit = submit
         self._coming: list[_Coming] = []
+        self._events = 0
         self._groups: deque[list[_Coming]] = deque()
+        self._expected = 1
+        self._flushing = 0
+        self._turn: asyncio.Handle | None = None
 
     async def stored(self, tenant: str, part: Split, note: Callable[[], bytes] | None) -> bool:
         """Store a request with those beside it; whether that is done, durably.
@@ -68,21 +76,43 @@ class Gathering:
         Raises:
             Unavailable: not stored, or not known to be; send the same again.
         """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[bool | None] = loop.create_future()
-        if not (self._coming or self._groups):
-            loop.call_soon(self._take)
+        done: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
         self._coming.append(_Coming(tenant, part, note, done))
+        self._events += part.events
+        self._look()
         return await done is None
+
+    def _look(self) -> None:
+        """Ask for a turn of the event loop where there is reason for a pass, or soon will be."""
+        lingering = isinstance(self._turn, asyncio.TimerHandle)
+        if self._turn is not None and not (lingering and self._enough()):
+            return
+        loop = asyncio.get_running_loop()
+        if self._groups or self._enough():
+            if self._turn is not None:
+                self._turn.cancel()
+            self._turn = loop.call_soon(self._take)
+        elif self._coming and not self._flushing:
+            self._turn = loop.call_later(LINGER_SECONDS, self._take)
+
+    def _enough(self) -> bool:
+        """Whether a pass should wait for nothing more."""
+        expected = not self._flushing and len(self._coming) >= self._expected
+        return bool(self._coming) and (expected or self._events >= EVENTS_MAX)
 
     def _take(self) -> None:
         """Store one group; whoever else waits for the event loop has its turn before the next."""
+        self._turn = None
         if not self._groups:
-            coming, self._coming = self._coming, []
+            coming, self._coming, self._events = self._coming, [], 0
+            self._expected = len(coming)
             self._groups.extend(groups(coming))
         self._stored(self._groups.popleft())
-        if self._coming or self._groups:
-            asyncio.get_running_loop().call_soon(self._take)
+        self._look()
+
+    def _flushed(self, _done: object) -> None:
+        self._flushing -= 1
+        self._look()
 
     def _stored(self, group: Sequence[_Coming]) -> None:
         """Store a group, or tell those in it why not; those of other groups never hear of it."""
@@ -100,6 +130,8 @@ class Gathering:
         if made is not None:
             notes = [one.note() for one in group if one.note is not None]
             self._submit(made, [one.done for one in group], notes)
+            self._flushing += 1
+            group[0].done.add_done_callback(self._flushed)
         elif len(group) > 1:  # one of them is not like the others
             for one in group:
                 self._stored([one])
@@ -108,7 +140,7 @@ class Gathering:
 
     def _made(self, group: Sequence[_Coming]) -> Alike | None:
         parts = [one.part for one in group]
-        if sum(len(part.starts) for part in parts) < EVENTS_MIN:
+        if sum(part.events for part in parts) < EVENTS_MIN:
             return None
         now_us = time.time_ns() // 1000
         return alike(group[0].tenant, parts, now_us, self._columns(), self._limits)
@@ -121,10 +153,10 @@ def groups(coming: Sequence[_Coming]) -> list[list[_Coming]]:
     for one in coming:
         of_tenant = found.setdefault(one.tenant, [])
         events, size = sizes.get(one.tenant, (0, 0))
-        events, size = events + len(one.part.starts), size + len(one.part.body)
+        events, size = events + one.part.events, size + len(one.part.body)
         if not of_tenant or events > EVENTS_MAX or size > BYTES_MAX:
             of_tenant.append([])
-            events, size = len(one.part.starts), len(one.part.body)
+            events, size = one.part.events, len(one.part.body)
         of_tenant[-1].append(one)
         sizes[one.tenant] = events, size
     return [group for of_tenant in found.values() for group in of_tenant]

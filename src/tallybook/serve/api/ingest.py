@@ -167,13 +167,13 @@ class IngestApp:
             return False
         if len(body) < BODY_BYTES_MIN:
             return noting is None and await self._few(tenant, body)
-        part = split(body, self._limits)
+        part = split(body, self._limits, self._columns())
         if part is None:
             return False
         note = None if noting is None else functools.partial(noting, tenant)
         if not await self._gathering.stored(tenant, part, note):
             return False
-        count_events(len(part.starts))
+        count_events(part.events)
         return True
 
     async def _few(self, tenant: str, body: bytes) -> bool:

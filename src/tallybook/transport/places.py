@@ -1,0 +1,90 @@
+"""Where the values of events stand in the body of a request (ADR 0021).
+
+Found by the compiled pass of `_places.c`. Where the package was built without a C compiler,
+there is none, and `transport.spelled` finds fewer of them, slower.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tallybook.kernel.jsonpath import Path, steps
+from tallybook.kernel.limits import ATTRIBUTE_CHARS_MAX
+
+try:
+    from tallybook.transport._places import Finder
+except ImportError:  # built without a compiler
+    COMPILED = False
+else:
+    COMPILED = True
+
+ATTRIBUTES = ("id", "source", "type", "subject", "time")
+"""Attributes that have a column of their own, in the order of their rows."""
+TIME, DATA = ATTRIBUTES.index("time"), len(ATTRIBUTES)
+"""Rows of the places: attributes, data, and then the typed columns."""
+
+
+class Places(NamedTuple):
+    """Where each column's values stand in a body.
+
+    Attributes:
+        starts, ends: shape (rows, n); -1 for a value that an event has not. Texts of attributes
+            stand without their quotes, values at paths with them.
+        declared: whether an event says of itself that its data is JSON; shape (n,).
+        events: where the events start; shape (n,).
+    """
+
+    starts: npt.NDArray[np.signedinteger]
+    ends: npt.NDArray[np.signedinteger]
+    declared: npt.NDArray[np.bool_]
+    events: npt.NDArray[np.signedinteger]
+
+
+Find = Callable[[bytes, int, int], Places | None]
+"""(body, most events, most bytes of one) -> places; None for another road."""
+
+
+def finding(paths: Iterable[Path]) -> Find | None:
+    """Return what finds values of events and at paths; None where nothing is compiled."""
+    if not COMPILED:
+        return None
+    finder = Finder(tuple(steps(path) for path in paths))
+
+    def find(body: bytes, events_max: int, event_bytes_max: int) -> Places | None:
+        found = finder.find(body, events_max, event_bytes_max, ATTRIBUTE_CHARS_MAX)
+        if found is None:
+            return None
+        count, starts, ends, declared = found
+        begins = np.frombuffer(starts, np.int32).reshape(-1, count)
+        return Places(
+            begins[:-1],
+            np.frombuffer(ends, np.int32).reshape(-1, count)[:-1],
+            np.frombuffer(declared, np.bool_),
+            begins[-1],
+        )
+
+    return find
+
+
+def joined(parts: Sequence[tuple[Places, int]]) -> Places:
+    """Return the places of bodies that stand behind each other.
+
+    Args:
+        parts: each with how many bytes stand before its body.
+    """
+    if len(parts) == 1:
+        return parts[0][0]
+    return Places(
+        np.concatenate([_moved(one.starts, by) for one, by in parts], axis=1),
+        np.concatenate([_moved(one.ends, by) for one, by in parts], axis=1),
+        np.concatenate([one.declared for one, _ in parts]),
+        np.concatenate([one.events + by for one, by in parts]),
+    )
+
+
+def _moved(places: "npt.NDArray[np.signedinteger]", by: int) -> "npt.NDArray[np.signedinteger]":
+    moved = places + np.int32(by)
+    moved[places < 0] = -1
+    return moved
