@@ -4,6 +4,8 @@ Source: DECISIONS 8, 9, 11, 33.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -23,27 +25,49 @@ from tallybook.transport.identity import Keys, hashes_array, identity, keys_arra
 from tallybook.transport.ports import LogRow
 from tallybook.transport.rows import batch_schema
 
+CODED = ("tenant", "type")
+"""Texts of few values that are asked for again and again on the way: they get codes at once."""
+
 
 def all_columns(wanted: Iterable[str], present: Iterable[str]) -> ColumnSet:
     """Return the typed columns of the next commit: those of meters and those of the table."""
     return ColumnSet({name: column_path(name) for name in sorted({*wanted, *present})})
 
 
-def read_row(row: LogRow, position: LogPosition, columns: ColumnSet) -> pa.Table:
-    """Return a log row's events with every typed column and where they came from.
+def read_rows(rows: Sequence[LogRow], position: LogPosition, columns: ColumnSet) -> pa.Table:
+    """Return log rows' events with every typed column and where they came from, in order.
 
     A row that fails its checksum or cannot be read becomes as many quarantined pieces as it
     held events, so that none of them leaves the accounts (DECISIONS 33).
+
+    Args:
+        rows: of one partition, at least one.
+        position: the partition.
+        columns: typed columns of the result.
+
+    Returns:
+        A table in which `CODED` columns have codes.
     """
+    tables = [_unpacked(row, position) for row in rows]
+    alike = [pa.concat_tables(same) for _, same in groupby(tables, lambda table: table.schema)]
+    filled = pa.concat_tables([fill(table, columns) for table in alike])
+    return _placed(_coded(filled), rows, position)
+
+
+def _unpacked(row: LogRow, position: LogPosition) -> pa.Table:
     table = None
     if row.payload is not None:
-        try:
-            table = fill(decode(row.payload), columns)
-        except Corrupt:
-            table = None
-    if table is None or table.num_rows != row.events:
-        table = fill(_lost(row, position), columns)
-    return _placed(table, row.offset, position)
+        with suppress(Corrupt):
+            table = decode(row.payload)
+    return _lost(row, position) if table is None or table.num_rows != row.events else table
+
+
+def _coded(table: pa.Table) -> pa.Table:
+    for name in CODED:
+        at = table.schema.get_field_index(name)
+        codes = table[name].dictionary_encode()
+        table = table.set_column(at, table.field(at).with_type(codes.type), codes)
+    return table
 
 
 def fill(table: pa.Table, columns: ColumnSet) -> pa.Table:
@@ -96,15 +120,17 @@ def _lost(row: LogRow, position: LogPosition) -> pa.Table:
     return pa.table(arrays, schema=batch_schema(ColumnSet({})))
 
 
-def _placed(table: pa.Table, offset: int, position: LogPosition) -> pa.Table:
+def _placed(table: pa.Table, rows: Sequence[LogRow], position: LogPosition) -> pa.Table:
     count = table.num_rows
+    offsets = np.array([row.offset for row in rows], dtype=np.int64)
+    zeros = np.zeros(count, dtype=np.int32)
     placed: dict[str, pa.Array[Any]] = {
         "partition": pa.array(np.full(count, position.partition, dtype=np.int32)),
-        "log_epoch": pa.repeat(pa.scalar(position.epoch), count),
-        "log_offset": pa.array(np.full(count, offset, dtype=np.int64)),
+        "log_epoch": pa.DictionaryArray.from_arrays(zeros, pa.array([position.epoch])),
+        "log_offset": pa.array(np.repeat(offsets, [row.events for row in rows])),
     }
     for name, array in placed.items():
-        table = table.append_column(FIXED.field(name), array)
+        table = table.append_column(FIXED.field(name).with_type(array.type), array)
     return table
 
 
@@ -112,7 +138,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """A batch that is ready to be committed.
 
     Attributes:
-        rows: what is stored, with `commit_seq`.
+        rows: what is stored, with `commit_seq`; some texts have codes.
         keys, row_hash: their identities and contents, for the index.
         counters: totals since ever of every tenant of the batch.
         conflicts: duplicates whose content differs from the first.
@@ -134,23 +160,21 @@ def judge_batch(
     """Return what of a batch is new, with the counters after it.
 
     Args:
-        batch: as `read_row` gives it, in log order.
+        batch: as `read_rows` gives it, in log order.
         seq: number of the commit that will hold it.
         look_up: the duplicate index, read only.
         before: totals of a tenant up to here.
     """
-    keys = _keys(batch)
-    row_hash = batch["row_hash"].to_numpy()
-    verdict = look_up(keys, row_hash)
-    new = verdict.order[verdict.new[verdict.order]]
-    stored = batch.filter(pa.array(verdict.new)) if len(new) < batch.num_rows else batch
+    verdict = look_up(_keys(batch), batch["row_hash"].to_numpy())
+    some = len(verdict.keys) < batch.num_rows
+    stored = batch.filter(pa.array(verdict.new)) if some else batch
     seqs = pa.array(np.full(stored.num_rows, seq, dtype=np.int64))
     stored = stored.append_column(FIXED.field("commit_seq"), seqs)
     stored = stored.select([*FIXED.names, *typed_names(stored.schema)])
     return Judged(
         rows=stored,
-        keys=keys[new],
-        row_hash=row_hash[new],
+        keys=verdict.keys,
+        row_hash=verdict.row_hash,
         counters=_count(batch, verdict, before),
         conflicts=batch.filter(pa.array(verdict.conflict)),
     )
@@ -165,7 +189,7 @@ def _keys(table: pa.Table) -> Keys:
 def _count(
     batch: pa.Table, verdict: Verdict, before: Callable[[str], Counters]
 ) -> dict[str, Counters]:
-    codes = batch["tenant"].combine_chunks().dictionary_encode()
+    codes: Any = batch["tenant"].dictionary_encode().combine_chunks()
     indices = codes.indices.to_numpy()
     bad = pc.is_valid(batch["problem"]).to_numpy()
     found: dict[str, Counters] = {}
@@ -197,5 +221,5 @@ def _add(a: Counters, b: Counters) -> Counters:
 
 
 def concat(tables: Sequence[pa.Table]) -> pa.Table:
-    """Return the rows of all tables, in order."""
-    return pa.concat_tables(tables)
+    """Return the rows of all tables, in order, with the same codes in all of them."""
+    return pa.concat_tables(tables).unify_dictionaries()

@@ -16,7 +16,7 @@ from tallybook.store.schema import FIXED
 from tallybook.transport.columns import ColumnSet
 
 FANOUT = 8
-FILE_ROWS_MAX = 300_000
+FILE_ROWS_MAX = 250_000
 """Most rows of a merge: bounds the memory of one compaction. Half as many are left alone."""
 PIECE_ROWS = 100_000
 """Rows of a merge that are put in order at a time, and become a row group."""
@@ -49,7 +49,7 @@ def next_merge(files: Sequence[LakeFile]) -> list[LakeFile]:
     best: list[_Part] = []
     run: list[_Part] = []
     for part in map(_part, sharing_commits(files)):
-        large = _large([part])
+        large = _large(part.rows, part.bytes)
         grows = run and part.rows * FANOUT < max(p.rows for p in run)
         if large or grows or not _fits([*run, part]):
             best = _longer(best, run)
@@ -66,11 +66,13 @@ def sharing_commits(files: Sequence[LakeFile]) -> Iterator[list[LakeFile]]:
         files: by commit.
     """
     sharing: list[LakeFile] = []
+    last = 0
     for file in files:
-        if sharing and file.seq_min > max(f.seq_max for f in sharing):
+        if sharing and file.seq_min > last:
             yield sharing
             sharing = []
         sharing.append(file)
+        last = max(last, file.seq_max)
     if sharing:
         yield sharing
 
@@ -90,11 +92,13 @@ def _longer(best: list[_Part], run: list[_Part]) -> list[_Part]:
 
 def _worth(run: Sequence[_Part]) -> bool:
     """Whether a merge is due: of many files, or of some that become one to be left alone."""
-    return len(run) >= FANOUT or (len(run) > 1 and _large(run))
+    if len(run) < FANOUT:
+        return len(run) > 1 and _large(sum(p.rows for p in run), sum(p.bytes for p in run))
+    return True
 
 
-def _large(parts: Sequence[_Part]) -> bool:
-    rows, size = sum(p.rows for p in parts), sum(p.bytes for p in parts)
+def _large(rows: int, size: int) -> bool:
+    """Whether files of so many rows and bytes are left alone."""
     return rows >= FILE_ROWS_MAX // 2 or size >= FILE_BYTES_MAX // 2
 
 

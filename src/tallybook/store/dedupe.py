@@ -212,16 +212,17 @@ class Verdict:
     Attributes:
         new: rows to store: first of their identity, in the batch and in the lake.
         conflict: duplicates whose content differs from the first.
-        order: the rows sorted by identity; the new ones in this order make a run without work.
+        keys, row_hash: of the new rows, sorted by identity: a run is made of them without work.
     """
 
-    __slots__ = ("conflict", "new", "order")
+    __slots__ = ("conflict", "keys", "new", "row_hash")
 
-    def __init__(self, new: Mask, conflict: Mask, order: npt.NDArray[np.intp]) -> None:
-        """Keep all, shape (n,)."""
+    def __init__(self, new: Mask, conflict: Mask, keys: Keys, row_hash: I64) -> None:
+        """Keep all; masks have an entry a row, keys and hashes one a new row."""
         self.new = new
         self.conflict = conflict
-        self.order = order
+        self.keys = keys
+        self.row_hash = row_hash
 
 
 def judge(runs: Iterable[Run], keys: Keys, row_hash: I64) -> Verdict:
@@ -237,4 +238,6 @@ def judge(runs: Iterable[Run], keys: Keys, row_hash: I64) -> Verdict:
         differs[found] = hashes[found] != stored  # the lake's is the first
     new, conflict = np.empty(len(keys), dtype=np.bool_), np.empty(len(keys), dtype=np.bool_)
     new[order], conflict[order] = first, differs
-    return Verdict(new, conflict, order)
+    if not first.all():
+        ordered, hashes = ordered[first], hashes[first]
+    return Verdict(new, conflict, ordered, hashes)

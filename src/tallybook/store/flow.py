@@ -15,13 +15,14 @@ import msgspec
 import pyarrow as pa
 
 from tallybook.kernel.errors import Corrupt, TallybookError, Unavailable
-from tallybook.store.commit import Judged, all_columns, concat, judge_batch, read_row
+from tallybook.store.commit import Judged, all_columns, concat, judge_batch, read_rows
 from tallybook.store.ports import Commit, DuplicateIndex, EventTable, KeyReader, LogPosition
+from tallybook.transport.codec import unpacked_bytes
 from tallybook.transport.columns import ColumnSet
 from tallybook.transport.ports import EventLog, LogRow
 
 READ_ROWS_MAX = 64
-COMMIT_EVENTS_MAX = 320_000
+COMMIT_EVENTS_MAX = 200_000
 """Most events of a commit; what is stored of a full one is large enough to be left unmerged."""
 COMMIT_BYTES_MAX = 256 * 1024 * 1024
 """Of unpacked columns; a step needs a small multiple of it as memory, however large events are."""
@@ -133,16 +134,19 @@ def _read(
         events, size, full, at = 0, 0, False, table.offset(position)
         while not full:
             rows = read(at)
+            taken: list[LogRow] = []
             for row in rows:
                 if row.payload is None and park is not None:
                     park(position, row)
-                tables.append(read_row(row, position, columns))
+                taken.append(row)
                 at = offsets[position] = row.offset
                 events += row.events
-                size += tables[-1].nbytes
+                size += unpacked_bytes(row.payload)
                 full = events * parts >= COMMIT_EVENTS_MAX or size * parts >= COMMIT_BYTES_MAX
                 if full:
                     break
+            if taken:
+                tables.append(read_rows(taken, position, columns))
             if len(rows) < READ_ROWS_MAX:
                 break
         more = more or full

@@ -58,3 +58,13 @@ def decode(payload: bytes) -> pa.Table:
             return reader.read_all()
     except (zstandard.ZstdError, pa.ArrowException, OSError, MemoryError) as error:
         raise Corrupt(f"a log row cannot be read: {error}") from error
+
+
+def unpacked_bytes(payload: bytes | None) -> int:
+    """Return how much memory a payload's columns take, as far as it says; 0 for a damaged one."""
+    if payload is None or payload[:4] != _MAGIC:
+        return 0
+    try:
+        return min(PAYLOAD_BYTES_MAX, max(0, zstandard.frame_content_size(payload[4:22])))
+    except zstandard.ZstdError:
+        return 0

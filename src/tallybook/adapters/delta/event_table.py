@@ -9,7 +9,7 @@ delta-rs does not fsync; this adapter does, before it returns, because the log i
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,18 @@ _SEQ = "tallybook/commit_seq"
 _COUNTS = ("received", "accepted", "duplicate", "quarantined", "id_conflict")
 _UNIQUE = ("id", "data", "time_us", "id_hi", "id_lo", "row_hash")
 """Columns whose values hardly repeat: a dictionary of them costs time and space."""
+_ASKED = ("tenant", "type", "subject", "time_us", "problem", "commit_seq")
+"""Columns by whose bounds a query leaves out parts of a file."""
 ROW_GROUP_ROWS = 200_000
 """Rows that are written, and kept in memory as Parquet, at a time."""
 _COMPACTION = CommitProperties(custom_metadata={"tallybook": "compaction"})
 _SKIPPING = ("tenant", "type", "time_us", "commit_seq")
 """Columns whose bounds the table's log keeps of every file."""
+_OF_FILE = (
+    "path", "num_records", "size_bytes",
+    "min.commit_seq", "max.commit_seq", "min.time_us", "max.time_us",
+)  # fmt: skip
+"""What the table's log says of a file, in the order of `LakeFile`."""
 _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 1 days",
     "delta.deletedFileRetentionDuration": "interval 1 hours",
@@ -178,25 +185,20 @@ class DeltaEventTable:
     def files(self) -> Sequence[LakeFile]:
         """Return the live files, by commit."""
         with _translated(self.path):
-            actions = pa.table(self._table.get_add_actions(flatten=True)).to_pylist()
-        files = [self._file(action) for action in actions if action["num_records"]]
+            actions = pa.table(self._table.get_add_actions(flatten=True))
+        if actions.num_rows == 0:
+            return []
+        told = [actions[name].to_pylist() for name in _OF_FILE]
+        folder = str(self.path)
+        files = [
+            LakeFile(
+                path=f"{folder}/{path}", rows=rows, bytes=size, seq_min=seq_min,
+                seq_max=seq_max, time_min=time_min, time_max=time_max,
+            )
+            for path, rows, size, seq_min, seq_max, time_min, time_max in zip(*told, strict=True)
+            if rows
+        ]  # fmt: skip
         return sorted(files, key=lambda f: (f.seq_min, f.path))
-
-    def _file(self, action: Mapping[str, object]) -> LakeFile:
-        numbers = {
-            name: int(str(value))
-            for name, value in action.items()
-            if name != "path" and _is_count(name)
-        }
-        return LakeFile(
-            path=str(self.path / str(action["path"])),
-            rows=numbers["num_records"],
-            bytes=numbers["size_bytes"],
-            seq_min=numbers["min.commit_seq"],
-            seq_max=numbers["max.commit_seq"],
-            time_min=numbers["min.time_us"],
-            time_max=numbers["max.time_us"],
-        )
 
     def replace(self, old: Sequence[LakeFile], rows: Iterable[pa.Table]) -> int:
         """Put rows in the place of whole files; the content must be the same.
@@ -295,7 +297,7 @@ def _parquet(names: Sequence[str]) -> dict[str, Any]:
         "compression_level": 1,
         "store_schema": False,  # codes of a merge are a way of writing, not what is stored
         "use_dictionary": [name for name in names if name not in _UNIQUE],
-        "write_statistics": [name for name in names if name == "time_us" or name not in _UNIQUE],
+        "write_statistics": list(_ASKED),
     }
 
 
@@ -363,11 +365,6 @@ def _keys(rows: I64, commit: int) -> "tuple[Keys, I64]":
     first, last = np.searchsorted(rows[0], [commit, commit + 1])
     mine = rows[:, first:last]
     return np.ascontiguousarray(mine[1:3].T).view(np.uint64), np.ascontiguousarray(mine[3])
-
-
-def _is_count(name: str) -> bool:
-    ranges = {f"{end}.{column}" for end in ("min", "max") for column in ("commit_seq", "time_us")}
-    return name in ranges | {"num_records", "size_bytes"}
 
 
 def _offset_id(position: LogPosition) -> str:

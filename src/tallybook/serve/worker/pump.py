@@ -23,7 +23,10 @@ from tallybook.transport.ports import LogRow
 
 IDLE_SECONDS = 0.02
 COMMIT_SECONDS = 0.25
-"""Shortest time between two commits while there is no backlog, so that files are not tiny."""
+"""Shortest time from one commit to the next while there is no backlog: files are not tiny."""
+BUSY_EVENTS, BUSY_SECONDS = 25_000, 0.5
+"""After a commit of so many events the next one waits longer: what comes fast fills files that are
+large enough to be left unmerged, and nothing is written twice."""
 RETRY_SECONDS = 1.0
 HOUSEKEEPING_SECONDS = 2.0
 UNREADABLE_TRIES = 50
@@ -185,7 +188,7 @@ def _replace(path: Path, content: bytes) -> None:
 def run_pump(settings: Settings, stop: threading.Event) -> None:
     """Pump until asked to stop; then once more, so that an orderly stop leaves no lag."""
     pump = Pump(settings)
-    housekept = committed = 0.0
+    housekept = due = 0.0
     recovering = False
     while not stop.is_set():
         backlog = False
@@ -193,10 +196,11 @@ def run_pump(settings: Settings, stop: threading.Event) -> None:
             if recovering:
                 pump.recover()
                 recovering = False
-            if time.monotonic() - committed >= COMMIT_SECONDS:
+            begun = time.monotonic()
+            if begun >= due:
                 pumped = pump.step()
                 if pumped is not None:
-                    committed = time.monotonic()
+                    due = begun + _pause(pumped)
                     backlog = pumped.more
                     pump.note(pumped)
             if time.monotonic() - housekept > HOUSEKEEPING_SECONDS:
@@ -206,11 +210,16 @@ def run_pump(settings: Settings, stop: threading.Event) -> None:
             structlog.get_logger("pump").error("pump.waiting", error=str(error))
             stop.wait(RETRY_SECONDS)
             recovering = True
-        if backlog:
-            committed = 0.0
-        else:
+        if not backlog:
             stop.wait(IDLE_SECONDS)
     _last_step(pump)
+
+
+def _pause(pumped: Pumped) -> float:
+    """Return how long after the begin of a commit the next one begins, at the earliest."""
+    if pumped.more:
+        return 0.0
+    return BUSY_SECONDS if pumped.received >= BUSY_EVENTS else COMMIT_SECONDS
 
 
 def _last_step(pump: Pump) -> None:
