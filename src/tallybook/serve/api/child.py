@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import uvloop
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
@@ -70,7 +71,7 @@ def all_routes(state: dict[str, Any], body_bytes_max: int) -> Litestar:
 def run_api(settings: Settings) -> int:
     """Serve until asked to stop; then finish what was begun."""
     with composed(settings) as made:
-        asyncio.run(_serve(settings, made.app, made.waits))
+        uvloop.run(_serve(settings, made.app, made.waits))
     return 0
 
 
