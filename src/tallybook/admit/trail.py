@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 import msgspec
@@ -21,7 +21,6 @@ _HIDDEN = frozenset(
     {"secret", "password", "private_key", "token", "signing_secret", "authorization", "key_file"}
 )
 _SHOWN = b"(hidden)"
-_DECODE = msgspec.json.Decoder(float_hook=Decimal).decode
 _ENCODE = msgspec.json.Encoder(decimal_format="number").encode
 
 Outcome = Literal["done", "failed", "unknown"]
@@ -222,6 +221,16 @@ def _digest(secret: bytes, tenant: str, seq: int, at_us: int, change: Change, pr
 def _seal(secret: bytes, tenant: str, seq: int, digest: str) -> str:
     told = msgspec.json.encode([tenant, seq, digest])
     return hmac.digest(secret, b"tallybook audit head\0" + told, "sha256").hex()
+
+
+def _number(text: str) -> Decimal | str:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # its exponent has more than 18 digits
+        return text
+
+
+_DECODE = msgspec.json.Decoder(float_hook=_number).decode
 
 
 def shown(raw: bytes) -> str | None:

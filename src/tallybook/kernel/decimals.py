@@ -64,9 +64,25 @@ def check_numbers(value: object, field: str = "") -> None:
             check_numbers(inner, field)
 
 
+def bounded(value: Decimal) -> Decimal | None:
+    """Return a number that can be counted with and written out; None where it is none.
+
+    Past `DIGITS_MAX` digits nothing is exact any more: what is so near to 0 is 0.
+    """
+    if is_countable(value):
+        return value
+    is_nothing = value.is_finite() and (not value or value.adjusted() < -DIGITS_MAX)
+    return Decimal(0) if is_nothing else None
+
+
 def parse_decimal(text: str) -> Decimal | None:
-    """Return the exact finite number that `text` spells, or None."""
-    if "_" in text or len(text) > 1000:
+    """Return the number that `text` spells, exact and `bounded`, or None."""
+    value = _finite(text)
+    return None if value is None else bounded(value)
+
+
+def _finite(text: str) -> Decimal | None:
+    if "_" in text or len(text) > DIGITS_MAX:
         return None
     try:
         value = Decimal(text.strip())
@@ -84,7 +100,7 @@ def measure(text: str) -> tuple[Decimal | None, bool]:
 
     Source: DECISIONS 7.
     """
-    value = parse_decimal(text)
+    value = _finite(text)
     if value is None or value.copy_abs() >= MEASURE_MAX:
         return None, False
     rounded = value.quantize(STEP, ROUND_HALF_EVEN, EXACT)

@@ -104,6 +104,8 @@ def test_an_empty_log_is_whole() -> None:
         (b"  ", None),
         (b'{"a": 1.10}', '{"a":1.10}'),
         (b"[1,{}]", "[1,{}]"),
+        (b'{"password": "x", "n": 1e99999999999999999999}',
+         '{"password":"(hidden)","n":"1e99999999999999999999"}'),
         (b"not json", '"not json"'),
         (b"\xff", '"\ufffd"'),
         (b'{"secret": "x", "password": "", "in": [{"token": {"a": 1}}]}',

@@ -16,7 +16,7 @@ import msgspec
 from tallybook.collect.doors.point import Bad, Decoded, Point, fingerprint, judged
 from tallybook.collect.doors.rules import DoorRules, Mapped, kind_of, mapped
 from tallybook.collect.doors.standing import Evidence, Growth, Sample, Standing, judge
-from tallybook.kernel.decimals import plain
+from tallybook.kernel.decimals import parse_decimal, plain
 from tallybook.kernel.event import UNPARSED_TYPE, UsageEvent
 from tallybook.kernel.timestamps import FIRST_US, format_us
 
@@ -27,6 +27,7 @@ _OWN_NAMES = ("value", "since", "count", "sum")
 _ENCODE = msgspec.json.Encoder().encode
 _DECODE = msgspec.json.Decoder(Standing).decode
 _NOTHING = Evidence()
+_ENDLESS = Decimal("inf")
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -194,9 +195,14 @@ def _apart(points: Sequence[Point], rules: DoorRules) -> Iterator[Point]:
             continue
         taken = {n: v for n, v in point.fields.items() if _is_counted(rules, point, n, bytes(v))}
         for name, raw in taken.items():
-            value = Decimal(bytes(raw).decode())
+            value = parse_decimal(bytes(raw).decode())
             yield msgspec.structs.replace(
-                point, name=f"{point.name}.{name}", kind="level", value=value, fields={}, key=""
+                point,
+                name=f"{point.name}.{name}",
+                kind="level",
+                value=_ENDLESS if value is None else value,
+                fields={},
+                key="",
             )
         left = {name: raw for name, raw in point.fields.items() if name not in taken}
         if left:

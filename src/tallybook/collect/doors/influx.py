@@ -210,7 +210,7 @@ def _value(text: str) -> bytes:
     if text in _TRUTHS:
         return _TRUTHS[text]
     if _INTEGER.match(text) or _UNSIGNED.match(text):
-        return str(int(text[:-1])).encode()
+        text = text[:-1]
     number = parse_decimal(text) if _FLOAT.match(text) else None
     if number is None or number.copy_abs() >= 1 << 1024:
         raise _Bad(f"'{text[:40]}' is no value of a field")

@@ -24,6 +24,8 @@ DEPTH_MAX = 16
 POINTS_MAX = 200_000
 SCOPE = "otel.scope.name"
 _ZERO = Decimal(0)
+_DIGITS_MAX = 19
+"""Of a whole number in 64 bits."""
 
 
 class _Wire(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -296,8 +298,16 @@ def _label(value: AnyValue | None) -> Label | None:
         if plain is not None:
             return plain
     if value.int_value is not None:
-        return int(value.int_value) if str(value.int_value).lstrip("-").isdecimal() else None
+        return _whole(value.int_value)
     if value.double_value is not None:
         return value.double_value
     nested = bytes(value.array_value) or bytes(value.kvlist_value)
     return nested.decode() if nested else None
+
+
+def _whole(value: Int) -> int | None:
+    if isinstance(value, int):
+        return value
+    digits = value.removeprefix("-")
+    fits = len(digits) <= _DIGITS_MAX and digits.isdecimal()
+    return int(value) if fits else None

@@ -6,7 +6,7 @@ status are required; a missing byte count is null (a problem of the meter), neve
 
 import json
 from collections.abc import Iterable
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 import msgspec
 
@@ -56,7 +56,7 @@ def json_value(text: str) -> object:
     """Return any JSON value, numbers exact, or a Problem; see `json_object`."""
     try:
         return json.loads(
-            text, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_once
+            text, parse_float=_exact, parse_constant=_no_constant, object_pairs_hook=_once
         )
     except (ValueError, RecursionError) as error:
         return Problem(code="line-malformed", message=f"the line is not JSON: {error}")
@@ -74,6 +74,13 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) != len(pairs):
         raise DuplicateKeyError("a key occurs twice")
     return found
+
+
+def _exact(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:  # its exponent has more than 18 digits
+        raise ValueError(f"{text[:40]} is no number to count with") from error
 
 
 def _no_constant(name: str) -> object:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from tallybook.kernel.decimals import EXACT, MEASURE_MAX, parse_decimal
+from tallybook.kernel.decimals import EXACT, MEASURE_MAX, bounded, parse_decimal
 from tallybook.kernel.errors import Invalid
 from tallybook.kernel.jsonpath import steps
 
@@ -82,7 +82,7 @@ def of_value(number: Number, value: object) -> Decimal | str:
         return of_bytes(number, found) if found is not None else f"{value!r:.80} is not hexadecimal"
     if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
         return f"{value!r:.80} is not a number"
-    plain = parse_decimal(value) if isinstance(value, str) else Decimal(value)
+    plain = parse_decimal(value) if isinstance(value, str) else bounded(Decimal(value))
     return scaled(number, plain) if plain is not None else f"{value!r:.80} is not a number"
 
 

@@ -32,6 +32,7 @@ _KINDS: dict[str, Kind] = {
     "c": "counter", "g": "gauge", "ms": "spread", "h": "spread", "d": "spread",
 }  # fmt: skip
 _ONE = Decimal(1)
+RATE_MIN = Decimal("1e-12")
 
 
 class Series(msgspec.Struct, frozen=True, order=True):
@@ -111,7 +112,7 @@ class Tally:
             return None
         rate, tags = _options(rest)
         if rate is None:
-            return "the sample rate is not above 0 and at most 1"
+            return f"the sample rate is not from {RATE_MIN} to 1"
         series = Series(name, tags, kind, transport)
         for value in values.split(":"):
             problem = self._value(series, value, rate)
@@ -168,7 +169,7 @@ def _options(rest: str) -> tuple[Decimal | None, tuple[tuple[str, str], ...]]:
     for part in rest.split("|"):
         if part.startswith("@"):
             rate = parse_decimal(part[1:])
-            rate = rate if rate is not None and 0 < rate <= 1 else None
+            rate = rate if rate is not None and RATE_MIN <= rate <= 1 else None
         elif part.startswith("#"):
             pairs = (tag.partition(":") for tag in part[1:].split(",") if tag)
             tags = tuple(sorted({name: value for name, _, value in pairs}.items()))

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -219,7 +219,7 @@ def read_tables(file: Path, name: str) -> list[dict[str, Any]]:
             found = tomllib.loads(opened.read().decode(), parse_float=Decimal).get(name, [])
     except OSError as error:
         raise Invalid(f"{file} cannot be read: {error.strerror}", field="file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, InvalidOperation) as error:  # or a number longer than Python reads
         raise Invalid(f"{file} is not TOML: {error}", field="file") from error
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise Invalid(f"{name} must be tables, each under [[{name}]]", field=name)

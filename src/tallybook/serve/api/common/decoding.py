@@ -3,7 +3,7 @@
 The one place where numbers of a body come in: a field that is added later is read here too.
 """
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -30,6 +30,8 @@ class ExactRequest(Request[Any, Any, Any]):
             found = _DECODER.decode(await self.body() or b"null")
         except msgspec.DecodeError as error:
             raise SerializationException(str(error)) from error
+        except InvalidOperation as error:
+            raise SerializationException("a number's exponent has too many digits") from error
         field = self.route_handler.parsed_data_field
         if field is not None:
             _check(found, field.annotation)
