@@ -4,7 +4,7 @@ It writes the access log, names each request, bounds its line and the time its b
 answers, adds the headers that keep browsers careful; it answers nothing itself but what it refuses.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from tallybook.kernel.errors import Invalid
@@ -34,6 +34,7 @@ SAFE_HEADERS = [
 ]
 CSP = b"content-security-policy"
 API_CSP = (CSP, b"default-src 'none'; frame-ancestors 'none'")
+_ALL_SAFE = (*SAFE_HEADERS, API_CSP)
 
 
 class Front:
@@ -85,7 +86,7 @@ class Front:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = hardened([*message.get("headers", ()), (HEADER, name)])
+                message["headers"] = [*hardened(message.get("headers", ())), (HEADER, name)]
             else:
                 size += len(message.get("body", b""))
             await send(message)
@@ -161,10 +162,9 @@ def _header(scope: Scope, name: bytes) -> bytes:
     return next((bytes(value) for key, value in scope["headers"] if key == name), b"")
 
 
-def hardened(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def hardened(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return the headers with the careful ones added where the answer has none of its own."""
+    if not headers:
+        return [*_ALL_SAFE]
     names = {name.lower() for name, _ in headers}
-    headers += [header for header in SAFE_HEADERS if header[0] not in names]
-    if CSP not in names:
-        headers.append(API_CSP)
-    return headers
+    return [*headers, *(header for header in _ALL_SAFE if header[0] not in names)]

@@ -103,6 +103,9 @@ class Admission:
         grant = None
         if self._parts.plans.any or self._parts.use:
             grant = self._asks(scope, door=door)
+        elif not built_in:
+            await app(scope, receive, send)
+            return
         binding = self._binding(scope, grant)
         limits = self._limits(scope, binding, grant, built_in, door=door)
         entitled = self._entitled(scope, binding, door=door)

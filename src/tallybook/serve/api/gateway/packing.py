@@ -84,7 +84,10 @@ def packing(send: Send, accepted: bytes) -> Send:
 
 
 def _packable(start: Message) -> bool:
-    headers = {name.lower(): value for name, value in start.get("headers", ())}
+    given = start.get("headers")
+    if not given:
+        return False
+    headers = {name.lower(): value for name, value in given}
     kind = bytes(headers.get(b"content-type", b"")).partition(b";")[0].strip()
     return kind in _KINDS and b"content-encoding" not in headers
 
