@@ -1,7 +1,7 @@
 """Accepting events over HTTP, and the lake that follows, in all the shapes that events come in.
 
-Each round has a server of its own and runs every scenario once; after each the totals are checked
-to the event. Figures are medians of the rounds.
+Each round has a server of its own, warmed up, and runs every scenario once; after each the totals
+are checked to the event. Figures are medians of the rounds.
 """
 
 import os
@@ -41,6 +41,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     alone: bool = False
 
 
+WARM_SECONDS = 2.0
+"""Load before the first scenario of a round: a server's first second is spent on being new."""
 WORST = {"kinds": 4, "random_ids": True, "duplicate_percent": 10, "subjects": 1_000_000}
 SINGLE = {"batch": 1, "connections": 32}
 SCENARIOS = (
@@ -93,6 +95,8 @@ def run(
     found: dict[str, list[Measured]] = {one.name: [] for one in chosen}
     for number_ in range(rounds):
         with measured_server() as server:
+            sent(against(server, f"warm{number_}", seconds=WARM_SECONDS))
+            server.caught_up(1800)
             for scenario in chosen:
                 run_id = f"{scenario.name[:8]}{number_}"
                 plan = against(server, run_id, seconds=seconds, **scenario.plan)

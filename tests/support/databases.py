@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -86,6 +86,12 @@ def _as_user(name: str, folder: Path) -> list[str]:
     return ["setpriv", f"--reuid={name}", f"--regid={name}", "--clear-groups"]
 
 
+def _made(command: Sequence[str]) -> None:
+    """Run what makes a database's folder; what it says is shown where it fails."""
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, f"{' '.join(command)}: {ended.stdout}{ended.stderr}"
+
+
 @contextmanager
 def postgresql() -> Iterator[str]:
     """Run PostgreSQL; yield its address without a database."""
@@ -99,7 +105,7 @@ def postgresql() -> Iterator[str]:
         make = [*user, initdb, "-D", data, "-U", "postgres", "--auth=trust", "-N", "-E", "UTF8"]
         # Texts in the order of a dictionary, as on most servers, and farther yet from their bytes.
         make += ["--locale-provider=icu", "--icu-locale=en-US-u-ka-shifted"]
-        subprocess.run(make, check=True, capture_output=True)
+        _made(make)
         command = [*user, postgres, "-D", data, "-p", str(port), "-c", "fsync=off"]
         command += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
         address = f"postgresql+psycopg://postgres@127.0.0.1:{port}/"
@@ -117,7 +123,7 @@ def mariadb() -> Iterator[str]:
         user = _as_user("mysql", folder)
         data = f"--datadir={folder / 'data'}"
         make = [install, "--no-defaults", data, "--auth-root-authentication-method=normal"]
-        subprocess.run([*user, *make], check=True, capture_output=True)
+        _made([*user, *make])
         command = [*user, server, "--no-defaults", data, f"--port={port}"]
         command += ["--bind-address=127.0.0.1", f"--socket={folder / 's'}"]
         command += [f"--pid-file={folder / 'pid'}", "--innodb-flush-log-at-trx-commit=0"]
