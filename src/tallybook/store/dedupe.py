@@ -86,8 +86,12 @@ def _slot(hi: U64, words: int) -> npt.NDArray[np.intp]:
 def bloom_bits(lo: U64) -> U64:
     """Return the bits that stand for keys within their words."""
     bits = np.zeros(len(lo), dtype=np.uint64)
+    place = np.empty_like(bits)  # written over again and again: new memory would cost more
     for shift in _PROBES:
-        bits |= _ONE << ((lo >> shift) & _WORD_BITS)
+        np.right_shift(lo, shift, out=place)
+        place &= _WORD_BITS
+        np.left_shift(_ONE, place, out=place)
+        bits |= place
     return bits
 
 

@@ -5,6 +5,7 @@ Arrow IPC stream of one record batch. The pump appends the columns without parsi
 (DECISIONS 4).
 """
 
+import threading
 from typing import Protocol
 
 import pyarrow as pa
@@ -15,6 +16,16 @@ from tallybook.kernel.errors import Corrupt
 _MAGIC = b"TBR\x01"
 PAYLOAD_BYTES_MAX = 1 << 30
 """Most bytes a payload may unpack to."""
+
+
+class _Own(threading.local):
+    """A thread's own decompressor: to make one costs as much as to unpack a row."""
+
+    def __init__(self) -> None:
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_OWN = _Own()
 
 
 class Columns(Protocol):
@@ -51,8 +62,8 @@ def decode(payload: bytes) -> pa.Table:
     if payload[:4] != _MAGIC:
         raise Corrupt("a log row is of an unknown format; was it written by a later version?")
     try:
-        body = zstandard.ZstdDecompressor().decompress(
-            payload[4:], max_output_size=PAYLOAD_BYTES_MAX
+        body = _OWN.decompressor.decompress(
+            memoryview(payload)[4:], max_output_size=PAYLOAD_BYTES_MAX
         )
         with pa.ipc.open_stream(body) as reader:
             return reader.read_all()

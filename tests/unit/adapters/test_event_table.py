@@ -86,6 +86,20 @@ def test_a_second_pump_is_refused(table):
     assert [f.rows for f in table.files()] == [1, 1]
 
 
+def test_what_a_commit_noted_is_known_to_whoever_looks_whatever_happened_between(table):
+    other = DeltaEventTable(table.path)
+    for seq in range(1, 8):
+        commit(table, seq, [str(seq)])
+        if seq % 3 == 0:
+            pieces = clustered([rows(s, [str(s)]) for s in (seq - 1, seq)], all_columns([], []))
+            other.refresh()
+            other.replace(of(other, seq - 1, seq), pieces)
+        for asked in (table, other, DeltaEventTable(table.path)):
+            assert (asked.head(), asked.offset(AT)) == (seq, 100 * seq)
+            assert asked.counters("t") == Counters(received=10 * seq, accepted=seq)
+            assert asked.counters("nobody") == Counters()
+
+
 def test_keys_are_read_back_by_commit_whatever_was_merged(table):
     for seq in range(1, 7):
         commit(table, seq, [str(seq), str(seq + 50)] if seq != 4 else [])
@@ -169,6 +183,10 @@ class Failing:
 
     def update_incremental(self):
         """Find nothing new."""
+
+    def version(self):
+        """Return the version last seen."""
+        return 7
 
     def transaction_version(self, _name):
         raise DeltaError("the log is gone")

@@ -76,6 +76,7 @@ class DeltaEventTable:
             if not DeltaTable.is_deltatable(str(path)):
                 _create(path)
             self._table = DeltaTable(str(path))
+        self._notes: dict[str, tuple[int, int]] = {}
 
     def head(self) -> int:
         """Return the newest commit's number."""
@@ -100,9 +101,18 @@ class DeltaEventTable:
         return Counters(**{name: self._noted(_count_id(tenant, name)) for name in _COUNTS})
 
     def _noted(self, name: str) -> int:
-        """Return the newest number that commits noted under a name; 0 where none did."""
-        with _translated(self.path):
-            return self._table.transaction_version(name) or 0
+        """Return the newest number that commits noted under a name; 0 where none did.
+
+        Asking deltalake takes a millisecond, and the pump asks fifty times a second: what was
+        found is kept with the version it was found in.
+        """
+        version = self._table.version()
+        known = self._notes.get(name)
+        if known is None or known[0] != version:
+            with _translated(self.path):
+                known = (version, self._table.transaction_version(name) or 0)
+            self._notes[name] = known
+        return known[1]
 
     def typed_columns(self) -> list[str]:
         """Return the typed columns that the table has."""
@@ -126,8 +136,12 @@ class DeltaEventTable:
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
-            self._commit(added, CommitProperties(app_transactions=_transactions(commit)))
+            noted = _notes(commit)
+            made = [Transaction(name, number) for name, number in noted.items()]
+            self._commit(added, CommitProperties(app_transactions=made))
             self._sync_since(before)
+            if self._table.version() == before + 1:  # else another writer came in between
+                self._notes.update({name: (before + 1, number) for name, number in noted.items()})
 
     def _commit(
         self, actions: list[AddAction | RemoveAction], properties: CommitProperties
@@ -375,14 +389,13 @@ def _count_id(tenant: str, name: str) -> str:
     return f"tallybook/count/{name}/{tenant}"
 
 
-def _transactions(commit: Commit) -> list[Transaction]:
-    found = [Transaction(_SEQ, commit.seq)]
-    found += [
-        Transaction(_offset_id(position), offset) for position, offset in commit.offsets.items()
-    ]
+def _notes(commit: Commit) -> dict[str, int]:
+    """Return what a commit notes beside its rows."""
+    noted = {_SEQ: commit.seq}
+    noted |= {_offset_id(position): offset for position, offset in commit.offsets.items()}
     for tenant, counters in commit.counters.items():
-        found += [Transaction(_count_id(tenant, name), getattr(counters, name)) for name in _COUNTS]
-    return found
+        noted |= {_count_id(tenant, name): getattr(counters, name) for name in _COUNTS}
+    return noted
 
 
 def _fsync(path: Path) -> None:
