@@ -51,7 +51,15 @@ def serve(
         "tls.port": tls_port,
     }
     settings = load(config, overrides=overrides)
-    with opened(settings, _say, key=os.environ.get(FIRST_KEY)) as server, signals(server.tree):
+    trees: list[Tree] = []
+
+    def stop() -> None:
+        if not trees:
+            sys.exit(DONE)  # as process 1 it would not be ended by a signal that nobody heeds
+        trees[0].ask_stop()
+
+    with signals(stop), opened(settings, _say, key=os.environ.get(FIRST_KEY)) as server:
+        trees.append(server.tree)
         if private:
             _follow_parent(server.tree)
         elif server.first_key:

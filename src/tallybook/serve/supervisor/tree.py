@@ -21,6 +21,7 @@ from tallybook.kernel.errors import Unavailable
 from tallybook.serve.supervisor import folder, port
 from tallybook.serve.supervisor.child import Kind, Role, Running
 from tallybook.serve.supervisor.forked import preload
+from tallybook.serve.supervisor.orphans import reap
 from tallybook.settings import Settings, api_workers
 
 TICK_SECONDS = 0.05
@@ -157,6 +158,7 @@ class Tree:
             self._spawn(restart.role)
         if dead or due:
             self._tell_if_possible()
+        reap({child.pid for child in self._children.values()})
 
     def _bury(self, child: Running) -> None:
         code, now = child.exit_code(), time.monotonic()
@@ -246,10 +248,10 @@ def listens(url: str) -> bool:
 
 
 @contextmanager
-def signals(tree: Tree) -> Iterator[None]:
-    """Let SIGTERM, SIGINT and SIGHUP stop the tree in order, for the duration of the block."""
+def signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` at SIGTERM, SIGINT and SIGHUP, for the duration of the block."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {n: signal.signal(n, lambda _number, _frame: tree.ask_stop()) for n in numbers}
+    before = {n: signal.signal(n, lambda _number, _frame: stop()) for n in numbers}
     try:
         yield
     finally:
