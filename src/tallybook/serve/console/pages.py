@@ -1,10 +1,10 @@
 """All pages behind one guard, with errors shown as pages."""
 
-from litestar import Router
 from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
 from tallybook.kernel.errors import TallybookError
+from tallybook.serve.api.common.branch import Branch
 from tallybook.serve.console import (
     auth,
     billing,
@@ -46,7 +46,7 @@ def console_routes() -> list[ControllerRouterHandler]:
         auth,
     )
     return [
-        Router(
+        Branch(
             "/",
             route_handlers=[route for module in pages for route in module.ROUTES],
             guards=[page_guard],

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from litestar import Litestar, Request, Router
+from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -18,6 +18,7 @@ from tallybook.kernel.errors import TallybookError
 from tallybook.serve.api.checks import Checks, checks_of
 from tallybook.serve.api.common.access import grant_of, guard
 from tallybook.serve.api.common.audited import audited, begin
+from tallybook.serve.api.common.branch import Branch
 from tallybook.serve.api.common.decoding import ExactRequest
 from tallybook.serve.api.common.problem import answer_bug, answer_http, answer_tallybook
 from tallybook.serve.api.compat.openmeter.meters import query_meter_by_body
@@ -85,7 +86,7 @@ def rest_app(
     """
     return Litestar(
         route_handlers=[
-            Router(BASE, route_handlers=API_ROUTES),
+            Branch(BASE, route_handlers=API_ROUTES),
             openmeter_router(),
             *MACHINE_ROUTES,
             *pages,

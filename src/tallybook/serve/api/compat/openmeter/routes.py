@@ -15,6 +15,7 @@ from tallybook import __version__
 from tallybook.compose import World
 from tallybook.serve.api.checks import Checks
 from tallybook.serve.api.common.access import READ_BOUND
+from tallybook.serve.api.common.branch import Branch
 from tallybook.serve.api.compat.openmeter.customers import Customers, Subjects, customer_value
 from tallybook.serve.api.compat.openmeter.dialect import PREFIX
 from tallybook.serve.api.compat.openmeter.events import list_events, page_events
@@ -30,8 +31,8 @@ def openmeter_router(*, described: bool = False) -> Router:
     Args:
         described: whether the document of the application that has them shows them.
     """
-    v1 = Router("/v1", route_handlers=[Meters, Customers, Subjects])
-    return Router(
+    v1 = Branch("/v1", route_handlers=[Meters, Customers, Subjects])
+    return Branch(
         f"{PREFIX}/api",
         route_handlers=[v1, customer_value, list_events, page_events],
         include_in_schema=described,
