@@ -12,9 +12,10 @@ from typing import get_args
 
 import pytest
 
+from tallybook.serve.api.child import all_routes
 from tallybook.serve.supervisor import child
 from tallybook.serve.supervisor.child import ENTRIES, Kind
-from tallybook.serve.supervisor.forked import BUG, MODULES, UNKNOWN
+from tallybook.serve.supervisor.forked import BUG, MODULES, UNKNOWN, set_up_routes
 from tallybook.settings import Settings
 
 ALWAYS = ("api", "pump", "jobs", "post")
@@ -145,6 +146,15 @@ def test_two_workers_never_name_two_requests_alike() -> None:
     assert other.startswith("req_")
     assert len(one) == len(other) == len("req_") + 24
     assert one[:16] != other[:16]
+
+
+def test_routes_are_set_up_before_the_fork_and_taken_by_one_server() -> None:
+    settings = Settings()
+    set_up_routes(settings)
+    bytes_max = settings.server.body_bytes_max
+    taken, other = (all_routes({"number": number}, bytes_max) for number in (1, 2))
+    assert (taken.state.number, other.state.number) == (1, 2)
+    assert {route.path for route in taken.routes} == {route.path for route in other.routes}
 
 
 def test_a_child_may_end_where_nobody_keeps_how() -> None:

@@ -63,9 +63,27 @@ class Composed(msgspec.Struct, frozen=True):
     waits: Waits
 
 
+_set_up: dict[int, Litestar] = {}
+"""Applications that no process answers with yet, by the largest body of their requests."""
+
+
+def set_up(settings: Settings) -> None:
+    """Set up the routes for processes that are forked from here on.
+
+    It takes a third of a start, so it is done once, and not in every process and again in each that
+    takes the place of one that died; and the processes share the pages.
+    """
+    bytes_max = settings.server.body_bytes_max
+    _set_up[bytes_max] = rest_app({}, console_routes(), bytes_max)
+
+
 def all_routes(state: dict[str, Any], body_bytes_max: int) -> Litestar:
     """Return the application of the API's routes and the console's; arguments as of `rest_app`."""
-    return rest_app(state, console_routes(), body_bytes_max)
+    app = _set_up.pop(body_bytes_max, None)
+    if app is None:
+        return rest_app(state, console_routes(), body_bytes_max)
+    app.state.update(state)
+    return app
 
 
 def run_api(settings: Settings) -> int:

@@ -16,9 +16,11 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import NoReturn
+
+from tallybook.settings import Settings
 
 POLL_SECONDS = 0.01
 BUG = 70
@@ -49,12 +51,25 @@ MODULES: Mapping[str, Sequence[str]] = {
 def preload(kind: str) -> None:
     """Import what a kind of child works with, so that forks find it done."""
     names = [name for name in MODULES[kind] if name not in sys.modules]
-    if not names:
-        return
+    if names:
+        with _lasting():
+            for name in names:
+                importlib.import_module(name)
+
+
+def set_up_routes(settings: Settings) -> None:
+    """Set up the routes of the API, so that forks find it done."""
+    preload("api")
+    with _lasting():
+        importlib.import_module("tallybook.serve.api.child").set_up(settings)
+
+
+@contextmanager
+def _lasting() -> Iterator[None]:
+    """Look for no garbage while what is made in the block is made, and never at what was made."""
     gc.disable()  # imports make no garbage, and looking for it takes a tenth of their time
     try:
-        for name in names:
-            importlib.import_module(name)
+        yield
     finally:
         gc.enable()
     gc.freeze()  # a child that looks for garbage does not touch, and so copy, what all share

@@ -20,11 +20,13 @@ from tallybook import __version__
 from tallybook.kernel.errors import Unavailable
 from tallybook.serve.supervisor import folder, port
 from tallybook.serve.supervisor.child import Kind, Role, Running
-from tallybook.serve.supervisor.forked import preload
+from tallybook.serve.supervisor.forked import preload, set_up_routes
 from tallybook.serve.supervisor.orphans import reap
 from tallybook.settings import Settings, api_workers
 
 TICK_SECONDS = 0.05
+LOOK_SECONDS = 0.01
+"""Pause between two looks at whether the server answers."""
 DEATHS_MAX = 5
 DEATHS_WINDOW_SECONDS = 30
 BACKOFF_SECONDS_MAX = 5.0
@@ -80,6 +82,7 @@ class Tree:
 
     def start(self) -> None:
         """Start the doors; the processes behind them follow once the doors are open."""
+        set_up_routes(self._settings)
         for index in range(api_workers(self._settings)):
             self._spawn(Role("api", index))
         if self.tls_url is not None:
@@ -108,7 +111,7 @@ class Tree:
                 return True
             if time.monotonic() > deadline:
                 raise Unavailable("the server did not become ready in time", code="not-ready")
-            time.sleep(TICK_SECONDS)
+            time.sleep(LOOK_SECONDS)
         return False
 
     def run(self) -> None:
