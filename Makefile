@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ENGINES := $(VENV)/engines
-COMPILED := setup.py $(wildcard src/tallybook/*/*.c)
+COMPILED := setup.py $(wildcard src/tallybook/*/*.[ch])
 # What was compiled is kept, whatever the environment says: a start takes half the processor time then.
 export PYTHONDONTWRITEBYTECODE :=
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)

@@ -2,9 +2,11 @@
 
 from setuptools import Extension, setup
 
+FOLDER = "src/tallybook/transport"
 PLACES = Extension(
     "tallybook.transport._places",
-    ["src/tallybook/transport/_places.c"],
+    [f"{FOLDER}/_places.c", f"{FOLDER}/_scan.c"],
+    depends=[f"{FOLDER}/_scan.h"],
     py_limited_api=True,
     optional=True,
 )

@@ -214,20 +214,9 @@ def test_no_byte_is_touched_that_is_not_its_own(tmp_path):
     assert COMPILER is not None, "install a C compiler"
     made = tmp_path / "_places.abi3.so"
     include = sysconfig.get_paths()["include"]
-    source = ROOT / "src/tallybook/transport/_places.c"
-    checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    command = [
-        COMPILER,
-        "-g",
-        "-O1",
-        "-fPIC",
-        "-shared",
-        *checks,
-        f"-I{include}",
-        source,
-        "-o",
-        made,
-    ]
+    sources = sorted((ROOT / "src/tallybook/transport").glob("_*.c"))
+    checks = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    command = [COMPILER, *checks, "-fPIC", "-shared", f"-I{include}", *sources, "-o", made]
     subprocess.run(command, check=True)
     libraries = [
         subprocess.run(
