@@ -1,6 +1,6 @@
 """Pages from templates: everything is escaped, undefined names fail, numbers keep their digits."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -54,8 +54,10 @@ def environment() -> Environment:
         "number": number,
         "money": money,
         "moment": moment,
+        "border": border,
         "clock": clock,
         "date": date,
+        "days": days,
         "day": day,
         "pretty": pretty,
         "unit": unit,
@@ -126,6 +128,11 @@ def moment(value: str | int, zone: str = "UTC") -> str:
     return str(value) if found is None else f"{found:%Y-%m-%d %H:%M:%S}"
 
 
+def border(value: str | int) -> str:
+    """Return an instant where a range begins or ends: at midnight the date alone, in UTC."""
+    return moment(value).removesuffix(" 00:00:00")
+
+
 def clock(value: str | int) -> str:
     """Return an instant's time of day, in UTC."""
     found = _datetime(value, "UTC")
@@ -141,6 +148,19 @@ def day(value: str | int, zone: str = "UTC") -> str:
     """Return an instant's date, in UTC or another zone."""
     found = _datetime(value, zone)
     return str(value) if found is None else f"{found:%Y-%m-%d}"
+
+
+def days(start: str | int, end: str | int, zone: str = "UTC") -> str:
+    """Return a half-open range as documents write it: its days, the last one included.
+
+    Where it ends within a day, the time of its end is told.
+    """
+    first, last = day(start, zone), moment(end, zone)
+    if last.endswith(" 00:00:00") and _datetime(start, zone) != _datetime(end, zone):
+        before = _datetime(end, zone)
+        last = last if before is None else f"{before - timedelta(days=1):%Y-%m-%d}"
+    last = last.removesuffix(" 00:00:00")
+    return first if first == last else f"{first} – {last}"
 
 
 def unit(text: str) -> str:

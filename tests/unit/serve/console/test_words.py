@@ -11,7 +11,7 @@ from tallybook.catalog.plan import PlanSpec, check_plan
 from tallybook.catalog.price import check_price, parse_price
 from tallybook.serve.console.catalog.plans import minimum_words, phases
 from tallybook.serve.console.catalog.words import charge_words, coupon_words, price_words
-from tallybook.serve.console.render import every, signed
+from tallybook.serve.console.render import border, days, every, signed
 
 PRICES = [
     ({"type": "flat", "amount": "29"}, ("29 EUR",)),
@@ -219,3 +219,22 @@ def test_intervals_and_signs() -> None:
         "P1Y2M",
     ]
     assert [signed(text) for text in ("1.50", "0.00", "-2.00")] == ["+1.50", "0.00", "−2.00"]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "zone", "told"),
+    [
+        ("2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z", "UTC", "2026-10-01 – 2026-10-31"),
+        ("2026-10-01T00:00:00Z", "2026-10-02T00:00:00Z", "UTC", "2026-10-01"),
+        ("2026-10-01T00:00:00Z", "2026-10-01T00:00:00Z", "UTC", "2026-10-01"),
+        ("2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z", "Europe/Paris", "2026-10-01 – 2026-10-31"),
+        ("2026-10-01T00:00:00Z", "2026-10-15T12:30:00Z", "UTC", "2026-10-01 – 2026-10-15 12:30:00"),
+    ],
+)
+def test_a_range_of_days_tells_its_last_day(start: str, end: str, zone: str, told: str) -> None:
+    assert days(start, end, zone) == told
+
+
+def test_a_border_at_midnight_is_its_date() -> None:
+    assert border("2026-10-01T00:00:00Z") == "2026-10-01"
+    assert border("2026-10-01T00:00:05Z") == "2026-10-01 00:00:05"

@@ -1,8 +1,8 @@
 """One customer: everything that is agreed, owed and held, on one page."""
 
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from litestar import Request, Response, get
@@ -12,6 +12,7 @@ from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.customer import Customer
 from tallybook.catalog.entitlement import Entitlement, Metered, Static
 from tallybook.compose import World
+from tallybook.invoice.ledger.holdings import Credit
 from tallybook.kernel.decimals import plain
 from tallybook.kernel.errors import Unavailable
 from tallybook.kernel.money import money_text
@@ -50,18 +51,37 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     bar: Any
 
 
+class CreditRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left of a credit, as texts.
+
+    Attributes:
+        number: by which it can be named; '' where it cannot.
+        name: what it is from; place: the page that shows that, '' for none.
+        left: of `of`.
+        at: when it was given.
+    """
+
+    number: str
+    name: str
+    place: str
+    purpose: str
+    currency: str
+    left: str
+    of: str
+    at: int
+
+
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """What a customer holds and owes, as texts.
 
     Attributes:
         owed: (currency, open, overdue or '').
-        credits: (number, purpose, currency, left, of, given at).
         coupons: redemptions with what is said about each.
         waiting: (name, currency, amount, id).
     """
 
     owed: list[tuple[str, str, str]]
-    credits: Sequence[tuple[str, str, str, str, str, int]]
+    credits: list[CreditRow]
     coupons: list[tuple[Any, str]]
     waiting: list[tuple[str, str, str, str]]
 
@@ -105,6 +125,31 @@ def customer_page(
         may_bill=session.grant.allows("billing"),
         once=(world.ids.new("form"), world.ids.new("form")),
     )
+
+
+def _credit(credit: Credit) -> CreditRow:
+    name, place = _origin(credit)
+    return CreditRow(
+        number=credit.number,
+        name=name,
+        place=place,
+        purpose=credit.purpose,
+        currency=credit.currency,
+        left=money_text(credit.left_minor, credit.currency),
+        of=money_text(credit.amount_minor, credit.currency),
+        at=credit.at_us,
+    )
+
+
+def _origin(credit: Credit) -> tuple[str, str]:
+    """Return what a credit is from, and the page that shows it, '' for none."""
+    if credit.source.startswith("cn_"):
+        return credit.number, f"/credit-notes/{quote(credit.number)}"
+    if credit.source.startswith("inv_"):
+        return credit.number, f"/invoices/{quote(credit.number)}"
+    if credit.source.startswith("pay_"):
+        return "Payment", f"/payments/{quote(credit.source)}"
+    return credit.number or "credit", ""
 
 
 def features(checks: Checks, tenant: str, catalog: Catalog, key: str) -> list[Feature]:
@@ -154,18 +199,7 @@ def held(standing: Standing, now_us: int) -> Held:
             )
             for currency, one in sorted(owed(standing, now_us).items())
         ],
-        credits=[
-            (
-                one.number,
-                one.purpose,
-                one.currency,
-                money_text(one.left_minor, one.currency),
-                money_text(one.amount_minor, one.currency),
-                one.at_us,
-            )
-            for one in standing.held.credits
-            if one.left_minor
-        ][:ROWS],
+        credits=[_credit(one) for one in standing.held.credits if one.left_minor][:ROWS],
         coupons=[(one, used_text(one)) for one in standing.held.redemptions][:ROWS],
         waiting=[
             (one.extra.name, one.currency, plain(one.extra.amount), one.extra.id)
