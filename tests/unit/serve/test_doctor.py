@@ -14,6 +14,7 @@ from tallybook.serve.doctor.finding import Finding, guarded
 from tallybook.serve.doctor.folder import clock
 from tallybook.serve.supervisor import folder
 from tallybook.settings import Settings
+from tallybook.transport import places
 from tallybook.transport.ports import Batch
 
 
@@ -37,6 +38,15 @@ def test_a_sound_folder_has_no_errors(settings: Settings) -> None:
     log.close()
     assert errors(settings) == {}
     assert "rows kept, all sound" in " ".join(one.text for one in examined(settings))
+
+
+def test_what_was_compiled_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {}
+    for compiled in (True, False):
+        monkeypatch.setattr(places, "COMPILED", compiled)
+        (one,) = [one for one in examined(settings) if one.about == "installation"]
+        told[compiled] = one.level
+    assert told == {True: "good", False: "note"}
 
 
 def test_an_absent_folder_is_the_only_finding(tmp_path: Path) -> None:

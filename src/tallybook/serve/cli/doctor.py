@@ -55,6 +55,7 @@ def _stored(settings: Settings) -> Iterator[Finding]:
     from tallybook.compose import World
     from tallybook.serve.doctor import fleet, stored
 
+    yield from guarded("installation", stored.installation)
     yield from guarded("control database", lambda: stored.control(settings))
     yield from guarded("log", lambda: stored.log(settings))
     has_lake = (settings.lake_dir / "events" / "_delta_log").exists()

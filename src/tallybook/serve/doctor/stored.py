@@ -14,9 +14,20 @@ from tallybook.serve.doctor.finding import Finding, error, good, note, warning
 from tallybook.serve.doctor.folder import clock
 from tallybook.serve.worker.pipeline import DOORS_PARTITION, Lag, lag, partition_numbers
 from tallybook.settings import Settings
+from tallybook.transport import places
 
 BEHIND_WARN = 1_000_000
 ROWS_AT_ONCE = 256
+
+
+def installation() -> Iterator[Finding]:
+    """Tell whether all that can be compiled was."""
+    about = "installation"
+    if places.COMPILED:
+        yield good(about, "large batches are read by the compiled pass")
+        return
+    text = "built without a C compiler: accepting large batches costs half as much again"
+    yield note(about, text, "install a C compiler, and then tallybook again, if that matters")
 
 
 def control(settings: Settings) -> Iterator[Finding]:
