@@ -19,6 +19,9 @@ from tallybook.meter.usage import UsageQuery
 from tallybook.meter.window import GRID_US
 
 Param = str | int | None
+WEEK_US = 7 * 24 * 3_600 * 1_000_000
+"""How roll-ups are ordered: by weeks, within one by subject. So a month of one subject and a day of
+all are both found in a few places."""
 
 
 class Sql(msgspec.Struct):
@@ -130,7 +133,7 @@ def rollup_of_events(meter: Meter, tenant: str, seq_from: int, seq_to: int) -> S
     text = (
         f"WITH p AS (SELECT {bucket()} AS bucket_us, subject, {of_events(meter)} FROM src"
         f" WHERE {where.text} AND commit_seq BETWEEN ? AND ?)"
-        f" SELECT {keys}, {merges(meter)} FROM p GROUP BY {keys} ORDER BY {keys}"
+        f" SELECT {keys}, {merges(meter)} FROM p GROUP BY {keys} ORDER BY {_rollup_order(meter)}"
     )
     return Sql(text, [*where.params, seq_from, seq_to])
 
@@ -138,7 +141,14 @@ def rollup_of_events(meter: Meter, tenant: str, seq_from: int, seq_to: int) -> S
 def rollup_of_rollups(meter: Meter) -> Sql:
     """Return the merge of roll-ups in the relation `rolled`."""
     keys = ", ".join(["bucket_us", *key_columns(meter)])
-    return Sql(f"SELECT {keys}, {merges(meter)} FROM rolled GROUP BY {keys} ORDER BY {keys}")
+    order = _rollup_order(meter)
+    return Sql(f"SELECT {keys}, {merges(meter)} FROM rolled GROUP BY {keys} ORDER BY {order}")
+
+
+def _rollup_order(meter: Meter) -> str:
+    """Return the order of partials: a week of one subject lies together, and so does a week."""
+    rest = [key for key in key_columns(meter) if key != "subject"]
+    return ", ".join([f"(bucket_us - (bucket_us % {WEEK_US}))", "subject", "bucket_us", *rest])
 
 
 def final_keys(query: UsageQuery) -> list[str]:

@@ -16,7 +16,7 @@ from tallybook.store.schema import FIXED
 from tallybook.transport.columns import ColumnSet
 
 FANOUT = 8
-FILE_ROWS_MAX = 250_000
+FILE_ROWS_MAX = 200_000
 """Most rows of a merge: bounds the memory of one compaction. Half as many are left alone."""
 PIECE_ROWS = 100_000
 """Rows of a merge that are put in order at a time, and become a row group."""

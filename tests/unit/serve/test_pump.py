@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tallybook.adapters.duckdb.source import arrow
+from tallybook.adapters.duckdb.source import batches
 from tallybook.adapters.sqlite.event_log import SqliteEventLog
 from tallybook.catalog.meter import MeterSpec, check_meter
 from tallybook.kernel.errors import Corrupt, Unavailable
@@ -261,7 +261,8 @@ def test_a_meter_that_cannot_be_rolled_up_holds_up_nothing_else(settings, pump, 
         tried.append(meter.key)
         if meter.key == "bad":
             past = "SELECT sum(CAST('9e25' AS DECIMAL(38,12))) FROM range(2)"
-            arrow(keeper.reader.source.cursor(), Sql(past))
+            with batches(keeper.reader.source.cursor(), Sql(past), 1):
+                raise AssertionError("a sum past 38 digits was found")
         return False
 
     monkeypatch.setattr(keeper.reader.rollups, "build", build)

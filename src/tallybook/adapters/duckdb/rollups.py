@@ -8,21 +8,22 @@ it again gives the same content (DECISIONS 14). Meters with equal definitions sh
 import os
 from pathlib import Path
 
+import duckdb
 import msgspec
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tallybook.adapters.duckdb.lake_files import of_commits
-from tallybook.adapters.duckdb.source import LakeSource, arrow
+from tallybook.adapters.duckdb.source import LakeSource, batches
 from tallybook.catalog.meter import Meter
 from tallybook.kernel.errors import Unavailable
 from tallybook.kernel.ids import derived_id
 from tallybook.meter.sql import Sql, rollup_of_events, rollup_of_rollups
 
 FANOUT = 8
-COMMITS_MAX = 2_000
-"""Most commits that one build step rolls up, so that its memory is bounded."""
-ROWS_MAX = 4_000_000
+ROWS_MAX = 2_000_000
+"""Most raw rows of one build step, but for a single file that has more."""
+GROUP_ROWS = 32_768
+"""Rows of a roll-up that the engine reads, or leaves out by their bounds, together."""
 
 
 class Rollup(msgspec.Struct, frozen=True, order=True):
@@ -83,10 +84,9 @@ class Rollups:
             raw = self._source.relation(cursor, wanted, meter.columns(), "rolling")
             sql = rollup_of_events(meter, tenant, first, last)
             text = sql.text.replace("WITH p AS", f"WITH src AS ({raw.text}), p AS", 1)
-            table = arrow(cursor, Sql(text, [*raw.params, *sql.params]))
+            self._write(tenant, meter, first, last, cursor, Sql(text, [*raw.params, *sql.params]))
         finally:
             cursor.close()
-        self._write(tenant, meter, first, last, table)
 
     def _merge(self, tenant: str, meter: Meter, chain: list[Rollup]) -> bool:
         """Merge the newest files of a size class; whether it did."""
@@ -100,12 +100,13 @@ class Rollups:
             return False
         cursor = self._source.cursor()
         try:
-            parts = [pq.read_table(r.path, partitioning=None) for r in tail]
-            cursor.register("rolled", pa.concat_tables(parts))
-            table = arrow(cursor, rollup_of_rollups(meter))
+            marks = ", ".join("?" * len(tail))
+            merge = rollup_of_rollups(meter)
+            text = f"WITH rolled AS (SELECT * FROM read_parquet([{marks}])) {merge.text}"
+            merged = Sql(text, [*(r.path for r in tail), *merge.params])
+            self._write(tenant, meter, tail[0].first, tail[-1].last, cursor, merged)
         finally:
             cursor.close()
-        self._write(tenant, meter, tail[0].first, tail[-1].last, table)
         return True
 
     def sweep(self, older_than_us: int) -> int:
@@ -121,18 +122,34 @@ class Rollups:
                     removed += 1
         return removed
 
-    def _write(self, tenant: str, meter: Meter, first: int, last: int, table: pa.Table) -> None:
+    def _write(
+        self,
+        tenant: str,
+        meter: Meter,
+        first: int,
+        last: int,
+        cursor: duckdb.DuckDBPyConnection,
+        sql: Sql,
+    ) -> None:
+        """Write what a statement finds as the roll-up of these commits, a piece at a time."""
         path = self._of(tenant, meter) / f"{first:020d}-{last:020d}.parquet"
         draft = path.with_suffix(".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, draft, compression="zstd")
+            with (
+                batches(cursor, sql, GROUP_ROWS) as found,
+                pq.ParquetWriter(draft, found.schema, compression="zstd") as writer,
+            ):
+                for batch in found:
+                    writer.write_batch(batch)
             with draft.open("rb") as file:
                 os.fsync(file.fileno())
             draft.replace(path)
-        except OSError as error:
+        except BaseException as error:
             draft.unlink(missing_ok=True)
-            raise Unavailable(f"{path}: {error}") from error
+            if isinstance(error, OSError):
+                raise Unavailable(f"{path}: {error}") from error
+            raise
 
     def _of(self, tenant: str, meter: Meter) -> Path:
         definition = msgspec.json.encode(meter.definition()).decode()

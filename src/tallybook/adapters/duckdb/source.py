@@ -139,23 +139,28 @@ def _too_large(error: duckdb.Error) -> Invalid:
     return Invalid(message, code="sum-out-of-range", field="value")
 
 
-def arrow(cursor: duckdb.DuckDBPyConnection, sql: Sql) -> pa.Table:
-    """Return the rows of a statement as a table; engine failures become Unavailable."""
+@contextmanager
+def batches(
+    cursor: duckdb.DuckDBPyConnection, sql: Sql, rows: int
+) -> Iterator[pa.RecordBatchReader]:
+    """Read the rows of a statement, so many at a time; engine failures become Unavailable."""
     try:
-        found: pa.Table = cursor.sql(sql.text, params=sql.params).to_arrow_table()
-    except duckdb.IOException as error:
-        raise Replaced(f"lake: {error}") from error
-    except duckdb.OutOfRangeException as error:
-        raise _too_large(error) from error
-    except duckdb.Error as error:
+        with _translated(), cursor.sql(sql.text, params=sql.params).to_arrow_reader(rows) as found:
+            yield found
+    except pa.ArrowException as error:  # the engine failed after it had given the first rows
         raise Unavailable(f"query engine: {error}") from error
-    return found
 
 
 def execute(cursor: duckdb.DuckDBPyConnection, sql: Sql) -> None:
     """Run a statement; its rows are then fetched from the cursor."""
-    try:
+    with _translated():
         cursor.execute(sql.text, sql.params)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
     except duckdb.IOException as error:
         raise Replaced(f"lake: {error}") from error
     except duckdb.OutOfRangeException as error:
