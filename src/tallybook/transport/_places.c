@@ -66,6 +66,17 @@ finder_find(PyObject *self, PyObject *args)
     return answer;
 }
 
+/* Return 0 where a step was refused that no value can stand at, an index beyond all memory or a name
+ * that is no UTF-8: such a path has no row. -1 with an exception otherwise. */
+static int
+leads_nowhere(void)
+{
+    if (!PyErr_ExceptionMatches(PyExc_OverflowError) && !PyErr_ExceptionMatches(PyExc_UnicodeError))
+        return -1;
+    PyErr_Clear();
+    return 0;
+}
+
 /* Put a path into the tree; -1 with an exception. */
 static int
 plant(Node *root, PyObject *path, int32_t row)
@@ -81,7 +92,7 @@ plant(Node *root, PyObject *path, int32_t row)
         else
             size = PyLong_AsSsize_t(step);
         if (PyErr_Occurred())
-            return -1;
+            return leads_nowhere();
         if ((node = grown(node, key, size)) == NULL)
             break;
     }

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tallybook.kernel.jsonpath import parse_path
 from tallybook.transport import places
+from tallybook.transport.columns import ColumnSet
 from tallybook.transport.places import ATTRIBUTES, DATA, finding, joined
 
 ROOT = Path(__file__).parents[3]
@@ -202,10 +204,15 @@ def test_wrong_arguments():
         places.Finder(((1.5,),))
     with pytest.raises(TypeError):
         places.Finder(((),)).find("[]", 1, 1, 1)
-    with pytest.raises(UnicodeEncodeError):
-        places.Finder((("\ud800",),))
-    with pytest.raises(OverflowError):
-        places.Finder(((1 << 70,),))
+
+
+@pytest.mark.parametrize("path", ["$.v[99999999999999999999]", "$.v['\ud800'][0]"])
+def test_a_path_that_no_value_can_stand_at_keeps_no_other_from_its_values(path):
+    body = with_data(b'{"v":[7]}')
+    columns = ColumnSet({"n_a": parse_path(path), "n_b": parse_path("$.v[0]")})
+    told = columns.find(body, 1, len(body))
+    assert told.starts[DATA + 1].tolist() == [-1]
+    assert body[told.starts[DATA + 2][0] : told.ends[DATA + 2][0]] == b"7"
 
 
 @pytest.mark.slow(90)
