@@ -5,6 +5,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import uvloop
 
 from tallybook.kernel.errors import Unavailable
 from tallybook.serve.api import gathering
@@ -267,3 +268,28 @@ def test_others_have_their_turn_between_two_passes():
     turns = []
     assert told_of(submit, *[(name, body(name)) for name in "abc"]) == [True] * 3
     assert turns == ["pass", "other"] * 3
+
+
+@pytest.mark.parametrize(
+    "loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+def test_who_was_waited_for_ends_the_wait(monkeypatch, loop):
+    async def twice():
+        gathered = Gathering(lambda: COLUMNS, LIMITS, at_once)
+        parts = [split(body(name), LIMITS, COLUMNS) for name in "abcd"]
+        first = [gathered.stored("t", part, None) for part in parts[:2]]
+        told = await asyncio.gather(*first)
+        one = asyncio.create_task(gathered.stored("t", parts[2], None))
+        await asyncio.sleep(0)
+        return [*told, await gathered.stored("t", parts[3], None), await one]
+
+    def at_once(_made, tokens, _notes):
+        made.append(len(tokens))
+        for token in tokens:
+            token.set_result(None)
+
+    made: list[int] = []
+    monkeypatch.setattr(gathering, "LINGER_SECONDS", 3600)
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(asyncio.wait_for(twice(), 30)) == [True] * 4
+    assert made == [2, 2]

@@ -61,6 +61,7 @@ class Gathering:
         self._expected = 1
         self._flushing = 0
         self._turn: asyncio.Handle | None = None
+        self._lingering = False
 
     async def stored(self, tenant: str, part: Split, note: Callable[[], bytes] | None) -> bool:
         """Store a request with those beside it; whether that is done, durably.
@@ -84,16 +85,15 @@ class Gathering:
 
     def _look(self) -> None:
         """Ask for a turn of the event loop where there is reason for a pass, or soon will be."""
-        lingering = isinstance(self._turn, asyncio.TimerHandle)
-        if self._turn is not None and not (lingering and self._enough()):
+        if self._turn is not None and not (self._lingering and self._enough()):
             return
         loop = asyncio.get_running_loop()
         if self._groups or self._enough():
             if self._turn is not None:
                 self._turn.cancel()
-            self._turn = loop.call_soon(self._take)
+            self._turn, self._lingering = loop.call_soon(self._take), False
         elif self._coming and not self._flushing:
-            self._turn = loop.call_later(LINGER_SECONDS, self._take)
+            self._turn, self._lingering = loop.call_later(LINGER_SECONDS, self._take), True
 
     def _enough(self) -> bool:
         """Whether a pass should wait for nothing more."""
