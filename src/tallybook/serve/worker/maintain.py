@@ -54,7 +54,8 @@ class LakeKeeper:
         """Do what is due."""
         self.roll_up()
         while self.compact():
-            pa.default_memory_pool().release_unused()
+            pass
+        pa.default_memory_pool().release_unused()
         self.trim_orphans()
         if time.monotonic() - self._tidied > self._settings.lake.tidy_seconds:
             self._tidied = time.monotonic()
