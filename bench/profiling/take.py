@@ -24,7 +24,8 @@ from tests.e2e.server import Server
 if TYPE_CHECKING:
     from memray import AllocationRecord
 
-FOLDER = Path(__file__).resolve().parents[1] / "profiles"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "bench" / "profiles"
 MARK = "======== taken by `python -m bench profile"
 RATE = 250
 START_RATE = 500
@@ -74,7 +75,7 @@ def _samples(name: str, seconds: float, path: Path) -> str:
         _starting(path)
     else:
         _on_work(name, seconds, path)
-    return path.read_text()
+    return path.read_text().replace(f"{ROOT}/", "")
 
 
 def _on_server(name: str, seconds: float, path: Path) -> None:
