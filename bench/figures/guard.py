@@ -38,12 +38,15 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: its key in the file.
         over: the two things divided, in words.
-        look: the command that shows where the time goes.
     """
 
     name: str
     over: str
-    look: str
+
+    @property
+    def look(self) -> str:
+        """The command that shows where the time goes."""
+        return f"python -m bench profile {self.name}"
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):

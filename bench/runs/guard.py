@@ -52,37 +52,30 @@ BARE_SECONDS = 0.5
 ACCEPT = Watched(
     name="accept",
     over="CPU of the API processes an event, 1,000 a request, over decoding the same JSON",
-    look="python -m bench profile accept",
 )
 SINGLES = Watched(
     name="singles",
     over="CPU of the API processes a request of one event, over a server that answers 204",
-    look="python -m bench profile singles",
 )
 PUMP = Watched(
     name="pump",
     over="CPU of the pump an event, over writing the same events to Parquet",
-    look="python -m bench profile pump",
 )
 RECOMPUTE = Watched(
     name="recompute",
     over="CPU of a month by customer and hour from raw rows, over DuckDB's scan of the columns",
-    look="python -m bench profile recompute",
 )
 QUERY = Watched(
     name="query",
     over="CPU of one customer's month by hour from roll-ups, over DuckDB's scan of the columns",
-    look="python -m bench profile query",
 )
 BILLING = Watched(
     name="billing",
     over="CPU of an invoice of five lines, over inserting the same JSON into SQLite",
-    look="python -m bench profile billing",
 )
 START = Watched(
     name="start",
     over="CPU of all processes until the server is ready, over `python -c pass`",
-    look="python -m bench profile start",
 )
 WATCHED = (ACCEPT, SINGLES, PUMP, RECOMPUTE, QUERY, BILLING, START)
 

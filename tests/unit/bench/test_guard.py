@@ -13,7 +13,7 @@ from bench.figures.guard import (
 )
 from bench.runs.guard import FILE, GROUPS, WATCHED
 
-ACCEPT = Watched(name="accept", over="accepting over decoding", look="profile accept")
+ACCEPT = Watched(name="accept", over="accepting over decoding")
 LIMIT = Limit(median=5.0, bound=8.0)
 
 
