@@ -1,7 +1,7 @@
 """One suite for every `WalletStore`: each test tries to break a sentence of the port."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -268,4 +268,29 @@ def test_the_first_top_ups_of_a_customer_may_come_at_once(
     cents = 3 * 1000 + (700 if outcome == "paid" else 0)
     (prepaid,) = ledger.balances("t", "prepaid:")
     assert prepaid.balance_minor == -cents
+    engine.dispose()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wallet_that_is_looked_at_waits_even_before_anything_moved(
+    kind: str, new_database: Callable[[str], str]
+) -> None:
+    engine = open_database(new_database(kind))
+    SqlCatalog(engine).write("t", [Customer(key="c", name="c", currency="USD"), WALLET])
+    wallets = SqlWallets(engine)
+    asked = Request(
+        wallet="w", customer="c", key="recharge-1", amount=Decimal(7), cost_minor=700, asked_us=1
+    )
+    with wallets.transaction("t") as transaction:
+        transaction.put(Happened(requests=(asked,)))
+    with ThreadPoolExecutor(1) as pool:
+        with wallets.transaction("t") as transaction:
+            (seen,) = transaction.purse(WALLET).requests
+            other = pool.submit(paid, wallets, "t", WALLET, Outcome(key="recharge-1"), 9)
+            wait([other], timeout=1)
+            lost = msgspec.structs.replace(seen, state="failed", settled_us=8)
+            transaction.put(Happened(requests=(lost,)))
+        with pytest.raises(Conflict, match="failed already"):
+            other.result()
+    assert wallets.purses("t", [WALLET])["w"].top_ups == ()
     engine.dispose()

@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from tallybook.adapters.sql.database import read
 from tallybook.adapters.sql.prepaid import rows as prepaid
+from tallybook.adapters.sql.rows import add_rows
 from tallybook.adapters.sql.schema.declared import metadata
 from tallybook.invoice.ledger.holdings import (
     Credit,
@@ -42,7 +43,7 @@ ACCOUNT = Table(
     Column("customer", String(128), primary_key=True),
     Column("version", BigInteger, nullable=False),
 )
-"""The version of what a customer has: every change of its funds moves it on."""
+"""The version of what a customer has: every change of its funds moves it on; from 0, or no row."""
 
 REDEMPTION = Table(
     "coupon_redemption",
@@ -176,6 +177,19 @@ def versions(
         rows = connection.execute(query.with_for_update() if lock else query)
         found |= {row.customer: row.version for row in rows}
     return found
+
+
+def locked(connection: Connection, tenant: str, customer: str) -> int:
+    """Return the version of an account, which nobody else changes till the end of the transaction.
+
+    One that never changed has a row from now on: without it there would be nothing to lock.
+    """
+    known = versions(connection, tenant, [customer], lock=True)
+    if customer not in known:
+        row = {"tenant": tenant, "customer": customer, "version": 0}
+        add_rows(connection, ACCOUNT, [row])
+        known = versions(connection, tenant, [customer], lock=True)
+    return known[customer]
 
 
 def move_on(connection: Connection, tenant: str, customers: Sequence[str]) -> None:

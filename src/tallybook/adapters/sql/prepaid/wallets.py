@@ -74,8 +74,9 @@ class SqlWalletTransaction:
 
     def purse(self, wallet: Wallet) -> Purse:
         """Return a wallet; the customer's account is locked till the end."""
-        known = accounts.versions(self._connection, self._tenant, [wallet.customer], lock=True)
-        self._versions[wallet.customer] = known.get(wallet.customer, 0)
+        version = accounts.locked(self._connection, self._tenant, wallet.customer)
+        self._versions[wallet.customer] = version
+        known = {wallet.customer: version}
         return rows.purses(self._connection, self._tenant, [wallet], known)[wallet.key]
 
     def put(self, happened: Happened) -> None:
