@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pyarrow as pa
 import pytest
 
 from tallybook.adapters.duckdb.source import batches
@@ -289,3 +290,21 @@ def test_trim_marks_that_say_nothing(tmp_path):
         assert read_trim_mark(tmp_path / "odd", "e1") == 0, text
     (tmp_path / "odd").write_text("e1 7")
     assert read_trim_mark(tmp_path / "odd", "e1") == 7
+
+
+@pytest.mark.parametrize(
+    ("received", "more", "seconds"),
+    [
+        (1, False, pumping.COMMIT_SECONDS),
+        (pumping.BUSY_EVENTS - 1, False, pumping.COMMIT_SECONDS),
+        (pumping.BUSY_EVENTS, False, pumping.BUSY_SECONDS),
+        (flow.COMMIT_EVENTS_MAX, True, 0.0),
+    ],
+)
+def test_what_comes_fast_fills_larger_commits_and_a_backlog_waits_for_nothing(
+    received, more, seconds
+):
+    conflicts = pa.table({})
+    made = flow.Pumped(seq=1, received=received, stored=received, conflicts=conflicts, more=more)
+    assert pumping.pause_after(made) == seconds
+    assert seconds < 1, "what is accepted can be asked for within two seconds"

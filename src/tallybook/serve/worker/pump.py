@@ -185,6 +185,13 @@ def _replace(path: Path, content: bytes) -> None:
         raise Unavailable(f"{path}: {error.strerror or error}") from error
 
 
+def pause_after(pumped: Pumped) -> float:
+    """Return how long after the begin of a commit the next one begins, at the earliest."""
+    if pumped.more:
+        return 0.0
+    return BUSY_SECONDS if pumped.received >= BUSY_EVENTS else COMMIT_SECONDS
+
+
 def run_pump(settings: Settings, stop: threading.Event) -> None:
     """Pump until asked to stop; then once more, so that an orderly stop leaves no lag."""
     pump = Pump(settings)
@@ -200,7 +207,7 @@ def run_pump(settings: Settings, stop: threading.Event) -> None:
             if begun >= due:
                 pumped = pump.step()
                 if pumped is not None:
-                    due = begun + _pause(pumped)
+                    due = begun + pause_after(pumped)
                     backlog = pumped.more
                     pump.note(pumped)
             if time.monotonic() - housekept > HOUSEKEEPING_SECONDS:
@@ -213,13 +220,6 @@ def run_pump(settings: Settings, stop: threading.Event) -> None:
         if not backlog:
             stop.wait(IDLE_SECONDS)
     _last_step(pump)
-
-
-def _pause(pumped: Pumped) -> float:
-    """Return how long after the begin of a commit the next one begins, at the earliest."""
-    if pumped.more:
-        return 0.0
-    return BUSY_SECONDS if pumped.received >= BUSY_EVENTS else COMMIT_SECONDS
 
 
 def _last_step(pump: Pump) -> None:
