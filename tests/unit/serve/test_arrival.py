@@ -6,7 +6,7 @@ import pytest
 
 from tallybook.kernel.errors import Invalid
 from tallybook.serve.api.gateway import arrival
-from tallybook.serve.api.gateway.arrival import within_time
+from tallybook.serve.api.gateway.arrival import end_soon, within_time
 
 GONE = {"type": "http.disconnect"}
 
@@ -134,3 +134,20 @@ def test_the_client_may_take_its_time_to_go(monkeypatch):
 
     monkeypatch.setattr(arrival, "LOOK_SECONDS", 0.01)
     assert asyncio.run(waited()) == [piece(b"x", more=False), GONE]
+
+
+def test_a_server_that_stops_waits_for_bodies_for_a_short_while_only(monkeypatch):
+    async def waited():
+        loop = asyncio.get_running_loop()
+        asked = []
+        before = asyncio.create_task(within_time(never(asked), idle=600.0)())
+        await asyncio.sleep(0)
+        assert asked
+        end_soon(loop)
+        after = asyncio.create_task(within_time(never(asked), idle=600.0)())
+        return await asyncio.gather(before, after, return_exceptions=True)
+
+    monkeypatch.setattr(arrival, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(arrival, "STOP_SECONDS", 0.05)
+    told = asyncio.run(asyncio.wait_for(waited(), 60))
+    assert [error.code for error in told] == ["request-timeout"] * 2

@@ -33,6 +33,7 @@ from tallybook.serve.api.doors.commit import DoorCommit
 from tallybook.serve.api.fleet.notes import Notes
 from tallybook.serve.api.fleet.watch import FleetWatch
 from tallybook.serve.api.gate import Gate
+from tallybook.serve.api.gateway.arrival import end_soon
 from tallybook.serve.api.gateway.wire import Wire
 from tallybook.serve.api.ingest import IngestApp
 from tallybook.serve.api.partition import put_aside, take_lowest
@@ -219,6 +220,7 @@ async def _serve(settings: Settings, app: Callable[..., object], waits: Waits) -
 
     def stop() -> None:
         waits.end()
+        loop.call_soon_threadsafe(end_soon, loop)
         loop.call_soon_threadsafe(server.stop)
 
     on_stop(stop)

@@ -6,6 +6,7 @@ which is another turn between its threads; a body of a known length is whole whe
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -22,6 +23,8 @@ WHOLE_SECONDS = 300.0
 """Longest wait for a whole body."""
 LOOK_SECONDS = 1.0
 """Pause between two looks at who waits: nobody waits for longer than this too long."""
+STOP_SECONDS = 3.0
+"""How long a server that stops waits for bodies yet: all its processes have 15 s together."""
 LENGTH_DIGITS_MAX = 18
 _FRAMING = (b"content-length", b"transfer-encoding")
 
@@ -39,6 +42,7 @@ class Waiting:
         self._until: dict[Task, float] = {}
         self._over: set[Task] = set()
         self._looking = False
+        self._ends = math.inf
 
     async def piece(self, receive: Receive, until: float) -> Message:
         """Return the next piece.
@@ -52,7 +56,7 @@ class Waiting:
         """
         task = asyncio.current_task()
         assert task is not None, "bodies are received by tasks"
-        others, self._until[task] = task.cancelling(), until
+        others, self._until[task] = task.cancelling(), min(until, self._ends)
         if not self._looking:
             self._looking = True
             self._loop.call_later(LOOK_SECONDS, self._look)
@@ -65,6 +69,11 @@ class Waiting:
         finally:
             del self._until[task]
             self._over.discard(task)
+
+    def end(self) -> None:
+        """Let nobody wait for longer than `STOP_SECONDS` from now on."""
+        self._ends = self._loop.time() + STOP_SECONDS
+        self._until = {task: min(until, self._ends) for task, until in self._until.items()}
 
     def _look(self) -> None:
         """Let go who has waited too long."""
@@ -86,6 +95,11 @@ def _waiting(loop: asyncio.AbstractEventLoop) -> Waiting:
     if found is None:
         found = _WAITING[loop] = Waiting(loop)
     return found
+
+
+def end_soon(loop: asyncio.AbstractEventLoop) -> None:
+    """Wait for bodies for a short while only: the server stops. Called by the loop."""
+    _waiting(loop).end()
 
 
 def within_time(
