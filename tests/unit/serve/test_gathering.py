@@ -173,7 +173,7 @@ def test_too_few_events_take_another_road():
     assert found == []
 
 
-def test_a_pass_is_of_one_tenant_and_bounded():
+def test_a_pass_is_of_one_tenant_and_bounded_and_tenants_take_turns():
     def coming(tenant, count, size=1):
         part = SimpleNamespace(events=count, body=bytes(size))
         return SimpleNamespace(tenant=tenant, part=part)
@@ -183,8 +183,8 @@ def test_a_pass_is_of_one_tenant_and_bounded():
     found = [[(one.tenant, one.part.events) for one in group] for group in groups(given)]
     assert found == [
         [("a", EVENTS_MAX - 1), ("a", 1)],
-        [("a", 1)],
         [("b", 2)],
+        [("a", 1)],
         [("b", EVENTS_MAX * 2)],
     ]
     wide = [coming("a", 1, BYTES_MAX - 1), coming("a", 1), coming("a", 1), coming("a", 1)]

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 import msgspec
 
@@ -147,7 +148,10 @@ class Gathering:
 
 
 def groups(coming: Sequence[_Coming]) -> list[list[_Coming]]:
-    """Return requests in groups of one tenant each, no larger than a pass may be."""
+    """Return requests in groups of one tenant each, no larger than a pass may be.
+
+    Tenants take turns: who sends much has nobody wait for all of it.
+    """
     found: dict[str, list[list[_Coming]]] = {}
     sizes: dict[str, tuple[int, int]] = {}
     for one in coming:
@@ -159,7 +163,7 @@ def groups(coming: Sequence[_Coming]) -> list[list[_Coming]]:
             events, size = one.part.events, len(one.part.body)
         of_tenant[-1].append(one)
         sizes[one.tenant] = events, size
-    return [group for of_tenant in found.values() for group in of_tenant]
+    return [group for turn in zip_longest(*found.values()) for group in turn if group]
 
 
 def _tell(group: Sequence[_Coming], error: Exception) -> None:
