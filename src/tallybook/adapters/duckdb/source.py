@@ -29,14 +29,17 @@ class LakeSource:
 
     Args:
         files: the live files.
-        memory_limit: of the engine, such as '512MB'; what does not fit spills to disk.
+        spill: folder for what does not fit into memory; made when it is needed.
+        memory_limit: of the engine, such as '512MB'.
         threads: of the engine.
     """
 
-    def __init__(self, files: LakeFiles, *, memory_limit: str = "512MB", threads: int = 2) -> None:
+    def __init__(
+        self, files: LakeFiles, spill: Path, *, memory_limit: str = "512MB", threads: int = 2
+    ) -> None:
         """Open an in-memory engine; nothing is written to a database file (DECISIONS 3)."""
         self.files = files
-        self._engine = duckdb.connect(":memory:")
+        self._engine = duckdb.connect(":memory:", config={"temp_directory": str(spill)})
         for setting in (
             f"SET memory_limit = '{memory_limit}'",
             f"SET threads = {int(threads)}",

@@ -20,6 +20,7 @@ from tallybook.adapters.duckdb.lake_files import LakeFiles, VersionedTable, of_c
 from tallybook.adapters.duckdb.pieces import EVENT, counted, listed, one
 from tallybook.adapters.duckdb.rollups import Rollup, Rollups
 from tallybook.adapters.duckdb.source import LakeSource, Replaced, execute, run
+from tallybook.adapters.duckdb.spill import spill_folder
 from tallybook.kernel.decimals import EXACT
 from tallybook.kernel.errors import Invalid
 from tallybook.meter.each import Bands
@@ -55,7 +56,7 @@ class LakeUsageReader:
 
     Args:
         table: the event table.
-        rollups: folder of the roll-ups.
+        rollups: folder of the roll-ups; what queries spill lies beside it.
         memory_limit: of the engine.
         threads: of the engine.
     """
@@ -65,7 +66,8 @@ class LakeUsageReader:
     ) -> None:
         """Open the engine."""
         self._files = LakeFiles(table)
-        self.source = LakeSource(self._files, memory_limit=memory_limit, threads=threads)
+        spill = spill_folder(rollups.parent)
+        self.source = LakeSource(self._files, spill, memory_limit=memory_limit, threads=threads)
         self.rollups = Rollups(rollups, self.source)
 
     def head(self) -> int:

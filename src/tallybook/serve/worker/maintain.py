@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import structlog
 
 from tallybook.adapters.delta.event_table import DeltaEventTable
+from tallybook.adapters.duckdb.spill import sweep
 from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
 from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.catalog.meter import Meter
@@ -96,6 +97,7 @@ class LakeKeeper:
 
     def tidy(self, keep_hours: float) -> int:
         """Checkpoint, and delete what compaction replaced before `keep_hours`; how many files."""
+        sweep(self._settings.lake_dir)
         deleted = self.table.tidy(keep_hours)
         self.reader.rollups.sweep(time.time_ns() // 1000 - int(keep_hours * 3_600_000_000))
         return len(deleted)
