@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import Engine
 
 from tallybook.adapters.memory.accounts import MemoryAccounts
 from tallybook.adapters.memory.catalog import MemoryCatalog
@@ -236,18 +237,24 @@ def test_only_wallets_in_use_of_the_currency_pay(stores: Stores) -> None:
     assert [hand.wallet.key for hand in hands(stores)] == ["w"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_first_top_ups_of_a_customer_may_come_at_once(
-    kind: str, new_database: Callable[[str], str]
-) -> None:
-    engine = open_database(new_database(kind))
+def asking_for_a_recharge(engine: Engine) -> SqlWallets:
+    """Return wallets of which one has asked for a payment, and nothing has moved yet."""
     SqlCatalog(engine).write("t", [Customer(key="c", name="c", currency="USD"), WALLET])
-    wallets, ledger = SqlWallets(engine), SqlSettlements(engine)
+    wallets = SqlWallets(engine)
     asked = Request(
         wallet="w", customer="c", key="recharge-1", amount=Decimal(7), cost_minor=700, asked_us=1
     )
     with wallets.transaction("t") as transaction:
         transaction.put(Happened(requests=(asked,)))
+    return wallets
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_top_ups_of_a_customer_may_come_at_once(
+    kind: str, new_database: Callable[[str], str]
+) -> None:
+    engine = open_database(new_database(kind))
+    wallets, ledger = asking_for_a_recharge(engine), SqlSettlements(engine)
     told = Outcome(key="recharge-1", method="card")
 
     def settle(number: int) -> str:
@@ -276,13 +283,7 @@ def test_a_wallet_that_is_looked_at_waits_even_before_anything_moved(
     kind: str, new_database: Callable[[str], str]
 ) -> None:
     engine = open_database(new_database(kind))
-    SqlCatalog(engine).write("t", [Customer(key="c", name="c", currency="USD"), WALLET])
-    wallets = SqlWallets(engine)
-    asked = Request(
-        wallet="w", customer="c", key="recharge-1", amount=Decimal(7), cost_minor=700, asked_us=1
-    )
-    with wallets.transaction("t") as transaction:
-        transaction.put(Happened(requests=(asked,)))
+    wallets = asking_for_a_recharge(engine)
     with ThreadPoolExecutor(1) as pool:
         with wallets.transaction("t") as transaction:
             (seen,) = transaction.purse(WALLET).requests

@@ -175,12 +175,14 @@ def test_too_few_events_take_another_road():
 
 def test_a_pass_is_of_one_tenant_and_bounded_and_tenants_take_turns():
     def coming(tenant, count, size=1):
-        part = SimpleNamespace(events=count, body=bytes(size))
-        return SimpleNamespace(tenant=tenant, part=part)
+        return SimpleNamespace(tenant=tenant, events=count, bytes=size)
 
     given = [coming("a", EVENTS_MAX - 1), coming("b", 2), coming("a", 1), coming("a", 1)]
     given.append(coming("b", EVENTS_MAX * 2))
-    found = [[(one.tenant, one.part.events) for one in group] for group in groups(given)]
+    found = [
+        [(one.tenant, one.events) for one in group]
+        for group in groups(given, EVENTS_MAX, BYTES_MAX)
+    ]
     assert found == [
         [("a", EVENTS_MAX - 1), ("a", 1)],
         [("b", 2)],
@@ -188,7 +190,7 @@ def test_a_pass_is_of_one_tenant_and_bounded_and_tenants_take_turns():
         [("b", EVENTS_MAX * 2)],
     ]
     wide = [coming("a", 1, BYTES_MAX - 1), coming("a", 1), coming("a", 1), coming("a", 1)]
-    assert list(map(len, groups(wide))) == [2, 2]
+    assert list(map(len, groups(wide, EVENTS_MAX, BYTES_MAX))) == [2, 2]
 
 
 def told_of(submit, *coming, columns=lambda: COLUMNS):

@@ -3,14 +3,13 @@
 import asyncio
 import json
 
-import msgspec
 import pytest
 
 from tallybook.kernel.errors import Unavailable
 from tallybook.serve.api import together
 from tallybook.serve.api.admission.ticket import TICKET, Limits, Ticket
 from tallybook.serve.api.ingest import NOTING, IngestApp
-from tallybook.serve.api.together import BYTES_MAX, Together, groups
+from tallybook.serve.api.together import Together
 from tallybook.transport.accept import AcceptLimits
 from tests.unit.serve.event_door import BATCH, COLUMNS, KEY, STRUCTURED, Server, event
 
@@ -127,22 +126,6 @@ def test_events_are_counted(server, monkeypatch, limits):
 
     assert asyncio.run(one())[0] == 204
     assert ticket.events_counted == 1
-
-
-class Coming(msgspec.Struct):
-    """As much of a request as `groups` looks at."""
-
-    tenant: str
-    events: range
-    bytes: int = 1
-
-
-def test_a_group_is_of_one_tenant_and_bounded():
-    given = [Coming("a", range(9)), Coming("b", range(2)), Coming("a", range(1))]
-    given += [Coming("a", range(1)), Coming("b", range(20))]
-    assert groups(given, 10) == [[given[0], given[2]], [given[1]], [given[3]], [given[4]]]
-    wide = [Coming("a", range(1), BYTES_MAX - 1), *[Coming("a", range(1))] * 3]
-    assert list(map(len, groups(wide, 10))) == [2, 2]
 
 
 def told_of(submit, *bodies, tenants=None, limits=LIMITS):

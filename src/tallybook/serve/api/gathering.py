@@ -10,8 +10,10 @@ itself.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
+from typing import TypeVar
 
 import msgspec
 
@@ -33,11 +35,28 @@ Submit = Callable[[Alike, list[object], list[bytes]], None]
 """Queues columns; the futures are resolved when they are durable. Raises Unavailable."""
 
 
-class _Coming(msgspec.Struct, frozen=True):
+class Coming(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that waits for others, to be stored with them.
+
+    Attributes:
+        tenant: whose events.
+        events: how many it has.
+        bytes: of its body.
+        done: who waits for it; False where it has to go by itself.
+    """
+
     tenant: str
+    events: int
+    bytes: int
+    done: "asyncio.Future[bool | None]"
+
+
+One = TypeVar("One", bound=Coming)
+
+
+class _Large(Coming, frozen=True, kw_only=True):
     part: Split
     note: Callable[[], bytes] | None
-    done: "asyncio.Future[bool | None]"
 
 
 class Gathering:
@@ -56,9 +75,9 @@ class Gathering:
         self._columns = columns
         self._limits = limits
         self._submit = submit
-        self._coming: list[_Coming] = []
+        self._coming: list[_Large] = []
         self._events = 0
-        self._groups: deque[list[_Coming]] = deque()
+        self._groups: deque[list[_Large]] = deque()
         self._expected = 1
         self._flushing = 0
         self._turn: asyncio.Handle | None = None
@@ -79,7 +98,9 @@ class Gathering:
             Unavailable: not stored, or not known to be; send the same again.
         """
         done: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
-        self._coming.append(_Coming(tenant, part, note, done))
+        size = len(part.body)
+        one = _Large(tenant=tenant, events=part.events, bytes=size, done=done, part=part, note=note)
+        self._coming.append(one)
         self._events += part.events
         self._look()
         return await done is None
@@ -107,7 +128,7 @@ class Gathering:
         if not self._groups:
             coming, self._coming, self._events = self._coming, [], 0
             self._expected = len(coming)
-            self._groups.extend(groups(coming))
+            self._groups.extend(groups(coming, EVENTS_MAX, BYTES_MAX))
         self._stored(self._groups.popleft())
         self._look()
 
@@ -115,58 +136,61 @@ class Gathering:
         self._flushing -= 1
         self._look()
 
-    def _stored(self, group: Sequence[_Coming]) -> None:
+    def _stored(self, group: Sequence[_Large]) -> None:
         """Store a group, or tell those in it why not; those of other groups never hear of it."""
-        try:
-            self._store(group)
-        except TallybookError as error:
-            _tell(group, error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, nobody waits for ever
-            _tell(group, error)
-            said = {"message": "requests that came together were not stored", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(said)
+        with failures_told(group):
+            made = self._made(group)
+            if made is not None:
+                notes = [one.note() for one in group if one.note is not None]
+                self._submit(made, [one.done for one in group], notes)
+                self._flushing += 1
+                group[0].done.add_done_callback(self._flushed)
+            elif len(group) > 1:  # one of them is not like the others
+                for one in group:
+                    self._stored([one])
+            elif not group[0].done.done():
+                group[0].done.set_result(False)
 
-    def _store(self, group: Sequence[_Coming]) -> None:
-        made = self._made(group)
-        if made is not None:
-            notes = [one.note() for one in group if one.note is not None]
-            self._submit(made, [one.done for one in group], notes)
-            self._flushing += 1
-            group[0].done.add_done_callback(self._flushed)
-        elif len(group) > 1:  # one of them is not like the others
-            for one in group:
-                self._stored([one])
-        elif not group[0].done.done():
-            group[0].done.set_result(False)
-
-    def _made(self, group: Sequence[_Coming]) -> Alike | None:
-        parts = [one.part for one in group]
-        if sum(part.events for part in parts) < EVENTS_MIN:
+    def _made(self, group: Sequence[_Large]) -> Alike | None:
+        if sum(one.events for one in group) < EVENTS_MIN:
             return None
-        now_us = time.time_ns() // 1000
+        parts, now_us = [one.part for one in group], time.time_ns() // 1000
         return alike(group[0].tenant, parts, now_us, self._columns(), self._limits)
 
 
-def groups(coming: Sequence[_Coming]) -> list[list[_Coming]]:
-    """Return requests in groups of one tenant each, no larger than a pass may be.
+def groups(coming: Sequence[One], events_max: int, bytes_max: int) -> list[list[One]]:
+    """Return requests in groups of one tenant each, no larger than a group may be.
 
     Tenants take turns: who sends much has nobody wait for all of it.
     """
-    found: dict[str, list[list[_Coming]]] = {}
+    found: dict[str, list[list[One]]] = {}
     sizes: dict[str, tuple[int, int]] = {}
     for one in coming:
         of_tenant = found.setdefault(one.tenant, [])
         events, size = sizes.get(one.tenant, (0, 0))
-        events, size = events + one.part.events, size + len(one.part.body)
-        if not of_tenant or events > EVENTS_MAX or size > BYTES_MAX:
+        events, size = events + one.events, size + one.bytes
+        if not of_tenant or events > events_max or size > bytes_max:
             of_tenant.append([])
-            events, size = one.part.events, len(one.part.body)
+            events, size = one.events, one.bytes
         of_tenant[-1].append(one)
         sizes[one.tenant] = events, size
     return [group for turn in zip_longest(*found.values()) for group in turn if group]
 
 
-def _tell(group: Sequence[_Coming], error: Exception) -> None:
+@contextmanager
+def failures_told(group: Sequence[Coming]) -> Iterator[None]:
+    """Tell those of a group what kept it from being stored, whatever it is."""
+    try:
+        yield
+    except TallybookError as error:
+        _tell(group, error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, nobody waits for ever
+        _tell(group, error)
+        said = {"message": "requests that came together were not stored", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(said)
+
+
+def _tell(group: Sequence[Coming], error: Exception) -> None:
     for one in group:
         if not one.done.done():
             one.done.set_exception(error)

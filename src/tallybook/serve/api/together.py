@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from tallybook.kernel.errors import TallybookError
+from tallybook.serve.api.gathering import Coming, failures_told, groups
 from tallybook.transport.accept import AcceptLimits, plain_rows
 from tallybook.transport.columns import ColumnSet
 from tallybook.transport.rows import Rows
@@ -31,11 +31,8 @@ Submit = Callable[[Rows, list[object], list[bytes]], None]
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class _Coming(msgspec.Struct, frozen=True):
-    tenant: str
-    events: list[msgspec.Raw]
-    bytes: int
-    done: "asyncio.Future[bool | None]"
+class _Small(Coming, frozen=True, kw_only=True):
+    raws: list[msgspec.Raw]
 
 
 class Together:
@@ -60,8 +57,8 @@ class Together:
     def _begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Know nothing of an event loop that was before: whoever waited in it has gone with it."""
         self._loop = loop
-        self._coming: list[_Coming] = []
-        self._groups: list[list[_Coming]] = []
+        self._coming: list[_Small] = []
+        self._groups: list[list[_Small]] = []
         self._writing = self._answered = self._awaited = 0
         self._asked: asyncio.Handle | None = None
 
@@ -88,12 +85,13 @@ class Together:
         if loop is not self._loop:
             self._begin(loop)
         done: asyncio.Future[bool | None] = loop.create_future()
-        self._coming.append(_Coming(tenant, events, len(body), done))
+        count, size = len(events), len(body)
+        self._coming.append(_Small(tenant=tenant, events=count, bytes=size, done=done, raws=events))
         if self._asked is None and not self._writing:
             self._ask()
         elif len(self._coming) == self._awaited:
             self._hasten()
-        return len(events) if await done is None else 0
+        return count if await done is None else 0
 
     @property
     def _events_max(self) -> int:
@@ -119,35 +117,28 @@ class Together:
         self._asked, self._awaited = None, 0
         if not self._groups:
             coming, self._coming = self._coming, []
-            self._groups = groups(coming, self._events_max)
+            self._groups = groups(coming, self._events_max, BYTES_MAX)
         if self._groups:
             self._judged(self._groups.pop(0))
         if self._groups or (self._coming and not self._writing):
             self._ask()
 
-    def _judged(self, group: Sequence[_Coming]) -> None:
+    def _judged(self, group: Sequence[_Small]) -> None:
         """Queue a group; where some are to be looked at closely, those that are not among them."""
-        try:
+        with failures_told(group):
             rows = self._rows(group)
             if rows is not None:
                 self._write(rows, group)
-        except TallybookError as error:
-            _tell(group, error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, nobody waits for ever
-            _tell(group, error)
-            said = {"message": "requests that came together were not stored", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(said)
-        else:
-            if rows is None:
+            else:
                 self._halved(group)
 
-    def _rows(self, group: Sequence[_Coming]) -> Rows | None:
+    def _rows(self, group: Sequence[_Small]) -> Rows | None:
         """Return the rows of a group; None where an event needs a closer look."""
-        body = b"[" + b",".join([event for one in group for event in one.events]) + b"]"
+        body = b"[" + b",".join([event for one in group for event in one.raws]) + b"]"
         now_us = time.time_ns() // 1000
         return plain_rows(group[0].tenant, body, now_us, self._columns(), self._limits)
 
-    def _halved(self, group: Sequence[_Coming]) -> None:
+    def _halved(self, group: Sequence[_Small]) -> None:
         if len(group) == 1:
             if not group[0].done.done():
                 group[0].done.set_result(False)
@@ -156,7 +147,7 @@ class Together:
         self._judged(group[:half])
         self._judged(group[half:])
 
-    def _write(self, rows: Rows, group: Sequence[_Coming]) -> None:
+    def _write(self, rows: Rows, group: Sequence[_Small]) -> None:
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._submit(rows, [*(one.done for one in group), written], [])
         self._writing += 1
@@ -172,24 +163,3 @@ class Together:
             self._linger()
         else:  # one client, one request after the other: nobody else would come
             self._answered = 0
-
-
-def groups(coming: Sequence[_Coming], events_max: int) -> list[list[_Coming]]:
-    """Return requests in groups of one tenant each, no larger than a group may be."""
-    found: list[list[_Coming]] = []
-    open_: dict[str, tuple[list[_Coming], int, int]] = {}
-    for one in coming:
-        group, events, size = open_.get(one.tenant, ([], 0, 0))
-        events, size = events + len(one.events), size + one.bytes
-        if not group or events > events_max or size > BYTES_MAX:
-            group, events, size = [], len(one.events), one.bytes
-            found.append(group)
-        group.append(one)
-        open_[one.tenant] = group, events, size
-    return found
-
-
-def _tell(group: Sequence[_Coming], error: Exception) -> None:
-    for one in group:
-        if not one.done.done():
-            one.done.set_exception(error)

@@ -46,6 +46,8 @@ MODULES: Mapping[str, Sequence[str]] = {
     "kafka": ("tallybook.serve.worker.kafka",),
 }
 """What each kind of child works with."""
+ROUTES = "tallybook.serve.api.child:set_up"
+"""What sets up the routes of the API: a function of settings."""
 
 
 def preload(kind: str) -> None:
@@ -61,7 +63,8 @@ def set_up_routes(settings: Settings) -> None:
     """Set up the routes of the API, so that forks find it done."""
     preload("api")
     with _lasting():
-        importlib.import_module("tallybook.serve.api.child").set_up(settings)
+        module, _, name = ROUTES.partition(":")
+        getattr(importlib.import_module(module), name)(settings)
 
 
 @contextmanager
