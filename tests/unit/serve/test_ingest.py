@@ -253,10 +253,10 @@ def test_a_bomb_costs_no_more_than_the_bound(server, encoding):
         bomb += packer.flush()
     else:
         bomb = zstandard.ZstdCompressor().compress(bytes(size // 10))
-    started = time.monotonic()
+    started = time.process_time()
     status, _, found = server.post(bomb[:190_000], {"content-encoding": encoding})
     assert (status, found["code"]) == (413, "too-large")
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_body_over_the_limit_is_not_read_to_its_end(server):

@@ -187,16 +187,16 @@ def test_any_text_is_a_pattern_or_is_refused(text: str) -> None:
     ids=lambda text: f"{len(text)}-{text[:16]}",
 )
 def test_what_is_too_much_is_refused_at_once(text: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(Invalid) as refused:
         parse_pattern(text)
     assert refused.value.code == "bad-pattern"
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_no_string_makes_a_wildcard_slow() -> None:
     wildcard = "*a" * 60 + "*b"
     matcher = Matcher(parse_pattern(json.dumps({"a": [{"wildcard": wildcard}]})))
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert not matcher.matches({"a": "a" * 60_000})
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
