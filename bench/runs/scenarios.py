@@ -62,8 +62,13 @@ SCENARIOS = (
     Scenario(name="alone", title="1,000 events a request, lake held", plan={}, alone=True),
     Scenario(name="singles", title="one event a request, 32 connections", plan=SINGLE),
     Scenario(
+        name="singles-many",
+        title="the same, 128 connections",
+        plan={**SINGLE, "connections": 128},
+    ),
+    Scenario(
         name="single-worst",
-        title="the same, mixed types, random ids, 10 % duplicates",
+        title="32 connections, mixed types, random ids, 10 % duplicates",
         plan={**SINGLE, **WORST},
     ),
 )
@@ -226,7 +231,7 @@ def _latency(scenario: Scenario, rounds: Sequence[Measured]) -> Figure:
         reached=values.median < 25,
         bounds=(Bound(name="HTTP server that answers 204", value=bare.median),),
         less_is_better=True,
-        note="every core is busy: the generator always has 32 requests in flight",
+        note=f"every core is busy: {scenario.plan['connections']} requests are always in flight",
         headline=scenario.name == "singles",
     )
 

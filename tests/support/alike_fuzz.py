@@ -206,7 +206,7 @@ def check(bodies: list[bytes], columns: ColumnSet) -> str:
         return "left"
     expected = Rows(columns)
     for body, _ in kept:
-        rows, refused = road._careful("t", body, NOW_US, columns, LIMITS)
+        rows, refused = road._careful("t", road._pieces(body, LIMITS), NOW_US, columns, LIMITS)
         assert not refused, f"what is refused elsewhere was taken: {refused}"
         expected.extend(rows)
     found, wanted = decode(encode(taken)), decode(encode(expected))

@@ -82,6 +82,14 @@ class Rows:
         for mine, theirs in zip(self.cells, other.cells, strict=True):
             mine.extend(theirs)
 
+    def reorder(self, places: Sequence[int]) -> None:
+        """Move each event to a place of its own: the first of them to `places[0]`, and so on."""
+        order = sorted(range(len(places)), key=places.__getitem__)
+        for name in self.__slots__:
+            if name not in {"cells", "columns"}:
+                setattr(self, name, [getattr(self, name)[at] for at in order])
+        self.cells = [[cells[at] for at in order] for cells in self.cells]
+
     def to_batch(self) -> pa.RecordBatch:
         """Return the events as Arrow columns: `BASE` and then the typed columns."""
         typed, rounded = typed_arrays(self.columns, self.cells)

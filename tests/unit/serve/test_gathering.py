@@ -71,6 +71,24 @@ def test_one_that_is_refused_refuses_no_other(server):
     assert len(server.stored()) == 2 * MANY
 
 
+def test_partial_ones_share_a_row_where_nothing_is_bad(server):
+    """They are told so; what has a bad event goes by itself, and loses nothing else."""
+    wrong = json.loads(body("c"))
+    wrong[7]["id"] = ""
+
+    async def both():
+        asked = {"headers": KIND, "query": b"partial=true"}
+        whole = [body("a"), body("b"), json.dumps(wrong).encode()]
+        return await asyncio.gather(*[server.send(one, **asked) for one in whole])
+
+    answers = asyncio.run(both())
+    assert [status for status, _, _ in answers] == [200, 200, 200]
+    assert [told["stored"] for _, _, told in answers] == [MANY, MANY, MANY - 1]
+    assert [len(told["quarantined"]) for _, _, told in answers] == [0, 0, 1]
+    assert sorted(rows(server)) == [MANY, 2 * MANY]
+    assert len(server.stored()) == 3 * MANY
+
+
 def test_what_is_spelled_otherwise_goes_by_itself(server):
     answers = side_by_side(server, body("a"), body("b", traceparent="x"), body("ü"))
     assert [status for status, _, _ in answers] == [204, 204, 204]

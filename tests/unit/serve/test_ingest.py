@@ -188,6 +188,14 @@ def test_partial_stores_the_good_and_sets_the_bad_aside(server):
     assert [p is None for p in problems] == [True, False, False, True]
 
 
+@pytest.mark.parametrize("count", [1, 50])
+def test_partial_says_how_many_were_stored_where_none_is_bad(server, count):
+    batch = [event(str(number)) for number in range(count)]
+    status, _, found = server.post(as_json(batch), query=b"partial=true")
+    assert (status, found) == (200, {"stored": count, "quarantined": []})
+    assert [e["id"] for e in server.stored()] == [str(number) for number in range(count)]
+
+
 def test_a_collector_s_report_is_no_reason_to_refuse(server):
     report = event("1", type=UNPARSED_TYPE, data={"code": "bad-line", "message": "no"})
     assert server.post(as_json([report, event("2")]))[0] == 204

@@ -87,7 +87,7 @@ def texts_of(rows):
 
 def take(body, *, careful=False, limits=LIMITS):
     if careful:
-        return road._careful("t", body, NOW_US, COLUMNS, limits)
+        return road._careful("t", road._pieces(body, limits), NOW_US, COLUMNS, limits)
     return accept("t", body, NOW_US, COLUMNS, limits)
 
 
@@ -117,6 +117,29 @@ def test_both_roads_make_the_same_rows(batch):
         assert texts_of(rows) == texts_of(slow)
         if batch:
             assert columns_of(rows) == columns_of(slow)
+
+
+ODD = st.one_of(
+    events(ext=True),
+    st.sampled_from([
+        5, None, [], {}, {**WITHIN, "specversion": "2.0"}, {**WITHIN, "id": ""},
+        {**WITHIN, "time": "tomorrow"}, {**WITHIN, "time": "2999-01-01T00:00:00Z"},
+        {**WITHIN, "subject": ""}, {**WITHIN, "type": "t" * 300}, {**WITHIN, "data": [1]},
+        {**WITHIN, "type": "io.tallybook.unparsed", "data": {"code": "c", "message": "m"}},
+    ]),
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), ODD), min_size=1, max_size=6), st.booleans())
+def test_a_few_odd_ones_do_not_change_what_becomes_of_the_others(odd, compact):
+    batch = [{**WITHIN, "id": str(n), "data": {"n": n, "a": {"b": "x"}}} for n in range(40)]
+    for place, one in odd:
+        batch.insert(place, one)
+    body = json.dumps(batch, separators=(",", ":") if compact else None).encode()
+    rows, refused = take(body)
+    slow, slow_refused = take(body, careful=True)
+    assert refused == slow_refused
+    assert columns_of(rows) == columns_of(slow)
 
 
 @given(st.lists(events(ext=True), min_size=1, max_size=4))

@@ -151,36 +151,35 @@ class IngestApp:
         body = events_array(headers, raw)
         partial = b"partial=true" in scope.get("query_string", b"").split(b"&")
         noting: Callable[[str], bytes] | None = scope.get(NOTING)
-        if not (partial or grant.bound) and await self._gathered(grant.tenant, body, noting):
-            return 204, b"", PLAIN
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        only = self._sendable(grant) if grant.bound else None
-        stored = self._submit(grant.tenant, body, done, partial=partial, only=only, noting=noting)
-        await done
+        count = 0 if grant.bound else await self._gathered(grant.tenant, body, noting)
+        stored = Stored(count, [])
+        if not count:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            only = self._sendable(grant) if grant.bound else None
+            stored = self._submit(
+                grant.tenant, body, done, partial=partial, only=only, noting=noting
+            )
+            await done
         return (200, msgspec.json.encode(stored), PLAIN) if partial else (204, b"", PLAIN)
 
     async def _gathered(
         self, tenant: str, body: bytes, noting: Callable[[str], bytes] | None
-    ) -> bool:
-        """Store a request with those beside it; False where it has to go by itself."""
+    ) -> int:
+        """Store a request with those beside it; return its events, 0 where it goes by itself."""
         if events_limited():
-            return False
+            return 0
         if len(body) < BODY_BYTES_MIN:
-            return noting is None and await self._few(tenant, body)
+            stored = 0 if noting is not None else await self._together.stored(tenant, body)
+            count_events(stored)
+            return stored
         part = split(body, self._limits, self._columns())
         if part is None:
-            return False
+            return 0
         note = None if noting is None else functools.partial(noting, tenant)
         if not await self._gathering.stored(tenant, part, note):
-            return False
+            return 0
         count_events(part.events)
-        return True
-
-    async def _few(self, tenant: str, body: bytes) -> bool:
-        """Store a small body with those beside it; False where it has to go by itself."""
-        stored = await self._together.stored(tenant, body)
-        count_events(stored)
-        return stored > 0
+        return part.events
 
     async def store(self, grant: Granted, body: bytes) -> None:
         """Store a JSON array of events, all or nothing; returns when they are durable.
