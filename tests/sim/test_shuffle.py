@@ -97,11 +97,12 @@ class World:
 
 @pytest.fixture(scope="module", autouse=True)
 def soon():
-    """Let any two files be merged, so that small worlds see it."""
+    """Let any two files be merged, and all their subjects, so that small worlds see it."""
     with pytest.MonkeyPatch.context() as patch:
         merge = "tallybook.serve.worker.maintain.next_merge"
         patch.setattr(merge, lambda files: list(files) if len(files) > 1 else [])
         patch.setattr("tallybook.adapters.duckdb.rollups.FANOUT", 2)
+        patch.setattr("tallybook.adapters.duckdb.rollups.SUMMED_BYTES_MIN", 0)
         yield
 
 

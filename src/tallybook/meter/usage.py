@@ -61,6 +61,11 @@ class UsageQuery(msgspec.Struct, frozen=True, kw_only=True):
     each: EachEvent | None = None
     level: LevelTerms | None = None
 
+    @property
+    def of_everybody(self) -> bool:
+        """Whether it makes no difference whose an event is."""
+        return self.subjects is None and self.owners is None and not self.by_subject
+
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the answer; windows and groups without events have none.

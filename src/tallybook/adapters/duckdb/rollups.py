@@ -3,6 +3,10 @@
 `rollups/<id of tenant and definition>/<first>-<last>.parquet` holds the merged partials of the
 commits first..last. A file is written whole and then named, so a range is there or not; building
 it again gives the same content (DECISIONS 14). Meters with equal definitions share them.
+
+`everybody/<first>-<last>.parquet` beside it holds the same partials merged over all subjects, for
+questions that name none: as many rows as there are buckets and groups, however many the subjects.
+It is made after the file it is made from; until then, and of small files, that one is read.
 """
 
 import os
@@ -24,14 +28,23 @@ ROWS_MAX = 2_000_000
 """Most raw rows of one build step, but for a single file that has more."""
 GROUP_ROWS = 32_768
 """Rows of a roll-up that the engine reads, or leaves out by their bounds, together."""
+EVERYBODY = "everybody"
+SUMMED_BYTES_MIN = 128 * 1024
+"""Smaller files, some ten thousand partials, cost as much to open as to read."""
+_ONE_SUBJECT = "* REPLACE (CAST(NULL AS VARCHAR) AS subject)"
 
 
 class Rollup(msgspec.Struct, frozen=True, order=True):
-    """One file: the commits first..last, both included."""
+    """One file: the commits first..last, both included.
+
+    Attributes:
+        everybody: the file of the same commits with all subjects merged, where it was made.
+    """
 
     first: int
     last: int
     path: str
+    everybody: str | None = None
 
 
 class Rollups:
@@ -61,7 +74,7 @@ class Rollups:
         return chain
 
     def build(self, tenant: str, meter: Meter) -> bool:
-        """Roll up the next commits that have none, or merge small files; whether there is more."""
+        """Do the next step: roll up commits, merge files or subjects; whether there was one."""
         head, files = self._source.files.now()
         chain = self.covering(tenant, meter, head)
         done = chain[-1].last if chain else 0
@@ -74,7 +87,7 @@ class Rollups:
             last = head if not rows else last
             self._roll(tenant, meter, done + 1, last)
             return True
-        return self._merge(tenant, meter, chain)
+        return self._merge(tenant, meter, chain) or self._merge_subjects(meter, chain)
 
     def _roll(self, tenant: str, meter: Meter, first: int, last: int) -> None:
         _, files = self._source.files.now()
@@ -84,7 +97,8 @@ class Rollups:
             raw = self._source.relation(cursor, wanted, meter.columns(), "rolling")
             sql = rollup_of_events(meter, tenant, first, last)
             text = sql.text.replace("WITH p AS", f"WITH src AS ({raw.text}), p AS", 1)
-            self._write(tenant, meter, first, last, cursor, Sql(text, [*raw.params, *sql.params]))
+            statement = Sql(text, [*raw.params, *sql.params])
+            _write(self._path(tenant, meter, first, last), cursor, statement)
         finally:
             cursor.close()
 
@@ -104,10 +118,27 @@ class Rollups:
             merge = rollup_of_rollups(meter)
             text = f"WITH rolled AS (SELECT * FROM read_parquet([{marks}])) {merge.text}"
             merged = Sql(text, [*(r.path for r in tail), *merge.params])
-            self._write(tenant, meter, tail[0].first, tail[-1].last, cursor, merged)
+            _write(self._path(tenant, meter, tail[0].first, tail[-1].last), cursor, merged)
         finally:
             cursor.close()
         return True
+
+    def _merge_subjects(self, meter: Meter, chain: list[Rollup]) -> bool:
+        """Make one file of everybody that is lacking, the widest first; whether there was one."""
+        for rollup in chain:
+            path = Path(rollup.path)
+            if rollup.everybody is None and _bytes(path) >= SUMMED_BYTES_MIN:
+                cursor = self._source.cursor()
+                try:
+                    merge = rollup_of_rollups(meter)
+                    rolled = f"SELECT {_ONE_SUBJECT} FROM read_parquet([?])"
+                    text = f"WITH rolled AS ({rolled}) {merge.text}"
+                    merged = Sql(text, [rollup.path, *merge.params])
+                    _write(path.parent / EVERYBODY / path.name, cursor, merged)
+                finally:
+                    cursor.close()
+                return True
+        return False
 
     def sweep(self, older_than_us: int) -> int:
         """Remove files that a wider one has replaced, once no reader may still use them."""
@@ -120,36 +151,14 @@ class Rollups:
                 if wider and path.stat().st_mtime_ns // 1000 < older_than_us:
                     path.unlink()
                     removed += 1
+            for path in (folder / EVERYBODY).glob("*.parquet"):
+                if not (folder / path.name).exists():
+                    path.unlink()
+                    removed += 1
         return removed
 
-    def _write(
-        self,
-        tenant: str,
-        meter: Meter,
-        first: int,
-        last: int,
-        cursor: duckdb.DuckDBPyConnection,
-        sql: Sql,
-    ) -> None:
-        """Write what a statement finds as the roll-up of these commits, a piece at a time."""
-        path = self._of(tenant, meter) / f"{first:020d}-{last:020d}.parquet"
-        draft = path.with_suffix(".tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with (
-                batches(cursor, sql, GROUP_ROWS) as found,
-                pq.ParquetWriter(draft, found.schema, compression="zstd") as writer,
-            ):
-                for batch in found:
-                    writer.write_batch(batch)
-            with draft.open("rb") as file:
-                os.fsync(file.fileno())
-            draft.replace(path)
-        except BaseException as error:
-            draft.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise Unavailable(f"{path}: {error}") from error
-            raise
+    def _path(self, tenant: str, meter: Meter, first: int, last: int) -> Path:
+        return self._of(tenant, meter) / f"{first:020d}-{last:020d}.parquet"
 
     def _of(self, tenant: str, meter: Meter) -> Path:
         definition = msgspec.json.encode(meter.definition()).decode()
@@ -159,17 +168,49 @@ class Rollups:
         return _list(self._of(tenant, meter))
 
 
+def _write(path: Path, cursor: duckdb.DuckDBPyConnection, sql: Sql) -> None:
+    """Write what a statement finds into a file of this name, a piece at a time."""
+    draft = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            batches(cursor, sql, GROUP_ROWS) as found,
+            pq.ParquetWriter(draft, found.schema, compression="zstd") as writer,
+        ):
+            for batch in found:
+                writer.write_batch(batch)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException as error:
+        draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise Unavailable(f"{path}: {error}") from error
+        raise
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise Unavailable(f"{path}: {error}") from error
+
+
 def _contains(wider: Rollup, narrower: Rollup) -> bool:
     inside = wider.first <= narrower.first and narrower.last <= wider.last
     return inside and wider != narrower
 
 
 def _list(folder: Path) -> list[Rollup]:
-    if not folder.is_dir():
-        return []
-    return [_named(path) for path in folder.iterdir() if path.suffix == ".parquet"]
+    summed = set(_names(folder / EVERYBODY))
+    return [_named(folder, name, everybody=name in summed) for name in _names(folder)]
 
 
-def _named(path: Path) -> Rollup:
-    first, last = path.stem.split("-")
-    return Rollup(int(first), int(last), str(path))
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("*.parquet")]
+
+
+def _named(folder: Path, name: str, *, everybody: bool) -> Rollup:
+    first, last = name.removesuffix(".parquet").split("-")
+    merged = f"{folder}/{EVERYBODY}/{name}" if everybody else None
+    return Rollup(int(first), int(last), f"{folder}/{name}", merged)

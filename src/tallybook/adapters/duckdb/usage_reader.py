@@ -8,7 +8,6 @@ An answer is the merge of three kinds of partials, exact for any snapshot and an
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,17 +15,24 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
+from tallybook.adapters.duckdb.answers import (
+    bands_of,
+    event_of,
+    keys_of,
+    level_of,
+    order_of,
+    usages,
+)
 from tallybook.adapters.duckdb.lake_files import LakeFiles, VersionedTable, of_commits, of_times
 from tallybook.adapters.duckdb.pieces import EVENT, counted, listed, one
 from tallybook.adapters.duckdb.rollups import Rollup, Rollups
 from tallybook.adapters.duckdb.source import LakeSource, Replaced, execute, run
 from tallybook.adapters.duckdb.spill import spill_folder
-from tallybook.kernel.decimals import EXACT
 from tallybook.kernel.errors import Invalid
 from tallybook.meter.each import Bands
 from tallybook.meter.level import Level, LevelTerms
 from tallybook.meter.level_sql import moments, uniques
-from tallybook.meter.partial import FRACTION, Merged, finish, rolls_up, value_columns
+from tallybook.meter.partial import rolls_up
 from tallybook.meter.sql import (
     Param,
     Sql,
@@ -93,7 +99,7 @@ class LakeUsageReader:
                 rows = self._with_levels(cursor, query, query.level, rows)
         finally:
             cursor.close()
-        return sorted(rows, key=_order)
+        return sorted(rows, key=order_of)
 
     def events(self, query: UsageQuery, after_cut: int = 0) -> Iterator[StoredEvent]:
         """Yield the events a query counts, with commit_seq > `after_cut`, by (time, source, id)."""
@@ -101,7 +107,7 @@ class LakeUsageReader:
         cursor = _again(lambda: self._events_of(query, after_cut))
         try:
             while rows := cursor.fetchmany(10_000):
-                yield from map(_stored, rows)
+                yield from map(event_of, rows)
         finally:
             cursor.close()
 
@@ -231,7 +237,7 @@ class LakeUsageReader:
             text += " AND (time_us, source, id) < (?, ?, ?)"
             params += before
         text += " ORDER BY time_us DESC, source DESC, id DESC LIMIT ?"
-        return [_stored(row) for row in self._over(Sql(text, [*params, limit]), FAR_US)]
+        return [event_of(row) for row in self._over(Sql(text, [*params, limit]), FAR_US)]
 
     def quarantined(
         self,
@@ -250,13 +256,13 @@ class LakeUsageReader:
             asked: which of them; None is all.
         """
         sql = listed(tenant, asked or PieceFilter(), limit, before)
-        return [_stored(row) for row in self._over(sql, FAR_US)]
+        return [event_of(row) for row in self._over(sql, FAR_US)]
 
     def piece(self, tenant: str, commit_seq: int, row_hash: int) -> StoredEvent | None:
         """Return one piece of a commit; only that commit's files are read."""
         sql = one(tenant, commit_seq, row_hash)
         found = self._over(sql, commit_seq, commit_seq - 1)
-        return _stored(found[0]) if found else None
+        return event_of(found[0]) if found else None
 
     def piece_counts(self, tenant: str, asked: PieceFilter | None = None) -> dict[str, int]:
         """Return how many pieces there are of each code."""
@@ -303,8 +309,7 @@ class LakeUsageReader:
         placed = self._placed(cursor, query)
         if query.owners is not None:
             placed = Sql(f"SELECT p.*, own.owner FROM ({placed.text}) p {_JOIN}", placed.params)
-        rows = run(cursor, answer(query, _window(borders), placed))
-        return [self._usage(query, row) for row in rows]
+        return usages(query, run(cursor, answer(query, _window(borders), placed)))
 
     def _placed(self, cursor: duckdb.DuckDBPyConnection, query: UsageQuery) -> Sql:
         cut_buckets = _cut_buckets(query)
@@ -316,11 +321,14 @@ class LakeUsageReader:
         first, last = query.bounds[0], query.bounds[-1]
         in_range = of_times(files, first, last)
         partial = f"time_us AS at_us, subject, {of_events(query.meter)}"
-        fresh = self._source(cursor, query, of_commits(in_range, covered, query.cut), "fresh")
-        parts = [self._scoped(query, fresh, partial, covered, first, last)]
-        if chain and cut_buckets:
-            old = of_commits(in_range, 0, covered)
-            near = [f for f in old if any(of_times([f], b, b + GRID_US) for b in cut_buckets)]
+        parts: list[Sql] = []
+        new = of_commits(in_range, covered, query.cut)
+        if new or not chain:
+            fresh = self._source(cursor, query, new, "fresh")
+            parts.append(self._scoped(query, fresh, partial, covered, first, last))
+        old = of_commits(in_range, 0, covered)
+        near = [f for f in old if any(of_times([f], b, b + GRID_US) for b in cut_buckets)]
+        if near:
             src = self._source(cursor, query, near, "edges")
             edges = self._scoped(query, src, partial, 0, first, last, upto=covered)
             cut = f"{bucket('at_us')} IN ({', '.join(map(str, cut_buckets))})"
@@ -372,8 +380,7 @@ class LakeUsageReader:
                 f"SELECT p.*, own.owner, own.e AS until_us FROM ({scoped.text}) p {_JOIN}",
                 scoped.params,
             )
-        for row in run(cursor, integral(query, scoped, last)):
-            held = self._usage(query, row, integrated=True)
+        for held in usages(query, run(cursor, integral(query, scoped, last)), integrated=True):
             key = (held.start_us, held.owner, held.subject, held.group)
             known = counted.get(key)
             events, problems, digest = (
@@ -392,11 +399,11 @@ class LakeUsageReader:
         scoped = self._single(cursor, query, query.bounds[0], "each")
         keys = len(final_keys(query))
         found = {
-            tuple(row[:keys]): _bands(row[keys:])
+            tuple(row[:keys]): bands_of(row[keys:])
             for row in run(cursor, banded(query, _window(query.bounds), scoped))
         }
         return [
-            msgspec.structs.replace(row, bands=found.get(_keys(query, row), Bands()))
+            msgspec.structs.replace(row, bands=found.get(keys_of(query, row), Bands()))
             for row in rows
         ]
 
@@ -417,9 +424,9 @@ class LakeUsageReader:
             )
             statement = (uniques if unique else moments)(query, _window(query.bounds), scoped)
             keys = len(final_keys(query))
-            found = {tuple(row[:keys]): _level(row[keys:]) for row in run(cursor, statement)}
+            found = {tuple(row[:keys]): level_of(row[keys:]) for row in run(cursor, statement)}
         return [
-            msgspec.structs.replace(row, level=found.get(_keys(query, row), Level()))
+            msgspec.structs.replace(row, level=found.get(keys_of(query, row), Level()))
             for row in rows
         ]
 
@@ -438,27 +445,6 @@ class LakeUsageReader:
         if query.owners is None:
             return scoped
         return Sql(f"SELECT p.*, own.owner FROM ({scoped.text}) p {_JOIN}", scoped.params)
-
-    @staticmethod
-    def _usage(query: UsageQuery, row: Sequence[object], *, integrated: bool = False) -> Usage:
-        keys = final_keys(query)
-        named = dict(zip(keys, row, strict=False))
-        start = int(str(named["w"]))
-        rest = list(row[len(keys) :])
-        merged = _merged_row(query, rest, integrated=integrated)
-        return Usage(
-            start_us=start,
-            end_us=query.bounds[query.bounds.index(start) + 1],
-            owner=_text(named.get("owner")),
-            subject=_text(named.get("subject")),
-            group=tuple(_text(named[key]) for key in keys if key.startswith("g")),
-            value=None
-            if query.meter.aggregation == "TIME_WEIGHTED" and not integrated
-            else finish(query.meter, merged),
-            events=merged.n,
-            problems=merged.n - merged.nv,
-            digest=0 if integrated else int(str(rest[2])),
-        )
 
 
 _JOIN = "JOIN own ON p.subject = own.subject AND p.at_us >= own.s AND p.at_us < own.e"
@@ -495,6 +481,7 @@ def _cut_buckets(query: UsageQuery) -> list[int]:
 def _rolled(query: UsageQuery, chain: Sequence[Rollup], cut_buckets: Sequence[int]) -> Sql:
     columns = ", ".join(partial_columns(query.meter))
     narrow = narrowing(query)
+    paths = [(query.of_everybody and rollup.everybody) or rollup.path for rollup in chain]
     marks = ", ".join("?" * len(chain))
     not_cut = f" AND bucket_us NOT IN ({', '.join(map(str, cut_buckets))})" if cut_buckets else ""
     text = (
@@ -502,7 +489,7 @@ def _rolled(query: UsageQuery, chain: Sequence[Rollup], cut_buckets: Sequence[in
         f" WHERE bucket_us >= {query.bounds[0]} AND bucket_us < {query.bounds[-1]}"
         f"{not_cut}{narrow.text}"
     )
-    return Sql(text, [*(r.path for r in chain), *narrow.params])
+    return Sql(text, [*paths, *narrow.params])
 
 
 def _window(borders: tuple[int, ...]) -> str:
@@ -525,72 +512,4 @@ def _owned(query: UsageQuery) -> pa.Table:
             ),
             "e": pa.array([FAR_US if o.end_us is None else o.end_us for o in owners], pa.int64()),
         }
-    )
-
-
-def _merged_row(query: UsageQuery, rest: Sequence[object], *, integrated: bool) -> Merged:
-    if integrated:
-        return Merged(n=0, nv=0, whole=int(str(rest[0])), fraction=int(str(rest[1])))
-    values = dict(zip(value_columns(query.meter), rest[3:], strict=False))
-    latest = values.get("latest")
-    unique = query.meter.aggregation == "UNIQUE_COUNT"
-    return Merged(
-        n=int(str(rest[0])),
-        nv=int(str(rest[1])),
-        s=_decimal(values.get("s")),
-        mn=_decimal(values.get("mn")),
-        mx=_decimal(values.get("mx")),
-        latest=_decimal(latest["v"]) if isinstance(latest, dict) else None,
-        uniques=int(str(rest[3])) if unique else None,
-    )
-
-
-def _keys(query: UsageQuery, row: Usage) -> tuple[object, ...]:
-    """Return the values of `final_keys` that an answer row has."""
-    owner = (row.owner,) if query.owners is not None else ()
-    subject = (row.subject,) if query.by_subject else ()
-    return (row.start_us, *owner, *subject, *row.group)
-
-
-def _bands(counts: Sequence[object]) -> Bands:
-    free, low, middle, high = (int(str(count)) for count in counts[:4])
-    charged = _decimal(counts[4])
-    assert charged is not None, "a sum of decimals is one"
-    return Bands(free=free, low=low, middle=middle, high=high, charged=charged)
-
-
-def _level(found: Sequence[object]) -> Level:
-    opened, net, whole, fraction = (int(str(number)) for number in found[:4])
-    moment = EXACT.add(Decimal(whole), EXACT.divide(Decimal(fraction), Decimal(FRACTION)))
-    first_us = None if found[4] is None else int(str(found[4]))
-    return Level(opened=opened, net=net, moment=moment, first_us=first_us)
-
-
-def _decimal(value: object) -> Decimal | None:
-    return value if isinstance(value, Decimal) else None
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _order(row: Usage) -> tuple[object, ...]:
-    texts = (row.owner, row.subject, *row.group)
-    return (row.start_us, *((text is not None, text or "") for text in texts))
-
-
-def _stored(row: Sequence[object]) -> StoredEvent:
-    event_id, source, kind, subject, time_us, received_us, seq, data, ext, problem, row_hash = row
-    return StoredEvent(
-        id=str(event_id),
-        source=str(source),
-        type=str(kind),
-        subject=_text(subject),
-        time_us=int(str(time_us)),
-        received_us=int(str(received_us)),
-        commit_seq=int(str(seq)),
-        data=str(data),
-        ext=_text(ext),
-        problem=_text(problem),
-        row_hash=int(str(row_hash)),
     )
