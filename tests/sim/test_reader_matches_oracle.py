@@ -146,6 +146,13 @@ def test_every_answer_equals_the_oracle(
     road.pump()
     plain = oracle(road)
     assert road.reader.stored("default", 1 << 60).accepted == len(events)
+    monkeypatch.setattr("tallybook.adapters.duckdb.usage_reader.SPAN_FILES", 1)
+    stored = road.reader.recent("default", limit=10_000)
+    for cut in range(road.reader.head() + 1):
+        for kind in ("t", "other", "none"):
+            times = [e.time_us for e in stored if e.type == kind and e.commit_seq <= cut]
+            span = (min(times), max(times)) if times else None
+            assert road.reader.span("default", kind, cut) == span, (kind, cut)
     for _ in range(60):
         asked = query(
             rng, rng.choice(all_meters), rng.choice([road.reader.head(), rng.randrange(1, 8)])

@@ -1,11 +1,15 @@
 """Reading beside upkeep: a file that goes away while it is read costs a second look, no answer."""
 
+from pathlib import Path
+
 import pytest
 
 from tallybook.adapters.delta.event_table import DeltaEventTable
+from tallybook.adapters.duckdb import usage_reader
 from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
 from tallybook.catalog.meter import MeterSpec, check_meter
 from tallybook.kernel.errors import Corrupt, Invalid, Unavailable
+from tallybook.kernel.timestamps import DAY_US
 from tallybook.meter.usage import UsageQuery
 from tallybook.serve.worker.maintain import LakeKeeper
 from tallybook.settings import Settings
@@ -113,4 +117,21 @@ def test_who_is_touched_by_new_events_of_times_before_an_instant(tmp_path):
     assert [t.subject for t in reader.touched("default", "t", 0, first, before_us=november)] == [
         "a"
     ]
+    road.close()
+
+
+def test_the_first_and_the_last_event_are_found_where_they_can_be(tmp_path, monkeypatch):
+    monkeypatch.setattr(usage_reader, "SPAN_FILES", 1)
+    road = Road(tmp_path)
+    days = [5, 1, 3, 7, 2]
+    for day in days:
+        road.send([event(str(day), f"2026-10-{day:02d}T00:00:00Z", "a", {})])
+        road.pump()
+    first, last = road.reader.span("default", "t", road.reader.head())
+    assert (last - first) == 6 * DAY_US
+    assert road.reader.span("default", "t", 1) == (first + 4 * DAY_US, first + 4 * DAY_US)
+    for file in road.table.files():
+        if first < file.time_min < last:
+            Path(file.path).write_bytes(b"noise")
+    assert road.reader.span("default", "t", road.reader.head()) == (first, last)
     road.close()

@@ -52,6 +52,8 @@ from tallybook.store.ports import LakeFile
 
 CUT_BUCKETS_MAX = 256
 """With more buckets cut by borders than this, everything is read from raw rows."""
+SPAN_FILES = 4
+"""Files that are read first to find the first event, or the last; then four times as many."""
 REPLACED_MAX = 3
 _Answer = TypeVar("_Answer")
 FAR_US = 1 << 62
@@ -195,13 +197,31 @@ class LakeUsageReader:
 
     def span(self, tenant: str, event_type: str, cut: int) -> tuple[int, int] | None:
         """Return the times of the first and the last event of a type, None where there is none."""
+        first = _again(lambda: self._earliest(tenant, event_type, cut, 1))
+        last = _again(lambda: self._earliest(tenant, event_type, cut, -1))
+        return None if first is None or last is None else (first, -last)
+
+    def _earliest(self, tenant: str, event_type: str, cut: int, sign: int) -> int | None:
+        """Return the least `sign * time` of a type's events; files that cannot have it are left."""
+
+        def least(file: LakeFile) -> int:
+            return min(sign * file.time_min, sign * file.time_max)
+
         sql = Sql(
-            "SELECT min(time_us), max(time_us) FROM src"
+            f"SELECT min({sign} * time_us) FROM src"
             " WHERE tenant = ? AND type = ? AND problem IS NULL AND commit_seq <= ?",
             [tenant, event_type, cut],
         )
-        ((first, last),) = self._over(sql, cut)
-        return None if first is None else (int(str(first)), int(str(last)))
+        _, files = self._files.now()
+        left = sorted(of_commits(files, 0, cut), key=least)
+        found: int | None = None
+        many = SPAN_FILES
+        while left and (found is None or least(left[0]) < found):
+            ((at,),) = self._read(sql, left[:many])
+            if at is not None:
+                found = int(str(at)) if found is None else min(found, int(str(at)))
+            left, many = left[many:], many * 4
+        return found
 
     def recent(
         self,
@@ -277,11 +297,14 @@ class LakeUsageReader:
     def _over_once(
         self, sql: Sql, cut: int, after: int, before_us: int
     ) -> list[tuple[object, ...]]:
+        _, files = self._files.now()
+        return self._read(sql, of_times(of_commits(files, after, cut), -FAR_US, before_us))
+
+    def _read(self, sql: Sql, files: Sequence[LakeFile]) -> list[tuple[object, ...]]:
+        """Return what a statement finds in the fixed columns of some files, its relation `src`."""
         cursor = self.source.cursor()
         try:
-            _, files = self._files.now()
-            wanted = of_times(of_commits(files, after, cut), -FAR_US, before_us)
-            src = self.source.relation(cursor, wanted, (), "all_rows")
+            src = self.source.relation(cursor, files, (), "all_rows")
             return run(
                 cursor, Sql(f"WITH src AS ({src.text}) {sql.text}", [*src.params, *sql.params])
             )
