@@ -10,6 +10,8 @@ It is made after the file it is made from; until then, and of small files, that 
 """
 
 import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import duckdb
@@ -17,6 +19,7 @@ import msgspec
 import pyarrow.parquet as pq
 
 from tallybook.adapters.duckdb.lake_files import of_commits
+from tallybook.adapters.duckdb.slices import slices
 from tallybook.adapters.duckdb.source import LakeSource, batches
 from tallybook.catalog.meter import Meter
 from tallybook.kernel.errors import Unavailable
@@ -24,8 +27,9 @@ from tallybook.kernel.ids import derived_id
 from tallybook.meter.sql import Sql, rollup_of_events, rollup_of_rollups
 
 FANOUT = 8
-ROWS_MAX = 2_000_000
-"""Most raw rows of one build step, but for a single file that has more."""
+ROWS_MAX = 1_000_000
+"""Most raw rows of one build step, but for a single file that has more: bounds its memory, up to
+200 bytes a row where no two rows make one partial."""
 GROUP_ROWS = 32_768
 """Rows of a roll-up that the engine reads, or leaves out by their bounds, together."""
 EVERYBODY = "everybody"
@@ -98,7 +102,7 @@ class Rollups:
             sql = rollup_of_events(meter, tenant, first, last)
             text = sql.text.replace("WITH p AS", f"WITH src AS ({raw.text}), p AS", 1)
             statement = Sql(text, [*raw.params, *sql.params])
-            _write(self._path(tenant, meter, first, last), cursor, statement)
+            _write(self._path(tenant, meter, first, last), cursor, [statement])
         finally:
             cursor.close()
 
@@ -114,11 +118,8 @@ class Rollups:
             return False
         cursor = self._source.cursor()
         try:
-            marks = ", ".join("?" * len(tail))
-            merge = rollup_of_rollups(meter)
-            text = f"WITH rolled AS (SELECT * FROM read_parquet([{marks}])) {merge.text}"
-            merged = Sql(text, [*(r.path for r in tail), *merge.params])
-            _write(self._path(tenant, meter, tail[0].first, tail[-1].last), cursor, merged)
+            path = self._path(tenant, meter, tail[0].first, tail[-1].last)
+            _write(path, cursor, _merged(meter, [r.path for r in tail]))
         finally:
             cursor.close()
         return True
@@ -134,7 +135,7 @@ class Rollups:
                     rolled = f"SELECT {_ONE_SUBJECT} FROM read_parquet([?])"
                     text = f"WITH rolled AS ({rolled}) {merge.text}"
                     merged = Sql(text, [rollup.path, *merge.params])
-                    _write(path.parent / EVERYBODY / path.name, cursor, merged)
+                    _write(path.parent / EVERYBODY / path.name, cursor, [merged])
                 finally:
                     cursor.close()
                 return True
@@ -168,17 +169,29 @@ class Rollups:
         return _list(self._of(tenant, meter))
 
 
-def _write(path: Path, cursor: duckdb.DuckDBPyConnection, sql: Sql) -> None:
-    """Write what a statement finds into a file of this name, a piece at a time."""
+def _merged(meter: Meter, paths: Sequence[str]) -> Iterator[Sql]:
+    """Yield the statements that merge files, a slice each."""
+    merge = rollup_of_rollups(meter)
+    rolled = f"SELECT * FROM read_parquet([{', '.join('?' * len(paths))}])"
+    for piece in slices(paths):
+        text = f"WITH rolled AS ({rolled} WHERE {piece.text}) {merge.text}"
+        yield Sql(text, [*paths, *piece.params, *merge.params])
+
+
+def _write(path: Path, cursor: duckdb.DuckDBPyConnection, pieces: Iterable[Sql]) -> None:
+    """Write what statements find, one after the other, into a file of this name."""
     draft = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            batches(cursor, sql, GROUP_ROWS) as found,
-            pq.ParquetWriter(draft, found.schema, compression="zstd") as writer,
-        ):
-            for batch in found:
-                writer.write_batch(batch)
+        with ExitStack() as closing:
+            writer: pq.ParquetWriter | None = None
+            for piece in pieces:
+                with batches(cursor, piece, GROUP_ROWS) as found:
+                    if writer is None:
+                        made = pq.ParquetWriter(draft, found.schema, compression="zstd")
+                        writer = closing.enter_context(made)
+                    for batch in found:
+                        writer.write_batch(batch)
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         draft.replace(path)

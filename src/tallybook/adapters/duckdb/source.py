@@ -39,9 +39,10 @@ class LakeSource:
     ) -> None:
         """Open an in-memory engine; nothing is written to a database file (DECISIONS 3)."""
         self.files = files
+        self._limit = f"SET memory_limit = '{memory_limit}'"
         self._engine = duckdb.connect(":memory:", config={"temp_directory": str(spill)})
         for setting in (
-            f"SET memory_limit = '{memory_limit}'",
+            self._limit,
             f"SET threads = {int(threads)}",
             "SET TimeZone = 'UTC'",
             "SET autoinstall_known_extensions = false",
@@ -55,6 +56,11 @@ class LakeSource:
         """Return a connection of its own for one query; the caller closes it."""
         with self._lock:
             return self._engine.cursor()
+
+    def release(self) -> None:
+        """Give the system back what the engine's allocator keeps: setting the limit does that."""
+        with self._lock:
+            self._engine.execute(self._limit)
 
     def relation(
         self,
@@ -90,7 +96,7 @@ class LakeSource:
     def _typed(self, path: str) -> frozenset[str]:
         known = self._schemas.get(path)
         if known is None:
-            with _readable(path):
+            with readable(path):
                 names = pq.read_schema(path).names
             if len(self._schemas) >= _SCHEMAS_MAX:
                 self._schemas.clear()  # most are of files that were replaced long ago
@@ -104,7 +110,7 @@ class LakeSource:
             schema = schema.append(typed_field(column))
         parts = [schema.empty_table()]
         for file in files:
-            with _readable(file.path):
+            with readable(file.path):
                 batches = pq.ParquetFile(Path(file.path)).iter_batches(batch_size=_READ_ROWS)
                 parts += [
                     fill(pa.table(batch), columns).select(schema.names).cast(schema)
@@ -120,7 +126,8 @@ class Replaced(Unavailable):
 
 
 @contextmanager
-def _readable(path: str) -> Iterator[None]:
+def readable(path: str) -> Iterator[None]:
+    """Read a file in the block; what goes wrong is told as ours."""
     try:
         yield
     except FileNotFoundError as error:

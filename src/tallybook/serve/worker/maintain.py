@@ -55,8 +55,7 @@ class LakeKeeper:
         """Do what is due."""
         self.roll_up()
         while self.compact():
-            pass
-        pa.default_memory_pool().release_unused()
+            pa.default_memory_pool().release_unused()
         self.trim_orphans()
         if time.monotonic() - self._tidied > self._settings.lake.tidy_seconds:
             self._tidied = time.monotonic()
@@ -79,6 +78,7 @@ class LakeKeeper:
         for _ in range(STEPS_MAX):
             if not self.reader.rollups.build(tenant, meter):
                 break
+            self.reader.source.release()  # or it would be held beside what a merge of files takes
 
     def compact(self) -> bool:
         """Merge one run of small files; whether there was one."""

@@ -1,0 +1,118 @@
+"""Roll-ups merged a slice at a time: what a merge holds at once does not grow with what it merges.
+
+Roll-ups are ordered by week, within one by subject. A slice is some whole weeks, or some subjects
+of one week. Where slices end is taken from the bounds that Parquet keeps of its row groups; they
+cover everything whatever those say.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+
+from tallybook.adapters.duckdb.source import readable
+from tallybook.meter.sql import WEEK_US, Param, Sql
+
+SLICE_ROWS = 300_000
+"""Partials that a merge reads at once, but for the row groups at both ends and those of a subject
+that has more in a week; a partial takes some 200 bytes of the engine while it is merged."""
+
+
+class Border(NamedTuple):
+    """Where a slice begins or ends.
+
+    Attributes:
+        week_us: begin of a week.
+        subject: of that week; '' is before all.
+    """
+
+    week_us: int
+    subject: str
+
+
+def slices(paths: Sequence[str], rows_max: int = SLICE_ROWS) -> Iterator[Sql]:
+    """Yield conditions on partials, in their order; each partial meets exactly one.
+
+    Args:
+        paths: files of roll-ups.
+        rows_max: partials that about meet one.
+    """
+    starts = sorted(start for path in paths for start in _starts(path))
+    borders = _borders(starts, rows_max)
+    for low, high in pairwise([None, *borders, None]):
+        yield _between(low, high)
+
+
+def _starts(path: str) -> Iterator[tuple[Border, int]]:
+    """Yield about where each row group begins, and how many rows it has."""
+    with readable(path):
+        found = pq.read_metadata(path)
+    names = found.schema.names
+    times, subjects = names.index("bucket_us"), names.index("subject")
+    for at in range(found.num_row_groups):
+        group = found.row_group(at)
+        first, last = (_week(_bound(group, times, side)) for side in ("min", "max"))
+        subject = _bound(group, subjects, "min") if first == last else ""
+        yield Border(last, subject or ""), group.num_rows
+
+
+def _bound(group: Any, column: int, side: str) -> Any:
+    """Return the least or greatest value of a row group; None where the file does not say."""
+    told = group.column(column).statistics
+    return getattr(told, side) if told is not None and told.has_min_max else None
+
+
+def _week(time_us: int | None) -> int:
+    at = time_us or 0
+    return at - at % WEEK_US
+
+
+def _borders(starts: Sequence[tuple[Border, int]], rows_max: int) -> list[Border]:
+    """Return where to cut: between weeks where that is enough, else within one."""
+    weeks: dict[int, list[tuple[Border, int]]] = {}
+    for border, rows in starts:
+        weeks.setdefault(border.week_us, []).append((border, rows))
+    found: set[Border] = set()
+    held = 0
+    for week_us, groups in weeks.items():
+        rows = sum(rows for _, rows in groups)
+        held += rows
+        if held > rows_max:
+            found.add(Border(week_us, ""))
+            held = rows
+        if rows > rows_max:
+            found.update(_within(groups, rows_max), [Border(week_us + WEEK_US, "")])
+            held = 0
+    return sorted(found)
+
+
+def _within(groups: Sequence[tuple[Border, int]], rows_max: int) -> list[Border]:
+    """Return where to cut one week."""
+    found: list[Border] = []
+    held = 0
+    for border, rows in groups:
+        held += rows
+        if held > rows_max and border.subject > (found[-1].subject if found else ""):
+            found.append(border)
+            held = rows
+    return found
+
+
+def _between(low: Border | None, high: Border | None) -> Sql:
+    """Return the condition for partials from one border on, up to another; None is no border."""
+    parts: list[str] = ["TRUE"]
+    params: list[Param] = []
+    if low is not None:
+        parts.append("bucket_us >= ?")
+        params.append(low.week_us)
+        if low.subject:
+            parts.append("(subject >= ? OR subject IS NULL)")
+            params.append(low.subject)
+    if high is not None:
+        parts.append("bucket_us < ?")
+        params.append(high.week_us + (WEEK_US if high.subject else 0))
+        if high.subject:
+            parts.append("subject < ?")
+            params.append(high.subject)
+    return Sql(" AND ".join(parts), params)
