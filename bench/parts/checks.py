@@ -16,6 +16,8 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
+
 from tallybook.catalog.catalog import Entry
 from tallybook.catalog.customer import Customer, SubjectSpan
 from tallybook.catalog.entitlement import EntitlementSpec, check_entitlement
@@ -23,7 +25,7 @@ from tallybook.catalog.flow import put
 from tallybook.catalog.meter import MeterSpec, check_meter
 from tallybook.compose import TENANT, World
 from tallybook.kernel.timestamps import format_us
-from tallybook.serve.api.checks import Checks, Parts
+from tallybook.serve.api.checks import Checks, parts_of
 from tallybook.settings import Settings
 from tests.sim.road import NOW_US, Road, event
 
@@ -99,7 +101,7 @@ def checks() -> dict[str, float]:
         pump(folder, 0, "old", 10 * CUSTOMERS, 10 * 24 * 3600 * 1_000_000)
         world = World(Settings(data_dir=folder))
         put(world.catalog, TENANT, catalog())
-        parts = Parts(world.catalog, world.entitlements, lambda: world.usage, RoadClock())
+        parts = msgspec.structs.replace(parts_of(world), clock=RoadClock())
         with closing(Checks(parts)) as made:
             begun = time.perf_counter()
             made.value(TENANT, "c0", "f")

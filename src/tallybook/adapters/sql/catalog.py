@@ -85,12 +85,13 @@ _TABLES: dict[Kind, Table] = {
 }
 WALLET = _TABLES["wallet"]
 """Wallets, for what reads them together with what they hold."""
-_VERSION = Table(
+VERSION = Table(
     "catalog_version",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("version", BigInteger, nullable=False),
 )
+"""One row: the version of all catalogs, for what reads it together with others."""
 
 
 class SqlCatalog:
@@ -123,6 +124,11 @@ class SqlCatalog:
         self._loaded[tenant] = catalog
         return catalog
 
+    def loaded(self, tenant: str, version: int) -> Catalog | None:
+        """Return a tenant's catalog where this very version of it was loaded; reads nothing."""
+        known = self._loaded.get(tenant)
+        return known if known is not None and known.version == version else None
+
     def write(
         self,
         tenant: str,
@@ -143,7 +149,7 @@ class SqlCatalog:
             _note(stored, entries)
             add_facts(connection, tenant, facts)
             moved = version + 1
-            connection.execute(_VERSION.update().values(version=moved))
+            connection.execute(VERSION.update().values(version=moved))
         self._loaded[tenant] = msgspec.structs.replace(with_entries(stored, entries), version=moved)
         return moved
 
@@ -184,10 +190,10 @@ class SqlCatalog:
 
 
 def _version(connection: Connection, *, lock: bool = False) -> int:
-    query = select(_VERSION.c.version)
+    query = select(VERSION.c.version)
     found = connection.execute(query.with_for_update() if lock else query).scalar()
     if found is None and lock:
-        connection.execute(_VERSION.insert().values(id=1, version=0))
+        connection.execute(VERSION.insert().values(id=1, version=0))
     return found or 0
 
 

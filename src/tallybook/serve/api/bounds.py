@@ -74,9 +74,14 @@ def one_of(spans: Iterable[Span], subject: str | None) -> list[Span]:
     ]
 
 
+def is_own(grant: Grant, customer: str) -> bool:
+    """Whether a key may see what is a customer's: it is bound to that one, or to nobody."""
+    return not grant.bound or grant.customer == customer
+
+
 def check_own(grant: Grant, customer: str, what: str, field: str) -> None:
     """Refuse a bound key what is another customer's, as if it were not there; raises Missing."""
-    if grant.bound and grant.customer != customer:
+    if not is_own(grant, customer):
         raise Missing(f"there is no {what}", field=field)
 
 

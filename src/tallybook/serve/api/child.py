@@ -24,6 +24,7 @@ from tallybook.serve.api.access_log import AccessLog
 from tallybook.serve.api.admission.made import admission
 from tallybook.serve.api.app import App, Front
 from tallybook.serve.api.bounds import Sendable
+from tallybook.serve.api.checks.quick import QuickChecks
 from tallybook.serve.api.columns import ColumnWatch
 from tallybook.serve.api.common.idempotency import Idempotent
 from tallybook.serve.api.compat.doors import lago_door, stripe_door
@@ -124,20 +125,12 @@ def composed(
         accept_limits(settings),
         sendable,
     )
-    doors = DoorsApp(
-        Parts(
-            gate=gate,
-            rules=world.door_rules.recent,
-            columns=columns,
-            limits=accept_limits(settings),
-            commit=door_commit(settings),
-            sendable=sendable,
-        )
-    )
+    doors = doors_app(settings, world, gate, columns, sendable)
     log = AccessLog(settings.data_dir / "access.log") if settings.server.access_log else None
     state = state_of(world, gate, ingest)
     routes: Any = routes_with(state, settings.server.body_bytes_max)
-    rest = Wire(Idempotent(routes, world, gate), settings.server.body_bytes_max)
+    quick = QuickChecks(Idempotent(routes, world, gate), gate, state["checks"])
+    rest = Wire(quick, settings.server.body_bytes_max)
     notes = Notes(settings.log_dir, partition.log.path, ingest.forget_notes)
     fleet = FleetWatch(ingest, gate, world.edges.note, notes)
     fleet.start()
@@ -156,6 +149,7 @@ def composed(
             front = Front(fleet, routed, log, apps, admitted)
             yield Composed(front, world, gate, state["waits"])
     finally:
+        quick.close()
         state["checks"].close()
         fleet.close()
         notes.close()
@@ -165,6 +159,22 @@ def composed(
         gate.close()
         if log is not None:
             log.close()
+
+
+def doors_app(
+    settings: Settings, world: World, gate: Gate, columns: ColumnWatch, sendable: Sendable
+) -> DoorsApp:
+    """Return what answers at the front doors."""
+    return DoorsApp(
+        Parts(
+            gate=gate,
+            rules=world.door_rules.recent,
+            columns=columns,
+            limits=accept_limits(settings),
+            commit=door_commit(settings),
+            sendable=sendable,
+        )
+    )
 
 
 def door_commit(settings: Settings) -> DoorCommit:

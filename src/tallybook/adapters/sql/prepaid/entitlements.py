@@ -55,7 +55,8 @@ CHANGE = Table(
 )
 """The version of an entitlement's grants and resets; that of '' is of all of the tenant."""
 
-_ALL = ""
+ALL = ""
+"""In place of an entitlement: all of the tenant's."""
 _KEYS_MAX = 500
 
 
@@ -96,7 +97,7 @@ class SqlEntitlements:
     def changed(self, tenant: str) -> int:
         """Return a number that grows with every change of the tenant's."""
         with read(self._engine) as connection:
-            return _version(connection, tenant, _ALL)
+            return _version(connection, tenant, ALL)
 
     def add_grant(self, tenant: str, entitlement: str, grant: Grant, expected: int) -> None:
         """Append a grant."""
@@ -142,7 +143,7 @@ def _version(connection: Connection, tenant: str, entitlement: str, *, lock: boo
 
 def _move_on(connection: Connection, tenant: str, entitlement: str, expected: int) -> None:
     """Move an entitlement's version on, and the tenant's; raises Conflict."""
-    for key in (_ALL, entitlement):
+    for key in (ALL, entitlement):
         version = _version(connection, tenant, key, lock=True)
         if key and version != expected:
             raise Conflict(f"{entitlement} was changed meanwhile; look at it and decide again")

@@ -17,8 +17,8 @@ from tallybook.kernel.decimals import plain
 from tallybook.kernel.errors import Unavailable
 from tallybook.kernel.money import money_text
 from tallybook.serve.api.checks import Checks
+from tallybook.serve.api.checks.shown import ValueView, value_view
 from tallybook.serve.api.rest.catalog import customer_view
-from tallybook.serve.api.rest.contracts.entitlements import ValueView, value_view
 from tallybook.serve.api.rest.invoices import InvoiceView, invoice_view
 from tallybook.serve.console.access import PAGE, session_of
 from tallybook.serve.console.charts import share

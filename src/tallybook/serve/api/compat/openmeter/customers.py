@@ -25,6 +25,7 @@ from tallybook.compose import World
 from tallybook.kernel.errors import Missing
 from tallybook.kernel.limits import NAME_CHARS_MAX
 from tallybook.serve.api.checks import Checks
+from tallybook.serve.api.checks.shown import value_view
 from tallybook.serve.api.common.access import BILLING, READ
 from tallybook.serve.api.compat.openmeter.meters import (
     PAGE_SIZE,
@@ -34,7 +35,6 @@ from tallybook.serve.api.compat.openmeter.meters import (
     paged,
 )
 from tallybook.serve.api.gate import Grant
-from tallybook.serve.api.rest.contracts.entitlements import value_view
 from tallybook.serve.api.rest.contracts.entries import archive_billed, change, create
 
 CURRENCY = "USD"

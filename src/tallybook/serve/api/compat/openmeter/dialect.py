@@ -60,7 +60,7 @@ def meant(method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> str
     if path.startswith(f"{PREFIX}/api/"):
         bare = path.removeprefix(PREFIX)
         return path if _spoken(method, bare) else bare
-    if path.startswith("/api/") and _spoken(method, path) and _is_openmeter(headers):
+    if path.startswith("/api/") and _is_openmeter(headers) and _spoken(method, path):
         return PREFIX + path
     return path
 

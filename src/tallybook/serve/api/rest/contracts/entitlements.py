@@ -21,13 +21,13 @@ from tallybook.catalog.entitlement import (
     void,
 )
 from tallybook.compose import World
-from tallybook.kernel.decimals import check_numbers, plain
 from tallybook.kernel.errors import Invalid, Missing
 from tallybook.kernel.period import parse_moment, zone
 from tallybook.kernel.timestamps import format_us
 from tallybook.meter.window import WindowSize, bounds
 from tallybook.serve.api.bounds import check_own
 from tallybook.serve.api.checks import Checked, Checks, found
+from tallybook.serve.api.checks.shown import NUMBERS, short, shown_value, value_view, wanted_of
 from tallybook.serve.api.common.access import BILLING, READ, READ_BOUND
 from tallybook.serve.api.common.paging import LIMIT_DEFAULT, Cursor, Limit, Page, keyed_page
 from tallybook.serve.api.gate import Grant as Key
@@ -36,8 +36,6 @@ from tallybook.settle.balance import NOTHING
 from tallybook.settle.entitlement import HandReset, check_reset
 from tallybook.settle.flow import Question, balance_history, balances
 from tallybook.settle.ports import EntitlementFacts
-
-_NUMBERS = msgspec.json.Encoder(decimal_format="number")
 
 At = Annotated[
     str | None,
@@ -95,36 +93,6 @@ class VoidSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     at: str | None = None
 
 
-class PeriodView(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
-    """From when to when."""
-
-    start: str
-    end: str
-
-
-class ValueView(msgspec.Struct, frozen=True, kw_only=True):
-    """May it be used? In the words of OpenMeter's clients.
-
-    Attributes:
-        hasAccess: whether.
-        balance: what is left; usage: of this usage period; overage: what no grant covers.
-        totalAvailableGrantAmount: what there was to use in this usage period.
-        config: of a static entitlement.
-        period: the present usage period of a metered one.
-        at: the instant it is for; cut: the snapshot of events that it is exact for.
-    """
-
-    hasAccess: bool  # noqa: N815 - as OpenMeter's clients read it
-    balance: Decimal
-    usage: Decimal
-    overage: Decimal
-    totalAvailableGrantAmount: Decimal  # noqa: N815 - likewise
-    at: str
-    cut: int | None = None
-    config: str | None = None
-    period: PeriodView | None = None
-
-
 class WindowView(msgspec.Struct, frozen=True, kw_only=True, rename={"start": "from", "end": "to"}):
     """One window of a history: the balance at its start, and what was used in it."""
 
@@ -148,39 +116,17 @@ def grant_view(grant: Grant, left: Decimal | None = None) -> GrantView:
     recurrence = grant.recurrence
     return GrantView(
         key=grant.key,
-        amount=_short(grant.amount),
+        amount=short(grant.amount),
         effective=format_us(grant.effective_us),
         expires=_time(grant.expires_us),
         voided=_time(grant.voided_us),
         priority=grant.priority,
         every=None if recurrence is None else interval_text(recurrence.interval),
         anchor=None if recurrence is None else format_us(recurrence.anchor_us),
-        rollover_min=_short(grant.rollover.least),
-        rollover_max=_short(grant.rollover.most),
-        left=None if left is None else _short(left),
+        rollover_min=short(grant.rollover.least),
+        rollover_max=short(grant.rollover.most),
+        left=None if left is None else short(left),
     )
-
-
-def value_view(checked: Checked) -> ValueView:
-    """Return an answer as the API shows it."""
-    told, period = checked.value, checked.value.period
-    return ValueView(
-        hasAccess=told.access,
-        balance=_short(told.balance),
-        usage=_short(told.usage),
-        overage=_short(told.overage),
-        totalAvailableGrantAmount=_short(told.available),
-        at=format_us(checked.at_us),
-        cut=checked.cut,
-        config=told.config or None,
-        period=None
-        if period is None
-        else PeriodView(format_us(period.start_us), format_us(period.end_us)),
-    )
-
-
-def _short(number: Decimal) -> Decimal:
-    return Decimal(plain(number))
 
 
 def _time(at_us: int | None) -> str | None:
@@ -188,20 +134,7 @@ def _time(at_us: int | None) -> str | None:
 
 
 def _numbers(body: object) -> Response[bytes]:
-    return Response(_NUMBERS.encode(body), media_type="application/json")
-
-
-def _wanted(text: str | None) -> Decimal:
-    if text is None:
-        return NOTHING
-    try:
-        amount = Decimal(text)
-    except ArithmeticError as error:
-        raise Invalid("amount must be a number", field="amount") from error
-    check_numbers(amount, "amount")
-    if amount < 0:
-        raise Invalid("amount must be 0 or more", field="amount")
-    return amount
+    return Response(NUMBERS.encode(body), media_type="application/json")
 
 
 def _moment(catalog: Catalog, customer: str, text: str | None, field: str, now_us: int) -> int:
@@ -296,8 +229,8 @@ class Entitlements(Controller):
         when = (at, world.clock.now_us())
         entitlement = found(catalog, key)
         check_own(grant, entitlement.customer, f"entitlement '{key}'", "key")
-        checked = _checked(checks, catalog, grant.tenant, entitlement, when, _wanted(amount))
-        return _numbers(value_view(checked))
+        checked = _checked(checks, catalog, grant.tenant, entitlement, when, wanted_of(amount))
+        return Response(shown_value(checked), media_type="application/json")
 
     @get("/{key:str}/history", opt=READ, sync_to_thread=True)
     def get_history(
@@ -324,9 +257,9 @@ class Entitlements(Controller):
             WindowView(
                 start=format_us(one.start_us),
                 end=format_us(one.end_us),
-                balance=_short(one.balance),
-                overage=_short(one.overage),
-                usage=_short(one.usage),
+                balance=short(one.balance),
+                overage=short(one.overage),
+                usage=short(one.usage),
             )
             for one in balance_history(world.usage, catalog, asked, borders)
         ]
@@ -358,7 +291,7 @@ class Entitlements(Controller):
         made = check_grant(data, catalog.customer(entitlement.customer).zone)
         known = self._facts(world, grant, key)
         world.entitlements.add_grant(grant.tenant, key, made, known.version)
-        return Response(_NUMBERS.encode(grant_view(made)), media_type="application/json")
+        return Response(NUMBERS.encode(grant_view(made)), media_type="application/json")
 
     @post("/{key:str}/grants/{name:str}/void", opt=BILLING, status_code=200, sync_to_thread=True)
     def void_grant(

@@ -1,0 +1,437 @@
+"""Answers "may it be used?" from balances kept in this process, never waiting for the lake.
+
+A thread follows the lake's commits: the balances whose subjects have new events are worked out
+again, all others are as good at the new snapshot as at the one before. Every answer says as of
+which snapshot it is. Grants and resets by hand count at once: each check asks the control database
+whether there are new ones. After a restart nothing is kept: the first check of a tenant lets the
+thread work out all of the tenant's balances, and until one is there its check reads the lake.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from time import monotonic, perf_counter, sleep
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from tallybook.adapters.sql.prepaid.versions import SqlVersions, Versions
+from tallybook.admit.key import Grant
+from tallybook.catalog.catalog import Catalog
+from tallybook.catalog.entitlement import Entitlement
+from tallybook.compose import World
+from tallybook.kernel.errors import Missing, TallybookError
+from tallybook.kernel.ports import Clock
+from tallybook.meter.usage import Touched
+from tallybook.rate.ports import UsageReader
+from tallybook.serve.api.bounds import is_own
+from tallybook.serve.api.checks.places import Place, Places
+from tallybook.serve.api.common.rounds import Rounds
+from tallybook.settle.access.flow import Wanted, terms_of, work_out
+from tallybook.settle.access.kept import Kept, answer, onward
+from tallybook.settle.balance import NOTHING
+from tallybook.settle.entitlement import Value
+from tallybook.settle.flow import Question, check
+from tallybook.settle.ports import ChangeReader, EntitlementFacts, EntitlementStore
+
+FOLLOW_SECONDS = 0.25
+STALE_SECONDS_MAX = 30.0
+"""Where the lake could not be followed for so long, checks ask it themselves."""
+KEPT_MAX = 200_000
+"""Balances that are kept; the one asked for longest ago makes room."""
+AT_ONCE = 1_000
+"""Balances worked out in one step of following, so that checks come in between."""
+WORK_SECONDS = 0.0002
+REST_SECONDS = 0.00005
+"""How long working balances out keeps the interpreter, about, and rests then: a request takes the
+interpreter half a dozen times, and may have to wait for it each time."""
+
+
+class Reader(UsageReader, ChangeReader, Protocol):
+    """The lake: usage, and whose is new."""
+
+
+class Catalogs(Protocol):
+    """Keeps catalogs."""
+
+    def load(self, tenant: str) -> Catalog:
+        """Return a tenant's catalog as it is now."""
+        ...
+
+    def loaded(self, tenant: str, version: int) -> Catalog | None:
+        """Return a tenant's catalog of a version where that was loaded; reads nothing."""
+        ...
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What checks are made of; opened when the first check comes.
+
+    Attributes:
+        versions: of catalog and grants, for a tenant.
+    """
+
+    catalog: Catalogs
+    store: EntitlementStore
+    versions: Callable[[str], Versions]
+    reader: Callable[[], Reader]
+    clock: Clock
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A check, as somebody asks for it.
+
+    Attributes:
+        grant: of whoever asks.
+        key: of an entitlement.
+        wanted: how much; zero asks whether anything is left.
+    """
+
+    grant: Grant
+    key: str
+    wanted: Decimal = NOTHING
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Tenant and entitlement."""
+        return self.grant.tenant, self.key
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer, and as of when.
+
+    Attributes:
+        at_us: the instant it is for.
+        cut: snapshot of the events; None where none count.
+    """
+
+    value: Value
+    at_us: int
+    cut: int | None = None
+
+
+class Checks:
+    """Checks of one process; safe for threads. `close` ends the thread that follows the lake.
+
+    Args:
+        parts: catalog, grants, lake and clock.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        """Keep nothing yet."""
+        self._parts = parts
+        self._lock = threading.Lock()
+        self._places = Places(KEPT_MAX)
+        self._cold: set[str] = set()
+        self._warm: set[str] = set()
+        self._rounds = Rounds(self._round, FOLLOW_SECONDS, "check-follower")
+        self._fresh = monotonic()
+
+    def __len__(self) -> int:
+        """Return how many balances are kept."""
+        return len(self._places)
+
+    def close(self) -> None:
+        """Follow the lake no more."""
+        self._rounds.close()
+
+    def value(self, tenant: str, customer: str, feature: str, wanted: Decimal = NOTHING) -> Checked:
+        """Return whether a feature may be used now; raises Missing for an unknown one."""
+        catalog = self._parts.catalog.load(tenant)
+        return self.of(tenant, catalog, found(catalog, f"{customer}:{feature}"), wanted)
+
+    def of(
+        self, tenant: str, catalog: Catalog, entitlement: Entitlement, wanted: Decimal = NOTHING
+    ) -> Checked:
+        """Return whether an entitlement of the catalog may be used now."""
+        changed = self._parts.store.changed(tenant)
+        key = (tenant, entitlement.key)
+        facts = self._facts(*key) if self._is_old(key, changed) else None
+        known = self._known(key, catalog, entitlement, changed, facts, wanted)
+        return known or self._anew(tenant, catalog, entitlement, wanted, changed)
+
+    def at_once(self, asked: Sequence[Asked]) -> list[Checked | None]:
+        """Answer checks of which everything is in memory; None where it is not.
+
+        All that is read is one row a tenant, after the checks were asked: whatever was granted or
+        changed before is counted.
+
+        Raises:
+            Unavailable: the control database cannot be reached.
+        """
+        catalogs: dict[str, tuple[Catalog | None, int]] = {}
+        for tenant in {one.grant.tenant for one in asked}:
+            versions = self._parts.versions(tenant)
+            catalog = self._parts.catalog.loaded(tenant, versions.catalog)
+            catalogs[tenant] = catalog, versions.grants
+        return [self._told(one, *catalogs[one.grant.tenant], {}) for one in asked]
+
+    def soon(self, asked: Sequence[Asked]) -> list[Checked | None]:
+        """Answer checks from kept balances, as `at_once`; None where the lake has to be asked.
+
+        What is new in the control database is read once for all of them.
+        """
+        told: dict[Asked, Checked | None] = {}
+        for tenant in {one.grant.tenant for one in asked}:
+            theirs = [one for one in asked if one.grant.tenant == tenant]
+            changed = self._parts.store.changed(tenant)
+            catalog = self._parts.catalog.load(tenant)
+            old = {one.key for one in theirs if self._is_old(one.place, changed)}
+            facts = self._parts.store.facts(tenant, sorted(old)) if old else {}
+            told |= {one: self._told(one, catalog, changed, facts) for one in theirs}
+        return [told[one] for one in asked]
+
+    def at(
+        self, tenant: str, catalog: Catalog, entitlement: Entitlement, at_us: int, wanted: Decimal
+    ) -> Checked:
+        """Return whether an entitlement could be used at any instant; reads the lake."""
+        facts = self._facts(tenant, entitlement.key)
+        reader = self._parts.reader()
+        cut = reader.head()
+        asked = Question(
+            tenant=tenant,
+            entitlement=entitlement,
+            grants=facts.grants,
+            by_hand=facts.resets,
+            cut=cut,
+        )
+        told = check(reader, catalog, asked, at_us, wanted)
+        return Checked(value=told, at_us=at_us, cut=cut)
+
+    def _told(
+        self,
+        asked: Asked,
+        catalog: Catalog | None,
+        changed: int,
+        facts: Mapping[str, EntitlementFacts],
+    ) -> Checked | None:
+        """Return an answer to somebody who may have it; None for all else, refusals too."""
+        if catalog is None or not catalog.live("entitlement", asked.key):
+            return None
+        entitlement = catalog.entitlements[asked.key]
+        if not is_own(asked.grant, entitlement.customer):
+            return None
+        new = facts.get(asked.key)
+        try:
+            return self._known(asked.place, catalog, entitlement, changed, new, asked.wanted)
+        except Missing:
+            return None
+
+    def _known(
+        self,
+        key: tuple[str, str],
+        catalog: Catalog,
+        entitlement: Entitlement,
+        changed: int,
+        facts: EntitlementFacts | None,
+        wanted: Decimal,
+    ) -> Checked | None:
+        """Return an answer from a kept balance; None where none is fit.
+
+        Args:
+            key: of the place.
+            catalog: as it is now.
+            entitlement: of the catalog.
+            changed: the tenant's version of grants.
+            facts: what was granted as of that version, or later; None where that was not read.
+            wanted: how much.
+        """
+        now_us = self._parts.clock.now_us()
+        place, cut = self._places.get(key)
+        if place is None or monotonic() - self._fresh >= STALE_SECONDS_MAX:
+            return None
+        if not _same(catalog, entitlement, place, changed, facts):
+            return None
+        kept = place.kept
+        at_us = max(now_us, kept.at_us)
+        if not kept.holds(at_us):
+            return None
+        moved = onward(kept, at_us)
+        if moved is not kept:
+            self._places.replace(place, kept, moved)
+        return Checked(value=answer(moved, at_us, wanted), at_us=at_us, cut=max(cut, kept.cut))
+
+    def _is_old(self, key: tuple[str, str], changed: int) -> bool:
+        """Whether there is a balance, of which a newer grant may not be known."""
+        place, _ = self._places.get(key)
+        return place is not None and place.changed != changed
+
+    def _facts(self, tenant: str, key: str) -> EntitlementFacts:
+        return self._parts.store.facts(tenant, [key])[key]
+
+    def _anew(
+        self,
+        tenant: str,
+        catalog: Catalog,
+        entitlement: Entitlement,
+        wanted: Decimal,
+        changed: int,
+    ) -> Checked:
+        """Answer from the lake, and keep the balance where one can be kept."""
+        terms = terms_of(catalog, entitlement, self._facts(tenant, entitlement.key))
+        now_us = self._parts.clock.now_us()
+        if terms is None:
+            return self.at(tenant, catalog, entitlement, now_us, wanted)
+        reader = self._parts.reader()
+        cut = reader.head()
+        (kept,) = work_out(reader, tenant, [Wanted(terms=terms)], now_us, cut)
+        if kept is None:
+            return self.at(tenant, catalog, entitlement, now_us, wanted)
+        self._places.put((tenant, entitlement.key), Place(kept, changed, catalog.version))
+        self._wake(tenant)
+        return Checked(value=answer(kept, now_us, wanted), at_us=now_us, cut=cut)
+
+    def _wake(self, tenant: str) -> None:
+        """Let the thread work out all of a tenant's balances, once, and follow the lake."""
+        with self._lock:
+            if tenant not in self._warm:
+                self._cold.add(tenant)
+            self._rounds.start()
+
+    def _round(self) -> None:
+        """Bring what is kept to the newest snapshot; where that fails, the next round does."""
+        log = structlog.get_logger("checks")
+        try:
+            self.follow()
+        except TallybookError as error:
+            log.warning("checks.not_followed", code=error.code, error=error.message)
+
+    def warm(self, tenant: str) -> int:
+        """Work out every balance of a tenant that can be kept; return how many there are."""
+        with self._lock:
+            self._cold.discard(tenant)
+            self._warm.add(tenant)
+        changed, catalog = self._parts.store.changed(tenant), self._parts.catalog.load(tenant)
+        live = [
+            one for key, one in catalog.entitlements.items() if catalog.live("entitlement", key)
+        ]
+        facts = self._parts.store.facts(tenant, [one.key for one in live[:KEPT_MAX]])
+        all_terms = [terms_of(catalog, one, facts[one.key]) for one in live[:KEPT_MAX]]
+        wanted = [Wanted(terms=terms) for terms in all_terms if terms is not None]
+        reader = self._parts.reader()
+        cut = reader.head()
+        for start in range(0, len(wanted), AT_ONCE):
+            if self._rounds.ended:
+                break
+            part, now_us = wanted[start : start + AT_ONCE], self._parts.clock.now_us()
+            for kept in work_out(reader, tenant, part, now_us, cut, _giving_way()):
+                if kept is not None:
+                    key = (tenant, kept.terms.entitlement.key)
+                    self._places.put(key, Place(kept, changed, catalog.version))
+            self._fresh = monotonic()
+        return len(wanted)
+
+    def follow(self) -> int:
+        """Bring what is kept to the newest snapshot; return how many were worked out again.
+
+        Balances change first, then the snapshot that answers name.
+
+        Cost: what is touched, whatever is kept.
+        """
+        for tenant in sorted(self._cold):
+            self.warm(tenant)
+        reader = self._parts.reader()
+        head = reader.head()
+        before, kinds = self._places.begin()
+        if head <= before:
+            self._fresh = monotonic()
+            return 0
+        worked = 0
+        for tenant, type_ in kinds:
+            touched = {one.subject: one for one in reader.touched(tenant, type_, before, head)}
+            stale = self._places.touched((tenant, type_), list(touched), head)
+            for start in range(0, len(stale), AT_ONCE):
+                if self._rounds.ended:
+                    return worked
+                self._again(reader, tenant, stale[start : start + AT_ONCE], touched, head)
+            worked += len(stale)
+        self._places.publish(head)
+        self._fresh = monotonic()
+        return worked
+
+    def _again(
+        self,
+        reader: Reader,
+        tenant: str,
+        places: Sequence[Place],
+        touched: Mapping[str, Touched],
+        head: int,
+    ) -> None:
+        """Work balances out again, each from where it was settled unless usage is older."""
+        known = [place.kept for place in places]
+        wanted = [
+            Wanted(terms=kept.terms, known=None if _late(kept, touched) else kept) for kept in known
+        ]
+        latest = max([self._parts.clock.now_us(), *(kept.settled.state.at_us for kept in known)])
+        found_again = work_out(reader, tenant, wanted, latest, head, _giving_way())
+        for place, kept in zip(places, found_again, strict=True):
+            assert kept is not None, "measuring had begun"
+            self._places.renew(place, kept)
+
+
+def parts_of(world: World) -> Parts:
+    """Return what the checks of a process are made of."""
+    return Parts(
+        catalog=world.catalog,
+        store=world.entitlements,
+        versions=SqlVersions(world.engine).of,
+        reader=lambda: world.usage,
+        clock=world.clock,
+    )
+
+
+def checks_of(world: World) -> Checks:
+    """Return the checks of a process; whoever made them closes them."""
+    return Checks(parts_of(world))
+
+
+def found(catalog: Catalog, key: str) -> Entitlement:
+    """Return an entitlement in use; raises Missing."""
+    if not catalog.live("entitlement", key):
+        raise Missing(f"there is no entitlement '{key}'", field="key")
+    return catalog.entitlements[key]
+
+
+def _same(
+    catalog: Catalog,
+    entitlement: Entitlement,
+    place: Place,
+    changed: int,
+    facts: EntitlementFacts | None,
+) -> bool:
+    """Whether a kept balance is still of these terms, as far as that is known."""
+    if place.changed == changed and place.version == catalog.version:
+        return True
+    terms = place.kept.terms
+    if facts is None:
+        if place.changed != changed:
+            return False
+        facts = terms.facts
+    if terms_of(catalog, entitlement, facts) != terms:
+        return False
+    place.changed, place.version = changed, catalog.version
+    return True
+
+
+def _giving_way() -> Callable[[], None]:
+    """Return what lets whoever waits for the interpreter go first, every so often.
+
+    The rest is a real one: a thread that only lets go takes the interpreter again before another
+    one has woken up, and each such moment makes that one's patience begin anew.
+    """
+    begun = perf_counter()
+
+    def give_way() -> None:
+        nonlocal begun
+        if perf_counter() - begun >= WORK_SECONDS:
+            sleep(REST_SECONDS)
+            begun = perf_counter()
+
+    return give_way
+
+
+def _late(kept: Kept, touched: Mapping[str, Touched]) -> bool:
+    """Whether new usage lies in what was settled."""
+    since = kept.settled.state.at_us
+    news = (touched.get(owned.subject) for owned in kept.terms.owners)
+    return any(one is not None and one.first_us < since for one in news)

@@ -1,0 +1,246 @@
+"""Whatever comes in between, a check says what the lake says at the snapshot that it names."""
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tallybook.adapters.memory.catalog import MemoryCatalog
+from tallybook.adapters.memory.entitlements import MemoryEntitlements
+from tallybook.adapters.memory.usage_reader import MemoryUsageReader
+from tallybook.adapters.sql.prepaid.versions import Versions
+from tallybook.admit.key import READ
+from tallybook.admit.key import Grant as Key
+from tallybook.catalog.catalog import Catalog
+from tallybook.catalog.entitlement import Grant
+from tallybook.kernel.timestamps import HOUR_US, format_us
+from tallybook.meter.usage import Touched, Usage, UsageQuery
+from tallybook.serve.api.checks import Asked, Checked, Checks, Parts, keeping
+from tallybook.settle.entitlement import HandReset
+from tallybook.settle.flow import Question, check
+from tests.support.billing_world import TENANT, World, at
+
+METERS = """
+[[meters]]
+key = "sum"
+event_type = "t"
+aggregation = "SUM"
+value = "$.v"
+
+[[meters]]
+key = "count"
+event_type = "t"
+aggregation = "COUNT"
+
+[[meters]]
+key = "other"
+event_type = "u"
+aggregation = "MAX"
+value = "$.v"
+"""
+CUSTOMERS = """
+[[customers]]
+key = "acme"
+currency = "USD"
+subjects = [{acme}]
+
+[[customers]]
+key = "bolt"
+currency = "USD"
+subjects = [{bolt}]
+"""
+ENTITLEMENT = """
+[[entitlements]]
+customer = "{customer}"
+feature = "{meter}"
+type = "metered"
+meter = "{meter}"
+period = "PT7H"
+included = {included}
+start = 2026-01-01
+"""
+KEYS = [f"{customer}:{meter}" for customer in ("acme", "bolt") for meter in ("sum", "count")]
+KEYS.append("acme:other")
+START = at("2026-01-01")
+GRANT = Key(TENANT, "key", frozenset({READ}))
+
+
+class Catalogs(MemoryCatalog):
+    """A catalog that remembers what was loaded last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: Catalog | None = None
+
+    def load(self, tenant: str) -> Catalog:
+        self._last = super().load(tenant)
+        return self._last
+
+    def loaded(self, tenant: str, version: int) -> Catalog | None:
+        return self._last if self._last is not None and self._last.version == version else None
+
+
+class Interrupted(MemoryUsageReader):
+    """A lake in which something happens while it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def touched(self, *asked: Any, **more: Any) -> list[Touched]:
+        self.meanwhile()
+        return super().touched(*asked, **more)
+
+    def usage(self, query: UsageQuery) -> list[Usage]:
+        self.meanwhile()
+        return super().usage(query)
+
+
+class Process:
+    """The checks of a process, whose thread works when it is told to."""
+
+    def __init__(self) -> None:
+        self.catalog = Catalogs()
+        self.of = World(self.catalog)
+        self.lake = self.of.usage = Interrupted()
+        self.store = MemoryEntitlements()
+        self.clock = self.of.clock
+        self.clock.now = START
+        self.checks = Checks(
+            Parts(self.catalog, self.store, self.versions, lambda: self.lake, self.clock)
+        )
+        self.checks.close()  # no thread: `follow` is called where a round would be
+        self.to_come: list[tuple[Any, ...]] = []
+        self.named = dict.fromkeys(KEYS, 0)
+        self.apply(("s", "r"), 10)
+
+    def versions(self, tenant: str) -> Versions:
+        return Versions(self.catalog.version(), self.store.changed(tenant))
+
+    def apply(self, subjects: tuple[str, str], included: int) -> None:
+        """Give customers their subjects and all of them what they may use."""
+        entitlements = (
+            ENTITLEMENT.format(customer=customer, meter=meter, included=included)
+            for customer, _, meter in (key.partition(":") for key in KEYS)
+        )
+        acme, bolt = (f'"{subject}"' for subject in subjects)
+        named = CUSTOMERS.format(acme=acme, bolt=bolt)
+        self.of.apply(METERS + named + "".join(entitlements))
+
+    def do(self, steps: Iterable[tuple[Any, ...]]) -> None:
+        for kind, *said in steps:
+            getattr(self, kind)(*said)
+
+    def use(self, quarters: int, subject: str, kind: str, amount: int) -> None:
+        when = max(START - HOUR_US, self.clock.now + quarters * HOUR_US // 4)
+        self.of.event(format_us(when), subject=subject, kind=kind, data=f'{{"v": {amount}}}')
+
+    def wait(self, quarters: int) -> None:
+        self.clock.now += quarters * HOUR_US // 4
+
+    def grant(self, number: int, amount: int) -> None:
+        key = KEYS[number]
+        facts = self.store.facts(TENANT, [key])[key]
+        name = f"g{facts.version}"
+        made = Grant(key=name, amount=Decimal(amount), effective_us=self.clock.now)
+        self.store.add_grant(TENANT, key, made, facts.version)
+
+    def reset(self, number: int) -> None:
+        key = KEYS[number]
+        facts = self.store.facts(TENANT, [key])[key]
+        last = max((one.at_us for one in facts.resets), default=START)
+        if self.clock.now > last:
+            self.store.add_reset(TENANT, key, HandReset(self.clock.now), facts.version)
+
+    def ask(self, number: int, way: str) -> None:
+        """Check, in one of the ways there are, and compare with the lake."""
+        asked = Asked(GRANT, KEYS[number], Decimal(1))
+        if way == "route":
+            told: Checked | None = self.checks.value(TENANT, *asked.key.split(":"), asked.wanted)
+        else:
+            answers = self.checks.at_once if way == "at once" else self.checks.soon
+            (told,) = answers([asked])
+        if told is not None:
+            self.agree(asked.key, told)
+
+    def agree(self, key: str, told: Checked) -> None:
+        assert told.cut is not None
+        assert self.named[key] <= told.cut <= self.lake.head(), "a snapshot that was never there"
+        self.named[key] = told.cut
+        facts = self.store.facts(TENANT, [key])[key]
+        catalog = self.catalog.load(TENANT)
+        question = Question(
+            tenant=TENANT,
+            entitlement=catalog.entitlements[key],
+            grants=facts.grants,
+            by_hand=facts.resets,
+            cut=told.cut,
+        )
+        plain = MemoryUsageReader()
+        plain._events = self.lake._events
+        assert told.value == check(plain, catalog, question, told.at_us, Decimal(1))
+
+    def follow(self, *meanwhile: tuple[tuple[Any, ...], ...]) -> None:
+        """Do a round; what happens meanwhile happens a piece each time that the lake is asked."""
+        self.to_come = list(meanwhile)
+        self.lake.meanwhile = self.happen
+        self.checks.follow()
+        self.lake.meanwhile = lambda: None
+
+    def happen(self) -> None:
+        if self.to_come:
+            steps = self.to_come.pop(0)
+            before, self.lake.meanwhile = self.lake.meanwhile, lambda: None
+            self.do(steps)
+            self.lake.meanwhile = before
+
+
+SMALL = st.one_of(
+    st.tuples(
+        st.just("use"),
+        st.integers(-30 * 4, 8),
+        st.sampled_from(["s", "r", "q"]),
+        st.sampled_from(["t", "u"]),
+        st.sampled_from([1, 3, -2]),
+    ),
+    st.tuples(st.just("wait"), st.integers(0, 40)),
+    st.tuples(st.just("grant"), st.integers(0, len(KEYS) - 1), st.sampled_from([1, 5])),
+    st.tuples(st.just("reset"), st.integers(0, len(KEYS) - 1)),
+    st.tuples(
+        st.just("apply"),
+        st.sampled_from([("s", "r"), ("q", "r"), ("r", "s")]),
+        st.sampled_from([10, 4]),
+    ),
+    *[
+        st.tuples(
+            st.just("ask"),
+            st.integers(0, len(KEYS) - 1),
+            st.sampled_from(["route", "at once", "soon"]),
+        )
+    ]
+    * 3,
+)
+ROUND = st.lists(st.lists(SMALL, max_size=4).map(tuple), max_size=4).map(
+    lambda pieces: ("follow", *pieces)
+)
+
+
+@pytest.mark.parametrize("most", [2, 100])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(steps=st.lists(st.one_of(SMALL, SMALL, ROUND), max_size=25))
+def test_a_check_says_what_the_lake_says(
+    monkeypatch: pytest.MonkeyPatch, most: int, steps: list[tuple[Any, ...]]
+) -> None:
+    monkeypatch.setattr(keeping, "KEPT_MAX", most)
+    process = Process()
+    process.do(steps)
+    process.follow()
+    process.do(("ask", number, way) for number in range(len(KEYS)) for way in ("at once", "route"))
+    assert len(process.checks) <= most
