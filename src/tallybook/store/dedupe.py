@@ -127,6 +127,9 @@ class Run:
         """Return how many identities it holds."""
         return len(self.hi)
 
+    def release(self) -> None:
+        """Let go of what can be had again: nothing, where the arrays are memory of their own."""
+
     def find(self, hi: U64, lo: U64, bits: U64) -> tuple[npt.NDArray[np.intp], I64]:
         """Return which of the keys are here, and the row hashes they were first seen with.
 

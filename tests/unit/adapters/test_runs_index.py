@@ -8,9 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tallybook.adapters.runs import file as file_module
 from tallybook.adapters.runs import index as index_module
+from tallybook.adapters.runs.file import Draft, Mapped
 from tallybook.adapters.runs.index import FANOUT, MEMORY_RUNS_MAX, RunIndex
 from tallybook.kernel.errors import Corrupt, Unavailable
+from tallybook.store.dedupe import Run
 
 KEYS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 30))
@@ -97,6 +100,7 @@ def test_the_index_equals_a_dictionary_through_flushes_and_crashes(tmp_path, mon
         monkeypatch.setattr(index_module, "PIECE_KEYS", piece)
         monkeypatch.setattr(index_module, "MERGE_KEYS_PER_KEY", 1)
         monkeypatch.setattr(index_module, "FLUSH_KEYS", 4)
+        monkeypatch.setattr(file_module, "ASKED_BYTES", 60)
     Lake.tmp = tmp_path
     machine = Lake.TestCase
     machine.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
@@ -125,6 +129,54 @@ def test_memory_holds_few_runs(tmp_path):
         put(index, known, seq, [(seq, seq)])
     assert len(index._memory) <= MEMORY_RUNS_MAX + 1
     check(index, known, [(seq, seq) for seq in range(6 * MEMORY_RUNS_MAX)])
+
+
+def test_a_batch_touches_a_bounded_part_of_a_file_at_a_time(tmp_path, monkeypatch):
+    path, known = flushed(tmp_path, commits=40)
+    monkeypatch.setattr(file_module, "ASKED_BYTES", path.stat().st_size // 10)
+    index, asked, released = RunIndex(tmp_path), [], []
+    find, release = Run.find, Mapped.release
+
+    def touching(run, hi, lo, bits):
+        asked.append(len(hi))
+        assert len(released) == len(asked) - 1, "the part before was let go"
+        return find(run, hi, lo, bits)
+
+    def releasing(run):
+        released.append(run)
+        release(run)
+
+    monkeypatch.setattr(Run, "find", touching)
+    monkeypatch.setattr(Mapped, "release", releasing)
+    check(index, known, [*known, (7, 1 << 60)])
+
+    assert len(asked) >= 10
+    assert max(asked) <= len(known) // 10 + 1
+
+
+def test_identities_become_a_file_piece_by_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr(index_module, "PIECE_KEYS", 100)
+    written = []
+    add = Draft.add
+
+    def adding(draft, hi, lo, row_hash):
+        written.append(len(hi))
+        add(draft, hi, lo, row_hash)
+
+    monkeypatch.setattr(Draft, "add", adding)
+    index, known = RunIndex(tmp_path), {}
+    rng = np.random.default_rng(5)
+    for seq in range(1, 5):
+        put(index, known, seq, [tuple(map(int, key)) for key in random_keys(rng, 300)])
+    index.flush()
+
+    assert sum(written) == 1200
+    assert max(written) <= 2 * 100, "about as many as asked: up to a border of the longest"
+    check(RunIndex(tmp_path), known, [*known, (1, 2)])
+
+
+def random_keys(rng, count):
+    return rng.integers(0, 1 << 64, (count, 2), dtype=np.uint64)
 
 
 def flushed(folder, commits=3):

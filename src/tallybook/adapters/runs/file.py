@@ -10,8 +10,9 @@ import mmap
 import os
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,10 @@ import numpy.typing as npt
 from tallybook.kernel.errors import Corrupt
 from tallybook.store.dedupe import I64, U64, Bloom, Run, bloom_part, bloom_words, merge_slices
 
+ASKED_BYTES = 64 * 1024 * 1024
+"""Bytes of a file that a batch of sorted keys touches before their pages are let go: what it takes
+of memory at most, however large the file. The system maps pages around each one that is touched, so
+a batch of a hundred thousand would take hold of most of a run of a hundred million."""
 _HEADER = struct.Struct("<8sQQQQ")
 _MAGIC = b"TBRUN\x00\x00\x02"
 _BEFORE = b"TBRUN\x00\x00\x01"
@@ -42,6 +47,19 @@ class Mapped(Run):
         super().__init__(first, last, hi, lo, hashes.view(np.int64), Bloom(words))
         self.path = path
         self._pages = pages
+
+    def find(self, hi: U64, lo: U64, bits: U64) -> tuple[npt.NDArray[np.intp], I64]:
+        """Return which of the keys are here; keys that are sorted touch a part after the other."""
+        parts = min(len(hi), -(-len(self._pages) // ASKED_BYTES)) or 1
+        borders = [len(hi) * part // parts for part in range(parts + 1)]
+        found: list[npt.NDArray[np.intp]] = []
+        hashes: list[I64] = []
+        for at, end in pairwise(borders):
+            here, stored = super().find(hi[at:end], lo[at:end], bits[at:end])
+            found.append(here + at)
+            hashes.append(stored)
+            self.release()
+        return np.concatenate(found), np.concatenate(hashes)
 
     def release(self) -> None:
         """Let go of the pages that were touched; they stay in the machine's cache while it can."""
@@ -140,15 +158,18 @@ class Draft:
             left, at = left[written:], at + written
 
 
-class Merge:
-    """Runs on their way into one, a bounded piece at a time.
+_Run = TypeVar("_Run", bound=Run)
+
+
+class Merge(Generic[_Run]):
+    """Runs on their way into one file, a bounded piece at a time.
 
     Args:
         folder: of the files.
         runs: which adjoin in commits and share no identity.
     """
 
-    def __init__(self, folder: Path, runs: Sequence[Mapped]) -> None:
+    def __init__(self, folder: Path, runs: Sequence[_Run]) -> None:
         """Begin; raises OSError."""
         self.runs = list(runs)
         self._at = [0] * len(runs)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from tallybook.adapters.runs.file import Draft, Mapped, Merge, is_outdated, mapped, range_of
+from tallybook.adapters.runs.file import Mapped, Merge, is_outdated, mapped, range_of
 from tallybook.kernel.errors import Unavailable
 from tallybook.store.dedupe import I64, Run, Verdict, judge, make_run, merge_runs
 from tallybook.transport.identity import Keys
@@ -33,16 +33,16 @@ class RunIndex:
     Args:
         folder: made when absent.
 
-    Cost: memory is the filter of one run while it is asked, 2 bytes an identity, and 24 bytes for
-    each of at most `FLUSH_KEYS` in memory; a commit writes at most `MERGE_KEYS_PER_KEY` times its
-    own identities.
+    Cost: memory is `ASKED_BYTES` of a run while it is asked, a piece while runs merge, and 24 bytes
+    for each of at most `FLUSH_KEYS` in memory; a commit writes at most `MERGE_KEYS_PER_KEY` times
+    its own identities.
     """
 
     def __init__(self, folder: Path) -> None:
         """Open the runs that follow each other without a gap; drop leftovers of a crash."""
         self._folder = folder
         self._memory: list[Run] = []
-        self._merges: list[Merge] = []
+        self._merges: list[Merge[Mapped]] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._files = self._open()
@@ -60,14 +60,7 @@ class RunIndex:
 
     def judge(self, keys: Keys, row_hash: I64) -> Verdict:
         """Return which rows are new and which conflict."""
-        return judge(self._asked(), keys, row_hash)
-
-    def _asked(self) -> Iterator[Run]:
-        """Yield every run, and give its pages back once it was asked."""
-        for run in self._files:
-            yield run
-            run.release()
-        yield from self._memory
+        return judge([*self._files, *self._memory], keys, row_hash)
 
     def put(self, seq: int, keys: Keys, row_hash: I64) -> None:
         """Remember the identities of the next commit."""
@@ -87,14 +80,14 @@ class RunIndex:
             self._merge(PIECE_KEYS)
 
     def _write_memory(self) -> None:
-        run = merge_runs(self._memory)
         with self._writing():
-            draft = Draft(self._folder, run.first_seq, run.last_seq, len(run))
+            merge = Merge(self._folder, self._memory)
             try:
-                draft.add(run.hi, run.lo, run.row_hash)
-                self._files.append(draft.finish())
+                while merge.advance(PIECE_KEYS):
+                    pass
+                self._files.append(merge.draft.finish())
             except OSError:
-                draft.discard()
+                merge.draft.discard()
                 raise
         self._memory = []
         self._plan()
