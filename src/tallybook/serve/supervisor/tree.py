@@ -21,6 +21,7 @@ from tallybook.kernel.errors import Unavailable
 from tallybook.serve.supervisor import folder, port
 from tallybook.serve.supervisor.child import Kind, Role, Running
 from tallybook.serve.supervisor.forked import preload, set_up_routes
+from tallybook.serve.supervisor.memory import share_heaps
 from tallybook.serve.supervisor.orphans import reap
 from tallybook.settings import Settings, api_workers
 
@@ -82,6 +83,7 @@ class Tree:
 
     def start(self) -> None:
         """Start the doors; the processes behind them follow once the doors are open."""
+        share_heaps()
         set_up_routes(self._settings)
         for index in range(api_workers(self._settings)):
             self._spawn(Role("api", index))

@@ -23,13 +23,10 @@ def run_pump_child(settings: Settings) -> int:
 
 def run_jobs_child(settings: Settings) -> int:
     """Run jobs and keep the lake until asked to stop."""
-    import pyarrow as pa
-
     from tallybook.serve.worker import billing, prepaid, use, watching
     from tallybook.serve.worker.jobs import run_jobs
 
     os.nice(NICE)
-    pa.set_memory_pool(pa.system_memory_pool())  # gives back what a merge needed; mimalloc keeps it
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)  # a run makes millions of values, hardly any in a cycle
     stop = threading.Event()
