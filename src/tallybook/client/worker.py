@@ -1,10 +1,10 @@
 """The background thread: takes batches from the queue, sends them, waits out failures."""
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from random import SystemRandom
 
 import msgspec
 
@@ -228,7 +228,7 @@ class Worker:
 
     def _failed(self, error: TallybookError, failures: int) -> None:
         asked = error.retry_after_seconds if isinstance(error, Unavailable) else None
-        wait = wait_seconds(failures, random.random(), asked, self._pace.retry_seconds_max)
+        wait = wait_seconds(failures, SystemRandom().random(), asked, self._pace.retry_seconds_max)
         if failures & (failures - 1) == 0:  # the first, second, fourth, eighth …
             _LOG.warning("usage is not sent yet (%d tries): %s", failures, error.message)
         until = time.monotonic() + wait

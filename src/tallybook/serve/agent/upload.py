@@ -6,13 +6,13 @@ that it is whole or the caller says that the file is.
 """
 
 import gzip
-import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from random import SystemRandom
 from typing import BinaryIO, cast
 
 import msgspec
@@ -240,7 +240,7 @@ def _sent(payload: bytes, events: int, sender: EventSender, retry_seconds: float
         except Unavailable as error:
             failures += 1
             asked = error.retry_after_seconds
-            wait = wait_seconds(failures, random.random(), asked, _RETRY_CAP_SECONDS)
+            wait = wait_seconds(failures, SystemRandom().random(), asked, _RETRY_CAP_SECONDS)
             if time.monotonic() + wait > deadline:
                 raise
             time.sleep(wait)

@@ -6,10 +6,10 @@ again, without end: also a wrong key, certificate or address, because an operato
 right and usage must not be lost meanwhile.
 """
 
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import SystemRandom
 from threading import Event, Thread
 
 import msgspec
@@ -83,7 +83,7 @@ class Sender(Thread):
             edge=route.edge,
             agent=__version__,
         )
-        self._sending = Sending(setup, _times, random.random, route.pace)
+        self._sending = Sending(setup, _times, SystemRandom().random, route.pace)
 
     def circuit(self) -> Circuit:
         """Return whether batches flow to the server."""

@@ -10,10 +10,10 @@ server starts again.
 """
 
 import queue
-import random
 import threading
 import time
 from collections.abc import Mapping
+from random import SystemRandom
 
 import msgspec
 import structlog
@@ -143,7 +143,7 @@ class Sender:
 
     def _in_turn(self, ready: list[Ready]) -> list[tuple[str, str]]:
         """Return endpoints in the order in which they are served: those that answer first."""
-        random.shuffle(ready)
+        SystemRandom().shuffle(ready)
         self._answers |= {one.place: one.answers for one in ready}
         ready.sort(key=lambda one: (_RANKS.index(one.answers), self._busy.get(one.place, 0)))
         return [one.place for one in ready]
@@ -185,7 +185,7 @@ class Sender:
                     at_us=at_us,
                     took_us=took_us,
                     answer=answer,
-                    fraction=random.random(),
+                    fraction=SystemRandom().random(),
                 )
             )
 
