@@ -1,4 +1,4 @@
-"""How the processes of the tree take memory: said once, before the libraries are there that take it.
+"""How the processes of the tree take memory: said once, before the libraries are there that do.
 
 Left to themselves Arrow keeps what its columns needed apart from what everything else has freed,
 and every thread that allocates gets a heap of its own, which is hardly ever given back: under load
