@@ -13,9 +13,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tallybook.adapters.duckdb.lake_files import of_commits
@@ -188,8 +190,7 @@ def _write(path: Path, cursor: duckdb.DuckDBPyConnection, pieces: Iterable[Sql])
             for piece in pieces:
                 with batches(cursor, piece, GROUP_ROWS) as found:
                     if writer is None:
-                        made = pq.ParquetWriter(draft, found.schema, compression="zstd")
-                        writer = closing.enter_context(made)
+                        writer = closing.enter_context(_writer(draft, found.schema))
                     for batch in found:
                         writer.write_batch(batch)
         with draft.open("rb") as file:
@@ -200,6 +201,12 @@ def _write(path: Path, cursor: duckdb.DuckDBPyConnection, pieces: Iterable[Sql])
         if isinstance(error, OSError):
             raise Unavailable(f"{path}: {error}") from error
         raise
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Open a file; digests have no codes, for no two are equal, and an engine unpacks all codes."""
+    coded: Any = [*(name for name in schema.names if name != "digest"), "latest.s"]
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=coded)
 
 
 def _bytes(path: Path) -> int:

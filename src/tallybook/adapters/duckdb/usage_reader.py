@@ -312,8 +312,9 @@ class LakeUsageReader:
             cursor.close()
 
     def _register(self, cursor: duckdb.DuckDBPyConnection, query: UsageQuery) -> None:
-        win = {"w_start": query.bounds[:-1], "w_end": query.bounds[1:]}
-        cursor.register("win", pa.table({k: pa.array(v, pa.int64()) for k, v in win.items()}))
+        if _reads_windows(query):
+            win = {"w_start": query.bounds[:-1], "w_end": query.bounds[1:]}
+            cursor.register("win", pa.table({k: pa.array(v, pa.int64()) for k, v in win.items()}))
         if query.owners is not None:
             cursor.register("own", _owned(query))
 
@@ -513,6 +514,12 @@ def _rolled(query: UsageQuery, chain: Sequence[Rollup], cut_buckets: Sequence[in
         f"{not_cut}{narrow.text}"
     )
     return Sql(text, [*paths, *narrow.params])
+
+
+def _reads_windows(query: UsageQuery) -> bool:
+    """Whether a statement joins the windows; a thousand of them cost as much as a small answer."""
+    held = query.meter.aggregation == "TIME_WEIGHTED" or query.level is not None
+    return held or uniform_width(query.bounds) is None
 
 
 def _window(borders: tuple[int, ...]) -> str:
