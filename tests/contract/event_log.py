@@ -104,6 +104,14 @@ def test_reading_goes_on_after_an_offset_and_stops_at_the_bound(bench: Bench) ->
     assert bench.log.read(bench.log.state().last_offset, 10) == []
 
 
+def test_reading_stops_with_the_row_that_reaches_so_many_bytes(bench: Bench) -> None:
+    bench.log.append([A, B, C])
+    for bytes_max, expected in [(1, [b"a"]), (2, [b"a", b"bb"]), (4, [b"a", b"bb", b"ccc"])]:
+        assert [r.payload for r in bench.log.read(0, 10, bytes_max)] == expected
+    assert [r.payload for r in bench.log.read(0, 1, 100)] == [b"a"]
+    assert len(bench.log.read(0, 10, 100)) == 3
+
+
 def test_cursors_go_with_the_batch_and_are_replaced_by_name(bench: Bench) -> None:
     bench.log.append([A], {"x": "1", "y": "1"})
     bench.log.append([], {"x": "2"})

@@ -82,19 +82,18 @@ class StruckIndex(RunIndex):
         super().put(seq, keys, row_hash)
         self.points.at("after the index")
 
-    def _write(self, run):
+    def _write_memory(self):
         self.points.at("before a run file")
-        written = super()._write(run)
+        super()._write_memory()
         self.points.at("after a run file")
-        return written
 
 
 class StruckLog(SqliteEventLog):
     points: Points
 
-    def read(self, after, rows_max):
+    def read(self, after, rows_max, bytes_max=None):
         self.points.at("before the log is read")
-        return super().read(after, rows_max)
+        return super().read(after, rows_max, bytes_max)
 
     def trim(self, upto) -> None:
         self.points.at("before the trim")

@@ -22,10 +22,14 @@ from tallybook.transport.columns import ColumnSet
 from tallybook.transport.ports import EventLog, LogRow
 
 READ_ROWS_MAX = 64
+READ_BYTES_MAX = 8 * 1024 * 1024
+"""Of packed log rows that are read at a time, but for one that is larger."""
 COMMIT_EVENTS_MAX = 200_000
 """Most events of a commit; what is stored of a full one is large enough to be left unmerged."""
-COMMIT_BYTES_MAX = 256 * 1024 * 1024
-"""Of unpacked columns; a step needs a small multiple of it as memory, however large events are."""
+COMMIT_BYTES_MAX = 64 * 1024 * 1024
+"""Of unpacked columns, but for the last row of each partition; a step needs a small multiple of it
+as memory, however large events are. It ends a commit before `COMMIT_EVENTS_MAX` does where events
+have more than 335 bytes unpacked."""
 
 
 class Pumped(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +112,7 @@ def _guarded(
     def guarded(position: LogPosition, log: EventLog) -> _Read:
         def read(after: int) -> list[LogRow]:
             try:
-                return log.read(after, READ_ROWS_MAX)
+                return log.read(after, READ_ROWS_MAX, READ_BYTES_MAX)
             except (Corrupt, Unavailable) as error:
                 if unreadable is None:
                     raise
@@ -147,10 +151,14 @@ def _read(
                     break
             if taken:
                 tables.append(read_rows(taken, position, columns))
-            if len(rows) < READ_ROWS_MAX:
+            if len(rows) < READ_ROWS_MAX and _packed_bytes(rows) < READ_BYTES_MAX:
                 break
         more = more or full
     return tables, offsets, more
+
+
+def _packed_bytes(rows: Iterable[LogRow]) -> int:
+    return sum(len(row.payload or b"") for row in rows)
 
 
 def _report(seq: int, tables: Iterable[pa.Table], judged: Judged, *, more: bool) -> Pumped:

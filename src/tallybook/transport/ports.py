@@ -79,8 +79,14 @@ class EventLog(Protocol):
         """
         ...
 
-    def read(self, after: int, rows_max: int) -> list[LogRow]:
-        """Return up to `rows_max` rows with offset > `after`, oldest first."""
+    def read(self, after: int, rows_max: int, bytes_max: int | None = None) -> list[LogRow]:
+        """Return up to `rows_max` rows with offset > `after`, oldest first.
+
+        Args:
+            after: an offset; 0 is the beginning.
+            rows_max: at least 1.
+            bytes_max: no row follows the one with which payloads reach so many bytes.
+        """
         ...
 
     def trim(self, upto: int) -> None:

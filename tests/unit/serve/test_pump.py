@@ -308,3 +308,20 @@ def test_what_comes_fast_fills_larger_commits_and_a_backlog_waits_for_nothing(
     made = flow.Pumped(seq=1, received=received, stored=received, conflicts=conflicts, more=more)
     assert pumping.pause_after(made) == seconds
     assert seconds < 1, "what is accepted can be asked for within two seconds"
+
+
+def test_large_log_rows_are_read_a_few_at_a_time_and_none_is_left(settings, pump, monkeypatch):
+    monkeypatch.setattr(flow, "READ_BYTES_MAX", 1)
+    for i in range(5):
+        write(settings, 0, [f"{i}-{j}" for j in range(20)])
+    asked = []
+    read = SqliteEventLog.read
+
+    def reading(log, after, rows_max, bytes_max=None):
+        asked.append(len(found := read(log, after, rows_max, bytes_max)))
+        return found
+
+    monkeypatch.setattr(SqliteEventLog, "read", reading)
+    pumped = pump.step()
+    assert (pumped.received, pumped.more) == (100, False)
+    assert max(asked) == 1

@@ -3,6 +3,7 @@
 import time
 import zlib
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from uuid import uuid4
 
 from tallybook.transport.ports import Batch, LogRow, LogState
@@ -31,10 +32,12 @@ class MemoryEventLog:
         self._cursors = {name: text for name, text in self._cursors.items() if text}
         return self._last
 
-    def read(self, after: int, rows_max: int) -> list[LogRow]:
+    def read(self, after: int, rows_max: int, bytes_max: int | None = None) -> list[LogRow]:
         """Return up to `rows_max` rows after an offset; a damaged one has no payload."""
         found = [pair for pair in self._rows if pair[0].offset > after][:rows_max]
-        return [_checked(row, crc) for row, crc in found]
+        sizes = accumulate(len(row.payload or b"") for row, _ in found)
+        few = sum(bytes_max is None or size < bytes_max for size in sizes)
+        return [_checked(row, crc) for row, crc in found[: few + 1]]
 
     def trim(self, upto: int) -> None:
         """Drop rows up to and including an offset."""

@@ -9,7 +9,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -84,18 +84,22 @@ class SqliteEventLog:
         self._put("meta", {"events_total": str(total), "last_offset": str(last)})
         return last
 
-    def read(self, after: int, rows_max: int) -> list[LogRow]:
+    def read(self, after: int, rows_max: int, bytes_max: int | None = None) -> list[LogRow]:
         """Return up to `rows_max` rows after an offset; a damaged one has no payload."""
-        with self._translated():
-            rows = self._db.execute(
+        with self._translated(), closing(self._db.cursor()) as found:
+            found.execute(
                 "SELECT offset, events, events_total, appended_us, crc, payload FROM batch"
                 " WHERE offset > ? ORDER BY offset LIMIT ?",
                 (after, rows_max),
-            ).fetchall()
-        return [
-            LogRow(offset, events, total, at, payload if zlib.crc32(payload) == crc else None)
-            for offset, events, total, at, crc, payload in rows
-        ]
+            )
+            rows, size = [], 0
+            for offset, events, total, at, crc, payload in found:
+                intact = payload if zlib.crc32(payload) == crc else None
+                rows.append(LogRow(offset, events, total, at, intact))
+                size += len(payload)
+                if bytes_max is not None and size >= bytes_max:
+                    break
+        return rows
 
     def newest(self) -> int:
         """Return the last offset held, 0 for none."""

@@ -40,10 +40,10 @@ class SharedSpool:
         with self._lock:
             return self._log.append(batches, cursors)
 
-    def read(self, after: int, rows_max: int) -> list[LogRow]:
+    def read(self, after: int, rows_max: int, bytes_max: int | None = None) -> list[LogRow]:
         """Return rows after an offset."""
         with self._lock:
-            return self._log.read(after, rows_max)
+            return self._log.read(after, rows_max, bytes_max)
 
     def trim(self, upto: int) -> None:
         """Drop rows up to an offset."""
