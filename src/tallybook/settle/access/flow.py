@@ -70,7 +70,7 @@ def work_out(
         wanted: any number; those of one meter and filter are asked for together.
         at_us: now; None is the answer for what begins to be measured later.
         cut: snapshot.
-        give_way: called between two balances, so that others come first.
+        give_way: called after each step for a balance, so that others come first.
 
     Cost: the events since the balances were settled; questions of `OWNERS_MAX` spans.
     """
@@ -79,7 +79,7 @@ def work_out(
         if one.terms.metered.measure_from_us <= at_us:
             jobs.append(_Job(number, plan(one.terms, one.known, at_us)))
         give_way()
-    for query, answered in _questions(tenant, jobs, cut):
+    for query, answered in _questions(tenant, jobs, cut, give_way):
         for row in reader.usage(query):
             job, place = answered[row.owner or ""]
             job.note(place, row.value or NOTHING, row.events)
@@ -144,7 +144,7 @@ class _Question:
 
 
 def _questions(
-    tenant: str, jobs: Iterable[_Job], cut: int
+    tenant: str, jobs: Iterable[_Job], cut: int, give_way: Callable[[], None]
 ) -> Iterator[tuple[UsageQuery, dict[str, _Place]]]:
     """Yield questions, each with whose answer is whose."""
     open_: dict[tuple[object, ...], _Question] = {}
@@ -162,6 +162,7 @@ def _questions(
         for key in [key for key, one in open_.items() if len(one.owners) >= OWNERS_MAX]:
             full = open_.pop(key)
             yield full.query(tenant, cut), full.places
+        give_way()
     for question in open_.values():
         if question.owners:
             yield question.query(tenant, cut), question.places

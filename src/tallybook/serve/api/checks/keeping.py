@@ -43,7 +43,7 @@ KEPT_MAX = 200_000
 AT_ONCE = 1_000
 """Balances worked out in one step of following, so that checks come in between."""
 WORK_SECONDS = 0.0002
-REST_SECONDS = 0.00005
+REST_SECONDS = 0.0002
 """How long working balances out keeps the interpreter, about, and rests then: a request takes the
 interpreter half a dozen times, and may have to wait for it each time."""
 
