@@ -6,10 +6,13 @@ from decimal import Decimal
 import pytest
 
 from tallybook.adapters.memory.entitlements import MemoryEntitlements
+from tallybook.adapters.sql.catalog import SqlCatalog
 from tallybook.adapters.sql.database import open_database
-from tallybook.adapters.sql.prepaid.entitlements import SqlEntitlements
+from tallybook.adapters.sql.prepaid.entitlements import CHANGE, SqlEntitlements
+from tallybook.adapters.sql.prepaid.versions import SqlVersions, Versions
+from tallybook.catalog.customer import Customer
 from tallybook.catalog.entitlement import Grant, Recurrence, Rollover, parse_interval, void
-from tallybook.kernel.errors import Conflict, Missing
+from tallybook.kernel.errors import Conflict, Missing, TallybookError
 from tallybook.settle.entitlement import HandReset
 from tallybook.settle.ports import EntitlementFacts, EntitlementStore
 from tests.support.databases import KINDS
@@ -93,3 +96,25 @@ def test_who_decided_on_something_older_is_refused(store: EntitlementStore) -> N
         with pytest.raises(Conflict, match="meanwhile"):
             change()
     assert store.changed("t") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_versions_of_a_check_are_read_at_once(
+    kind: str, new_database: Callable[[str], str]
+) -> None:
+    engine = open_database(new_database(kind))
+    store, catalog, versions = SqlEntitlements(engine), SqlCatalog(engine), SqlVersions(engine)
+    assert versions.of("t") == Versions(0, 0)
+    store.add_grant("t", "a:f", GRANT, 0)
+    store.add_grant("u", "a:f", GRANT, 0)
+    store.add_grant("u", "b:f", GRANT, 0)
+    catalog.write("t", [Customer(key="a", name="a", currency="USD")])
+    assert versions.of("t") == Versions(1, store.changed("t")) == Versions(1, 1)
+    assert versions.of("u") == Versions(1, 2)
+    assert versions.of("'; --") == Versions(1, 0)
+    with engine.begin() as connection:
+        connection.execute(CHANGE.delete())
+        CHANGE.drop(connection)
+    with pytest.raises(TallybookError):
+        versions.of("t")
+    engine.dispose()
