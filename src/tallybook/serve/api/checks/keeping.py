@@ -137,14 +137,15 @@ class Checks:
 
     def value(self, tenant: str, customer: str, feature: str, wanted: Decimal = NOTHING) -> Checked:
         """Return whether a feature may be used now; raises Missing for an unknown one."""
-        catalog = self._parts.catalog.load(tenant)
+        known = self._parts.catalog.loaded(tenant, self._parts.versions(tenant).catalog)
+        catalog = known or self._parts.catalog.load(tenant)
         return self.of(tenant, catalog, found(catalog, f"{customer}:{feature}"), wanted)
 
     def of(
         self, tenant: str, catalog: Catalog, entitlement: Entitlement, wanted: Decimal = NOTHING
     ) -> Checked:
         """Return whether an entitlement of the catalog may be used now."""
-        changed = self._parts.store.changed(tenant)
+        changed = self._parts.versions(tenant).grants
         key = (tenant, entitlement.key)
         facts = self._facts(*key) if self._is_old(key, changed) else None
         known = self._known(key, catalog, entitlement, changed, facts, wanted)
@@ -174,7 +175,7 @@ class Checks:
         told: dict[Asked, Checked | None] = {}
         for tenant in {one.grant.tenant for one in asked}:
             theirs = [one for one in asked if one.grant.tenant == tenant]
-            changed = self._parts.store.changed(tenant)
+            changed = self._parts.versions(tenant).grants
             catalog = self._parts.catalog.load(tenant)
             old = {one.key for one in theirs if self._is_old(one.place, changed)}
             facts = self._parts.store.facts(tenant, sorted(old)) if old else {}
@@ -301,7 +302,7 @@ class Checks:
         with self._lock:
             self._cold.discard(tenant)
             self._warm.add(tenant)
-        changed, catalog = self._parts.store.changed(tenant), self._parts.catalog.load(tenant)
+        changed, catalog = self._parts.versions(tenant).grants, self._parts.catalog.load(tenant)
         live = [
             one for key, one in catalog.entitlements.items() if catalog.live("entitlement", key)
         ]
