@@ -1,6 +1,6 @@
 """Merges of roll-ups take a slice at a time: each partial once, in order, few at once."""
 
-from itertools import chain
+from itertools import chain, pairwise
 
 import duckdb
 import pyarrow as pa
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallybook.adapters.duckdb.slices import slices
+from tallybook.adapters.duckdb.slices import slices, weeks
 from tallybook.kernel.errors import Corrupt
 from tallybook.meter.sql import WEEK_US
 
@@ -91,3 +91,39 @@ def test_a_damaged_file_is_corrupt(tmp_path):
 
     with pytest.raises(Corrupt):
         list(slices([str(path)]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(-2 * WEEK_US, 3 * WEEK_US), min_size=1, max_size=60), st.integers(1, 40)
+)
+def test_every_raw_row_meets_one_slice_of_weeks_and_slices_follow_the_order(times, most):
+    rows = pa.table({"time_us": pa.array(times, pa.int64())})
+    cursor = ENGINE.cursor()
+    cursor.register("raw", rows)
+
+    found = [
+        sorted(
+            cursor.execute(f"SELECT time_us FROM raw WHERE {piece.text}", piece.params).fetchall()
+        )
+        for piece in weeks(min(times), max(times), len(times), most)
+    ]
+
+    assert [at for (at,) in chain(*found)] == sorted(times)
+    assert len(found) <= max(1, -(-len(times) // most))
+    for before, after in pairwise(filter(None, found)):
+        assert before[-1][0] // WEEK_US < after[0][0] // WEEK_US
+
+
+def test_rows_that_spread_over_weeks_are_rolled_up_about_so_many_at_a_time():
+    times = [week * WEEK_US + at for week in range(8) for at in range(100)]
+    rows = pa.table({"time_us": pa.array(times, pa.int64())})
+    cursor = ENGINE.cursor()
+    cursor.register("raw", rows)
+
+    found = [
+        len(cursor.execute(f"SELECT time_us FROM raw WHERE {piece.text}", piece.params).fetchall())
+        for piece in weeks(min(times), max(times), len(times), 200)
+    ]
+
+    assert found == [200] * 4

@@ -21,12 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tallybook.adapters.duckdb.lake_files import of_commits
-from tallybook.adapters.duckdb.slices import slices
+from tallybook.adapters.duckdb.slices import slices, weeks
 from tallybook.adapters.duckdb.source import LakeSource, batches
 from tallybook.catalog.meter import Meter
 from tallybook.kernel.errors import Unavailable
 from tallybook.kernel.ids import derived_id
 from tallybook.meter.sql import Sql, rollup_of_events, rollup_of_rollups
+from tallybook.store.ports import LakeFile
 
 FANOUT = 8
 ROWS_MAX = 1_000_000
@@ -101,10 +102,8 @@ class Rollups:
         try:
             wanted = of_commits(files, first - 1, last)
             raw = self._source.relation(cursor, wanted, meter.columns(), "rolling")
-            sql = rollup_of_events(meter, tenant, first, last)
-            text = sql.text.replace("WITH p AS", f"WITH src AS ({raw.text}), p AS", 1)
-            statement = Sql(text, [*raw.params, *sql.params])
-            _write(self._path(tenant, meter, first, last), cursor, [statement])
+            path = self._path(tenant, meter, first, last)
+            _write(path, cursor, _rolled(rollup_of_events(meter, tenant, first, last), raw, wanted))
         finally:
             cursor.close()
 
@@ -169,6 +168,16 @@ class Rollups:
 
     def _all(self, tenant: str, meter: Meter) -> list[Rollup]:
         return _list(self._of(tenant, meter))
+
+
+def _rolled(rollup: Sql, raw: Sql, files: Sequence[LakeFile]) -> Iterator[Sql]:
+    """Yield the statements that roll up raw rows, some weeks each."""
+    start = min((file.time_min for file in files), default=0)
+    end = max((file.time_max for file in files), default=0)
+    for piece in weeks(start, end, sum(f.rows for f in files)):
+        src = f"WITH src AS (SELECT * FROM ({raw.text}) WHERE {piece.text}), p AS"
+        text = rollup.text.replace("WITH p AS", src, 1)
+        yield Sql(text, [*raw.params, *piece.params, *rollup.params])
 
 
 def _merged(meter: Meter, paths: Sequence[str]) -> Iterator[Sql]:

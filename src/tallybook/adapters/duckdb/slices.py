@@ -44,6 +44,22 @@ def slices(paths: Sequence[str], rows_max: int = SLICE_ROWS) -> Iterator[Sql]:
         yield _between(low, high)
 
 
+def weeks(first_us: int, last_us: int, rows: int, rows_max: int = SLICE_ROWS) -> Iterator[Sql]:
+    """Yield conditions on raw rows, in the order of their partials; each row meets exactly one.
+
+    Args:
+        first_us, last_us: times of the first and the last row.
+        rows: how many there are.
+        rows_max: rows that meet one, where they spread evenly over the time and over some weeks.
+    """
+    first = _week(first_us)
+    count = (_week(last_us) - first) // WEEK_US + 1
+    pieces = max(1, min(count, -(-rows // rows_max)))
+    inner = [Border(first + count * at // pieces * WEEK_US, "") for at in range(1, pieces)]
+    for low, high in pairwise([None, *inner, None]):
+        yield _between(low, high, "time_us")
+
+
 def _starts(path: str) -> Iterator[tuple[Border, int]]:
     """Yield about where each row group begins, and how many rows it has."""
     with readable(path):
@@ -99,18 +115,18 @@ def _within(groups: Sequence[tuple[Border, int]], rows_max: int) -> list[Border]
     return found
 
 
-def _between(low: Border | None, high: Border | None) -> Sql:
-    """Return the condition for partials from one border on, up to another; None is no border."""
+def _between(low: Border | None, high: Border | None, time: str = "bucket_us") -> Sql:
+    """Return the condition for what lies from one border on, up to another; None is no border."""
     parts: list[str] = ["TRUE"]
     params: list[Param] = []
     if low is not None:
-        parts.append("bucket_us >= ?")
+        parts.append(f"{time} >= ?")
         params.append(low.week_us)
         if low.subject:
             parts.append("(subject >= ? OR subject IS NULL)")
             params.append(low.subject)
     if high is not None:
-        parts.append("bucket_us < ?")
+        parts.append(f"{time} < ?")
         params.append(high.week_us + (WEEK_US if high.subject else 0))
         if high.subject:
             parts.append("subject < ?")
