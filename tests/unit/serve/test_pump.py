@@ -325,3 +325,17 @@ def test_large_log_rows_are_read_a_few_at_a_time_and_none_is_left(settings, pump
     pumped = pump.step()
     assert (pumped.received, pumped.more) == (100, False)
     assert max(asked) == 1
+
+
+def test_the_engine_gives_back_after_every_step_of_a_roll_up(settings, monkeypatch):
+    keeper = LakeKeeper(settings)
+    meter = check_meter(MeterSpec(key="m", event_type="t", aggregation="SUM", value="$.v"))
+    monkeypatch.setattr(keeper._catalog, "all_meters", lambda: [("default", meter)])
+    steps, done = iter([True, True, False]), []
+    monkeypatch.setattr(
+        keeper.reader.rollups, "build", lambda *_: done.append("step") or next(steps)
+    )
+    release = keeper.reader.source.release
+    monkeypatch.setattr(keeper.reader.source, "release", lambda: done.append("back") or release())
+    keeper.roll_up()
+    assert done == ["step", "back", "step", "back", "step"]

@@ -16,6 +16,7 @@ from tallybook.serve.api.child import all_routes
 from tallybook.serve.supervisor import child
 from tallybook.serve.supervisor.child import ENTRIES, Kind
 from tallybook.serve.supervisor.forked import BUG, MODULES, UNKNOWN, set_up_routes
+from tallybook.serve.supervisor.memory import ARROW_POOL
 from tallybook.settings import Settings
 
 ALWAYS = ("api", "pump", "jobs", "post")
@@ -180,3 +181,19 @@ def test_a_child_that_died_at_once_is_buried_as_others_are(
     with (tmp_path / "log").open("wb") as log:
         started = child.Running(child.Role("api", 0), Settings(), log.fileno(), log)
     assert started.exit_code() == -9
+
+
+@pytest.mark.parametrize(("said", "pool"), [({}, "system"), ({ARROW_POOL: "mimalloc"}, "mimalloc")])
+def test_columns_are_taken_from_the_common_heap_unless_the_environment_says_otherwise(
+    said: dict[str, str], pool: str
+) -> None:
+    code = (
+        "from tallybook.serve.supervisor.memory import share_heaps\n"
+        "share_heaps()\n"
+        "import pyarrow\n"
+        "print(pyarrow.default_memory_pool().backend_name)"
+    )
+    environment = {key: text for key, text in os.environ.items() if key != ARROW_POOL} | said
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == pool
