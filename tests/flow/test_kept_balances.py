@@ -113,7 +113,7 @@ class Keeper:
             theirs = [touched[o.subject] for o in terms.owners if o.subject in touched]
             if known is not None and known.terms == terms and not theirs:
                 continue
-            late = known is not None and any(t.first_us < known.settled.state.at_us for t in theirs)
+            late = known is not None and any(t.first_us < known.settled.until_us for t in theirs)
             anew = known is None or late or known.terms != terms
             wanted.append(Wanted(terms=terms, known=None if anew else known))
         found = work_out(self.of.usage, TENANT, wanted, self.now, head)
@@ -231,8 +231,22 @@ def test_what_is_settled_moves_on_with_time() -> None:
         keeper.follow()
         keeper.agree()
     settled = keeper.kept["acme:f"].settled
-    assert settled.state.at_us == keeper.now - HOUR_US
-    assert keeper.kept["acme:j"].settled.state.at_us == START
+    assert settled.until_us == keeper.now - HOUR_US
+    assert settled.state.at_us == START + 24 * HOUR_US, "where the present day began"
+    assert settled.used == 4
+    assert keeper.kept["acme:j"].settled.until_us == START
+
+
+def test_a_negative_amount_is_netted_with_what_was_settled_before_it() -> None:
+    keeper = Keeper()
+    keeper.now = START + 10 * HOUR_US
+    for hour, value in ((8, 1), (9, -2)):
+        at_us = START + hour * HOUR_US + HOUR_US // 2
+        keeper.of.event(format_us(at_us), data=f'{{"v": {value}, "model": "a"}}')
+    keeper.follow()
+    keeper.agree()
+    kept = keeper.kept["acme:f"]
+    assert (kept.settled.used, kept.state.balance, kept.state.usage) == (1, 10, -1)
 
 
 def test_before_measuring_nothing_is_kept() -> None:

@@ -3,6 +3,7 @@
 Source: docs/algorithms/entitlements.md, Usage of meters
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from itertools import pairwise
@@ -28,11 +29,13 @@ class Span(msgspec.Struct, frozen=True):
     """From one instant to another.
 
     Attributes:
+        change_us: of the last change of a grant at or before its start.
         period_us: start of the usage period it lies in.
     """
 
     start_us: int
     end_us: int
+    change_us: int
     period_us: int
 
 
@@ -42,12 +45,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         settled: where it begins.
         settle_us: up to where it is settled then.
-        spans: in which no grant changes, from `settled` to `at_us`.
+        change_us: of the last change of a grant until then.
+        spans: in which no grant changes, from where `settled` ends to `at_us`.
     """
 
     terms: Terms
     settled: Settled
     settle_us: int
+    change_us: int
     at_us: int
     spans: tuple[Span, ...]
 
@@ -72,15 +77,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             if first < last:
                 yield Ownership(owned.subject, owner, first, last)
 
-    def usage(self, values: Sequence[Decimal]) -> tuple[Usage, ...]:
-        """Return the usage of each span, at its start, from what was answered to the questions."""
+    def used(self, values: Sequence[Decimal]) -> list[Decimal]:
+        """Return the usage of each span, from what was answered to the questions."""
         found, before, period_us = [], NOTHING, None
         for span, answered in zip(self.spans, values, strict=True):
             if self.additive or span.period_us != period_us:
                 before, period_us = NOTHING, span.period_us
-            found.append(Usage(span.start_us, EXACT.subtract(answered, before)))
+            found.append(EXACT.subtract(answered, before))
             before = answered
-        return tuple(found)
+        return found
 
     def kept(self, values: Sequence[Decimal], cut: int, ahead_us: int | None) -> Kept:
         """Return the balance.
@@ -90,11 +95,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             cut: snapshot.
             ahead_us: time of the first usage at or after the instant.
         """
-        usage = self.usage(values)
+        amounts = list(zip(self.spans, self.used(values), strict=True))
+        known = Usage(self.settled.state.at_us, self.settled.used)
+        usage = (known, *(Usage(span.change_us, amount) for span, amount in amounts))
         made_of = self.terms.made_of(usage, self.at_us, self.settled.raw)
-        middle = advance(self.settled.state, made_of, self.settle_us).state
-        raw = total(used.amount for used in usage if used.at_us < self.settle_us)
-        settled = Settled(state=middle, raw=EXACT.add(self.settled.raw, raw))
+        middle = advance(self.settled.state, made_of, self.change_us).state
+        before = [one.amount for one in usage if one.at_us < self.change_us]
+        older = [amount for span, amount in amounts if span.start_us < self.settle_us]
+        all_known = total([self.settled.raw, self.settled.used, *older])
+        raw = total([self.settled.raw, *before])
+        settled = Settled(
+            state=middle,
+            raw=raw,
+            until_us=self.settle_us,
+            used=EXACT.subtract(all_known, raw),
+        )
         state = advance(middle, made_of, self.at_us).state
         return keep(self.terms, settled, state, cut, ahead_us)
 
@@ -108,28 +123,32 @@ def plan(terms: Terms, known: Kept | None, at_us: int) -> Plan:
         at_us: not before `known` was settled.
     """
     settled = beginning(terms) if known is None else known.settled
-    since = settled.state.at_us
+    since, until_us = settled.state.at_us, settled.until_us
     all_periods = periods(terms.metered, terms.by_hand, at_us)
-    settle_us = max(since, floor_grid(at_us - SETTLE_AFTER_US))
+    settle_us = max(until_us, floor_grid(at_us - SETTLE_AFTER_US))
     if terms.meter.aggregation not in ADDITIVE:
-        settle_us = max(since, all_periods[-1].start_us)
+        settle_us = max(until_us, all_periods[-1].start_us)
     made_of = terms.made_of((), at_us)
-    cuts = set(borders(made_of.grants, made_of.resets, since, at_us))
-    ordered = sorted(cuts | {settle_us})
+    cuts = borders(made_of.grants, made_of.resets, since, at_us)
+    changes = [since, *(change for change in cuts if since < change < at_us)]
+    later = {change for change in changes if change > until_us}
     starts = [period.start_us for period in all_periods]
     return Plan(
         terms=terms,
         settled=settled,
         settle_us=settle_us,
+        change_us=_last(changes, settle_us),
         at_us=at_us,
-        spans=tuple(_spans(ordered, starts)),
+        spans=tuple(_spans(sorted({until_us, *later, settle_us, at_us}), changes, starts)),
     )
 
 
-def _spans(cuts: Sequence[int], starts: Sequence[int]) -> Iterator[Span]:
-    """Yield the spans between cuts; every start of a period that lies between is a cut."""
-    number = 0
+def _spans(cuts: Sequence[int], changes: Sequence[int], starts: Sequence[int]) -> Iterator[Span]:
+    """Yield the spans between cuts; every change and start of a period in between is a cut."""
     for start_us, end_us in pairwise(cuts):
-        while number + 1 < len(starts) and starts[number + 1] <= start_us:
-            number += 1
-        yield Span(start_us, end_us, starts[number])
+        yield Span(start_us, end_us, _last(changes, start_us), _last(starts, start_us))
+
+
+def _last(instants: Sequence[int], at_us: int) -> int:
+    """Return the last of rising instants that is not after another."""
+    return instants[bisect_right(instants, at_us) - 1]

@@ -57,13 +57,20 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """Where working out a balance may begin.
 
+    A span between two changes of a grant counts as a whole, whatever its parts, so the state is
+    one at a change, and what was used since is kept beside it.
+
     Attributes:
         state: at its instant, with all usage before it.
         raw: cumulated usage before it, in the meter's unit.
+        until_us: before which usage is known.
+        used: from the state's instant until then, in the meter's unit.
     """
 
     state: State
     raw: Decimal = NOTHING
+    until_us: int
+    used: Decimal = NOTHING
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +105,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 def beginning(terms: Terms) -> Settled:
     """Return the state in which measuring begins."""
-    return Settled(state=start(terms.metered.measure_from_us))
+    since = terms.metered.measure_from_us
+    return Settled(state=start(since), until_us=since)
 
 
 def keep(

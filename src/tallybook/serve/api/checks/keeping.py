@@ -363,7 +363,7 @@ class Checks:
         wanted = [
             Wanted(terms=kept.terms, known=None if _late(kept, touched) else kept) for kept in known
         ]
-        latest = max([self._parts.clock.now_us(), *(kept.settled.state.at_us for kept in known)])
+        latest = max([self._parts.clock.now_us(), *(kept.settled.until_us for kept in known)])
         found_again = work_out(reader, tenant, wanted, latest, head, _giving_way())
         for place, kept in zip(places, found_again, strict=True):
             assert kept is not None, "measuring had begun"
@@ -433,6 +433,6 @@ def _giving_way() -> Callable[[], None]:
 
 def _late(kept: Kept, touched: Mapping[str, Touched]) -> bool:
     """Whether new usage lies in what was settled."""
-    since = kept.settled.state.at_us
+    since = kept.settled.until_us
     news = (touched.get(owned.subject) for owned in kept.terms.owners)
     return any(one is not None and one.first_us < since for one in news)
