@@ -139,7 +139,8 @@ class Process:
         for kind, *said in steps:
             getattr(self, kind)(*said)
 
-    def use(self, quarters: int, subject: str, kind: str, amount: int) -> None:
+    def use(self, quarters: int, subject: str, said: tuple[str, int]) -> None:
+        kind, amount = said
         when = max(START - HOUR_US, self.clock.now + quarters * HOUR_US // 4)
         self.of.event(format_us(when), subject=subject, kind=kind, data=f'{{"v": {amount}}}')
 
@@ -212,8 +213,7 @@ USE = st.tuples(
     st.just("use"),
     st.sampled_from([0, 0, -1, -3, -20, -60, 1, 8]),
     st.sampled_from(["s", "r", "q"]),
-    st.sampled_from(["t", "t", "u"]),
-    st.sampled_from([1, 3, 20]),
+    st.sampled_from([("t", amount) for amount in (1, 3, 20, -2) * 2] + [("u", 1), ("u", 20)]),
 )
 ASK = st.tuples(
     st.just("ask"), NUMBERS, st.sampled_from(["route", "begun before", "at once", "soon"])
