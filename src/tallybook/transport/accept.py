@@ -3,9 +3,9 @@
 The fast road takes a whole batch through compiled decoders. msgspec silently keeps the last of
 two equal keys and drops unknown ones, so the fast road is taken only when re-encoding what was
 decoded gives back as many bytes as came in: then nothing was dropped. Everything else (extension
-attributes, escapes, wrong types, refusals) takes the careful road, one event at a time; the others
-of its batch still go fast. Both roads make the same rows of the same events, so that a retry in
-other company is no conflict.
+attributes, escapes, wrong types, refusals) takes the careful road, one event at a time; as a rule
+the others of its batch still go fast. Both roads make the same rows of the same events, so that a
+retry in other company is no conflict.
 """
 
 from collections.abc import Sequence
@@ -331,7 +331,10 @@ def _pieces(body: bytes, limits: AcceptLimits) -> list[bytes]:
 def _sifted(
     tenant: str, pieces: Sequence[bytes], now_us: int, columns: ColumnSet, limits: AcceptLimits
 ) -> tuple[Rows, list[Refusal]]:
-    """Take the fast road with all events but those that look unusual by themselves."""
+    """Take the fast road with all events but those that look unusual by themselves.
+
+    One whose data has a key twice does not, and has all of them looked at.
+    """
     latest_us = now_us + limits.future_seconds_max * SECOND_US
     likely = [_looks_plain(piece, latest_us, limits.event_bytes_max) for piece in pieces]
     count, plain = sum(likely), None
@@ -341,7 +344,9 @@ def _sifted(
     if plain is None:
         return _careful(tenant, pieces, now_us, columns, limits)
     rest = [piece for piece, is_ in zip(pieces, likely, strict=True) if not is_]
-    rows, refused = _careful(tenant, rest, now_us, columns, limits)
+    odd, refused = _careful(tenant, rest, now_us, columns, limits)
+    rows = Rows(columns)
+    rows.extend(odd)
     rows.extend(plain)
     places = [index for index, is_ in enumerate(likely) if not is_]
     rows.reorder([*places, *(index for index, is_ in enumerate(likely) if is_)])
@@ -350,9 +355,14 @@ def _sifted(
 
 
 def _looks_plain(piece: bytes, latest_us: int, bytes_max: int) -> bool:
-    """Whether an event has nothing unusual in its attributes; its data is not looked into."""
+    """Whether an event has nothing unusual in its attributes, and an object or nothing as data."""
     try:
+        piece.decode()
         event = _EVENT.decode(piece)
+        if len(_ENCODE(event)) != len(piece) and not _is_whole(
+            msgspec.json.format(piece, indent=-1)
+        ):
+            return False
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     texts = [event.id, event.source, event.type, *([event.subject] if event.subject else ())]
@@ -360,6 +370,7 @@ def _looks_plain(piece: bytes, latest_us: int, bytes_max: int) -> bool:
     if event.subject == "" or not (min(lengths) > 0 and max(lengths) <= ATTRIBUTE_CHARS_MAX):
         return False
     times = instants_singly([event.time])
+    (data,) = _datas([event])
     return (
         event.specversion == "1.0"
         and event.type != UNPARSED_TYPE
@@ -367,8 +378,13 @@ def _looks_plain(piece: bytes, latest_us: int, bytes_max: int) -> bool:
         and times is not None
         and times[0] <= latest_us
         and len(piece) <= bytes_max
-        and len(_ENCODE(event)) == len(piece)
+        and (data[:1] == b"{" or data == _NO_DATA)
     )
+
+
+def _is_whole(compact: bytes) -> bool:
+    """Whether decoding loses nothing of an event without white space."""
+    return len(_ENCODE(_EVENT.decode(compact))) == len(compact)
 
 
 def _careful(

@@ -14,6 +14,7 @@ from tallybook.kernel.limits import ATTRIBUTE_CHARS_MAX, EVENT_BYTES_MAX
 from tallybook.kernel.timestamps import FIRST_US, format_us, to_us
 from tallybook.transport import accept as road
 from tallybook.transport.accept import AcceptLimits, accept
+from tallybook.transport.careful import careful_event
 from tallybook.transport.codec import decode, encode
 from tallybook.transport.columns import ColumnSet, text_of
 
@@ -140,6 +141,24 @@ def test_a_few_odd_ones_do_not_change_what_becomes_of_the_others(odd, compact):
     slow, slow_refused = take(body, careful=True)
     assert refused == slow_refused
     assert columns_of(rows) == columns_of(slow)
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), None])
+@pytest.mark.parametrize(
+    "odd", [5, {}, {**WITHIN, "data": [1]}, {**WITHIN, "time": "never"}, {**WITHIN, "trace": "x"}]
+)
+def test_only_the_odd_one_is_looked_at_closely(monkeypatch, odd, separators):
+    looked = []
+
+    def careful(raw, *more):
+        looked.append(json.loads(raw))
+        return careful_event(raw, *more)
+
+    monkeypatch.setattr(road, "careful_event", careful)
+    batch = [{**WITHIN, "id": str(n), "data": {"n": n, "a": {"b": "x"}}} for n in range(40)]
+    batch.insert(7, odd)
+    rows, _ = take(json.dumps(batch, separators=separators).encode())
+    assert (looked, len(rows)) == ([odd], 41)
 
 
 @given(st.lists(events(ext=True), min_size=1, max_size=4))
