@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallybook.adapters.duckdb.slices import slices, weeks
+from tallybook.adapters.duckdb.slices import slices, weeks, whole_weeks
 from tallybook.kernel.errors import Corrupt
 from tallybook.meter.sql import WEEK_US
 
@@ -58,6 +58,19 @@ def test_every_partial_meets_one_slice_and_slices_follow_the_order(tmp_path_fact
     found = [sorted(read(paths, piece), key=order) for piece in slices(paths, most)]
 
     assert list(chain(*found)) == sorted(chain(*files), key=order)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(PARTIALS, min_size=1, max_size=3), st.integers(1, 40))
+def test_no_slice_parts_a_week_whose_subjects_are_merged(tmp_path_factory, files, most):
+    folder = tmp_path_factory.mktemp("rolled")
+    paths = [written(folder / f"{at}.parquet", rows) for at, rows in enumerate(files)]
+
+    found = [sorted(read(paths, piece), key=order) for piece in whole_weeks(paths, most)]
+
+    assert list(chain(*found)) == sorted(chain(*files), key=order)
+    for before, after in pairwise(filter(None, found)):
+        assert before[-1][0] // WEEK_US < after[0][0] // WEEK_US
 
 
 @pytest.mark.parametrize("weeks", [1, 4])

@@ -8,9 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tallybook.adapters.duckdb import rollups
+from tallybook.adapters.duckdb.slices import whole_weeks
 from tallybook.catalog.meter import MeterSpec, check_meter
 from tallybook.kernel.errors import TallybookError, Unavailable
 from tallybook.meter.usage import Ownership, UsageQuery
+from tallybook.serve.worker.maintain import LakeKeeper
+from tallybook.settings import Settings
 from tests.sim.road import NOW_US, Road, event
 
 METER = check_meter(
@@ -49,8 +52,8 @@ def eager(monkeypatch):
     monkeypatch.setattr(rollups, "SUMMED_BYTES_MIN", 0)
 
 
-def chain(road):
-    return road.reader.rollups.covering("default", METER, road.reader.head())
+def chain(road, meter=METER):
+    return road.reader.rollups.covering("default", meter, road.reader.head())
 
 
 def answers(road):
@@ -137,3 +140,117 @@ def test_a_file_that_cannot_be_looked_at_is_unavailable(road):
     gone = rollups.Rollup(1, 2, str(road.folder / "gone.parquet"))
     with pytest.raises(Unavailable):
         road.reader.rollups._merge_subjects(METER, [gone])
+
+
+def unique(dimension):
+    return check_meter(
+        MeterSpec(
+            key=dimension,
+            event_type="t",
+            aggregation="UNIQUE_COUNT",
+            value=f"$.{dimension}",
+            group_by={"region": "$.region"},
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("of", "merged"), [("region", HOURS * len(REGIONS)), ("visitor", None)], ids=str
+)
+def test_where_merging_saves_little_the_roll_up_itself_is_read_and_no_round_tries_again(
+    tmp_path, eager, monkeypatch, of, merged
+):
+    road, meter = Road(tmp_path), unique(of)
+    road.meters = [meter]
+    road.send(
+        event(
+            f"{hour}-{region}-{subject}",
+            f"2026-01-01T{hour:02d}:00:00Z",
+            f"s{subject}",
+            {"region": region, "visitor": f"{subject}-{hour}"},
+        )
+        for hour in range(HOURS)
+        for region in REGIONS
+        for subject in range(SUBJECTS)
+    )
+    road.pump()
+    asked = msgspec.structs.replace(ALL, meter=meter)
+    before = road.reader.usage(asked)
+    road.roll([meter])
+    (rollup,) = chain(road, meter)
+    assert (rollup.everybody == rollup.path) == (merged is None)
+    assert pq.read_metadata(rollup.everybody).num_rows == (
+        merged or HOURS * len(REGIONS) * SUBJECTS
+    )
+    assert road.reader.usage(asked) == before
+
+    road.open_lake()
+    monkeypatch.setattr(rollups, "_saves", lambda *_: pytest.fail("it was counted again"))
+    assert not road.reader.rollups.build("default", meter), "after a restart neither"
+    road.close()
+
+
+def test_what_remembers_that_merging_saves_little_goes_with_its_roll_up(road, eager, monkeypatch):
+    monkeypatch.setattr(rollups, "SAVED_MIN", 1 << 30)
+    monkeypatch.setattr(rollups, "FANOUT", 1 << 30)
+    road.roll([METER])
+    road.send([event("late", "2026-01-01T00:00:00Z", "s1", {"v": 1, "region": "eu"})])
+    road.pump()
+    road.roll([METER])
+    monkeypatch.setattr(rollups, "FANOUT", 2)
+    road.roll([METER])
+    (wide,) = chain(road)
+    road.reader.rollups.sweep(1 << 60)
+    folder = Path(wide.path).parent
+    left = {path.name for path in folder.glob("**/*") if path.is_file()}
+    assert left == {Path(wide.path).name, Path(wide.path).stem + rollups.ITSELF}
+    assert answers(road)[0] == [((), 121, 121)]
+
+
+def test_subjects_are_merged_some_weeks_at_a_time_to_the_same_file(tmp_path, eager, monkeypatch):
+    monkeypatch.setattr(rollups, "GROUP_ROWS", 8)
+    road = Road(tmp_path)
+    road.meters = [METER]
+    road.send(
+        event(f"{day}-{subject}", f"2026-01-{day:02d}T00:00:00Z", f"s{subject}", {"v": day})
+        for day in range(1, 29)
+        for subject in range(SUBJECTS)
+    )
+    road.pump()
+    road.roll([METER])
+    (rollup,) = chain(road)
+    whole = pq.read_table(rollup.everybody)
+    before = answers(road)
+    statements = []
+
+    def cut(paths):
+        statements.extend(whole_weeks(paths, 100))
+        return statements
+
+    monkeypatch.setattr(rollups, "whole_weeks", cut)
+    Path(rollup.everybody).unlink()
+    road.roll([METER])
+    assert len(statements) >= 4, "a week at a time"
+    assert pq.read_table(rollup.everybody) == whole
+    assert whole.num_rows == 28
+    assert answers(road) == before
+    road.close()
+
+
+def test_a_draft_of_a_killed_writer_is_removed_when_the_keeper_starts(road, eager, tmp_path):
+    road.roll([METER])
+    (rollup,) = chain(road)
+    drafts = [Path(path).with_suffix(".tmp") for path in (rollup.path, rollup.everybody)]
+    for draft in drafts:
+        draft.write_bytes(b"half")
+    road.open_lake()
+    assert all(draft.exists() for draft in drafts), "one that only reads removes nothing"
+    LakeKeeper(Settings(data_dir=tmp_path))
+    assert not any(draft.exists() for draft in drafts)
+    assert chain(road) == [rollup]
+
+
+def test_drafts_that_cannot_be_removed_are_unavailable(road):
+    (road.folder / "lake" / "rollups" / "odd.tmp").mkdir(parents=True)
+    with pytest.raises(Unavailable):
+        road.reader.rollups.drop_drafts()

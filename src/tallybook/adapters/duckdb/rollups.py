@@ -5,13 +5,15 @@ commits first..last. A file is written whole and then named, so a range is there
 it again gives the same content (DECISIONS 14). Meters with equal definitions share them.
 
 `everybody/<first>-<last>.parquet` beside it holds the same partials merged over all subjects, for
-questions that name none: as many rows as there are buckets and groups, however many the subjects.
-It is made after the file it is made from; until then, and of small files, that one is read.
+questions that name none: a row for each bucket and group, of UNIQUE_COUNT for each text besides. It
+is made after the file it is made from; until then, and of small files, that one is read. So it is
+where merging would save little, as where groups or texts are each subject's own: an empty file
+`everybody/<first>-<last>.itself` remembers that.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tallybook.adapters.duckdb.lake_files import of_commits
-from tallybook.adapters.duckdb.slices import slices, weeks
-from tallybook.adapters.duckdb.source import LakeSource, batches
+from tallybook.adapters.duckdb.slices import slices, weeks, whole_weeks
+from tallybook.adapters.duckdb.source import LakeSource, batches, run
 from tallybook.catalog.meter import Meter
 from tallybook.kernel.errors import Unavailable
 from tallybook.kernel.ids import derived_id
-from tallybook.meter.sql import Sql, rollup_of_events, rollup_of_rollups
+from tallybook.meter.sql import Sql, key_columns, rollup_of_events, rollup_of_rollups
 from tallybook.store.ports import LakeFile
 
 FANOUT = 8
@@ -38,6 +40,9 @@ GROUP_ROWS = 32_768
 EVERYBODY = "everybody"
 SUMMED_BYTES_MIN = 128 * 1024
 """Smaller files, some ten thousand partials, cost as much to open as to read."""
+SAVED_MIN = 4
+"""Rows of a roll-up for each one of everybody's, about, from which on that file is made."""
+ITSELF = ".itself"
 _ONE_SUBJECT = "* REPLACE (CAST(NULL AS VARCHAR) AS subject)"
 
 
@@ -45,7 +50,8 @@ class Rollup(msgspec.Struct, frozen=True, order=True):
     """One file: the commits first..last, both included.
 
     Attributes:
-        everybody: the file of the same commits with all subjects merged, where it was made.
+        everybody: what to read where no subject matters: the file of the same commits with all
+            subjects merged, or `path` where that would save little; None where neither is known.
     """
 
     first: int
@@ -120,7 +126,7 @@ class Rollups:
         cursor = self._source.cursor()
         try:
             path = self._path(tenant, meter, tail[0].first, tail[-1].last)
-            _write(path, cursor, _merged(meter, [r.path for r in tail]))
+            _write(path, cursor, _merged(meter, [r.path for r in tail], slices))
         finally:
             cursor.close()
         return True
@@ -130,17 +136,24 @@ class Rollups:
         for rollup in chain:
             path = Path(rollup.path)
             if rollup.everybody is None and _bytes(path) >= SUMMED_BYTES_MIN:
+                made = path.parent / EVERYBODY / path.name
                 cursor = self._source.cursor()
                 try:
-                    merge = rollup_of_rollups(meter)
-                    rolled = f"SELECT {_ONE_SUBJECT} FROM read_parquet([?])"
-                    text = f"WITH rolled AS ({rolled}) {merge.text}"
-                    merged = Sql(text, [rollup.path, *merge.params])
-                    _write(path.parent / EVERYBODY / path.name, cursor, [merged])
+                    if _saves(meter, rollup.path, cursor):
+                        pieces = _merged(meter, [rollup.path], whole_weeks, _ONE_SUBJECT)
+                        _write(made, cursor, pieces)
+                    else:
+                        _mark(made.with_suffix(ITSELF))
                 finally:
                     cursor.close()
                 return True
         return False
+
+    def drop_drafts(self) -> None:
+        """Remove what a killed writer left unfinished; only the one process that builds may."""
+        with _usable(self._folder):
+            for draft in self._folder.glob("**/*.tmp"):
+                draft.unlink(missing_ok=True)
 
     def sweep(self, older_than_us: int) -> int:
         """Remove files that a wider one has replaced, once no reader may still use them."""
@@ -153,8 +166,8 @@ class Rollups:
                 if wider and path.stat().st_mtime_ns // 1000 < older_than_us:
                     path.unlink()
                     removed += 1
-            for path in (folder / EVERYBODY).glob("*.parquet"):
-                if not (folder / path.name).exists():
+            for path in (folder / EVERYBODY).glob("*"):
+                if not (folder / path.name).with_suffix(".parquet").exists():
                     path.unlink()
                     removed += 1
         return removed
@@ -180,13 +193,26 @@ def _rolled(rollup: Sql, raw: Sql, files: Sequence[LakeFile]) -> Iterator[Sql]:
         yield Sql(text, [*raw.params, *piece.params, *rollup.params])
 
 
-def _merged(meter: Meter, paths: Sequence[str]) -> Iterator[Sql]:
-    """Yield the statements that merge files, a slice each."""
+def _merged(
+    meter: Meter,
+    paths: Sequence[str],
+    cut: Callable[[Sequence[str]], Iterable[Sql]],
+    columns: str = "*",
+) -> Iterator[Sql]:
+    """Yield the statements that merge these columns of files, a slice each."""
     merge = rollup_of_rollups(meter)
-    rolled = f"SELECT * FROM read_parquet([{', '.join('?' * len(paths))}])"
-    for piece in slices(paths):
+    rolled = f"SELECT {columns} FROM read_parquet([{', '.join('?' * len(paths))}])"
+    for piece in cut(paths):
         text = f"WITH rolled AS ({rolled} WHERE {piece.text}) {merge.text}"
         yield Sql(text, [*paths, *piece.params, *merge.params])
+
+
+def _saves(meter: Meter, path: str, cursor: duckdb.DuckDBPyConnection) -> bool:
+    """Whether merging the subjects of a file saves much; a sketch counts, to some per cent."""
+    keys = ", ".join(["bucket_us", *(key for key in key_columns(meter) if key != "subject")])
+    text = f"SELECT count(*), approx_count_distinct(hash({keys})) FROM read_parquet([?])"
+    ((rows, merged),) = run(cursor, Sql(text, [path]))
+    return int(str(rows)) >= SAVED_MIN * int(str(merged))
 
 
 def _write(path: Path, cursor: duckdb.DuckDBPyConnection, pieces: Iterable[Sql]) -> None:
@@ -212,6 +238,12 @@ def _write(path: Path, cursor: duckdb.DuckDBPyConnection, pieces: Iterable[Sql])
         raise
 
 
+def _mark(path: Path) -> None:
+    with _usable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """Open a file; digests have no codes, for no two are equal, and an engine unpacks all codes."""
     coded: Any = [*(name for name in schema.names if name != "digest"), "latest.s"]
@@ -219,8 +251,14 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 def _bytes(path: Path) -> int:
-    try:
+    with _usable(path):
         return path.stat().st_size
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise Unavailable(f"{path}: {error}") from error
 
@@ -231,15 +269,15 @@ def _contains(wider: Rollup, narrower: Rollup) -> bool:
 
 
 def _list(folder: Path) -> list[Rollup]:
-    summed = set(_names(folder / EVERYBODY))
-    return [_named(folder, name, everybody=name in summed) for name in _names(folder)]
+    summed = {path.name for path in (folder / EVERYBODY).glob("*")}
+    return [_named(path, summed) for path in folder.glob("*.parquet")]
 
 
-def _names(folder: Path) -> list[str]:
-    return [path.name for path in folder.glob("*.parquet")]
-
-
-def _named(folder: Path, name: str, *, everybody: bool) -> Rollup:
-    first, last = name.removesuffix(".parquet").split("-")
-    merged = f"{folder}/{EVERYBODY}/{name}" if everybody else None
-    return Rollup(int(first), int(last), f"{folder}/{name}", merged)
+def _named(path: Path, summed: Collection[str]) -> Rollup:
+    first, last = path.stem.split("-")
+    everybody = None
+    if path.name in summed:
+        everybody = f"{path.parent}/{EVERYBODY}/{path.name}"
+    elif path.stem + ITSELF in summed:
+        everybody = str(path)
+    return Rollup(int(first), int(last), str(path), everybody)

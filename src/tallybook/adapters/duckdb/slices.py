@@ -1,8 +1,8 @@
 """Roll-ups merged a slice at a time: what a merge holds at once does not grow with what it merges.
 
 Roll-ups are ordered by week, within one by subject. A slice is some whole weeks, or some subjects
-of one week. Where slices end is taken from the bounds that Parquet keeps of its row groups; they
-cover everything whatever those say.
+of one week unless subjects are to be merged. Where slices end is taken from the bounds that Parquet
+keeps of its row groups; they cover everything whatever those say.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,8 +38,13 @@ def slices(paths: Sequence[str], rows_max: int = SLICE_ROWS) -> Iterator[Sql]:
         paths: files of roll-ups.
         rows_max: partials that about meet one.
     """
-    starts = sorted(start for path in paths for start in _starts(path))
-    borders = _borders(starts, rows_max)
+    for low, high in pairwise([None, *_cuts(paths, rows_max), None]):
+        yield _between(low, high)
+
+
+def whole_weeks(paths: Sequence[str], rows_max: int = SLICE_ROWS) -> Iterator[Sql]:
+    """Yield conditions as `slices` does, but none that parts a week's subjects."""
+    borders = [border for border in _cuts(paths, rows_max) if not border.subject]
     for low, high in pairwise([None, *borders, None]):
         yield _between(low, high)
 
@@ -58,6 +63,10 @@ def weeks(first_us: int, last_us: int, rows: int, rows_max: int = SLICE_ROWS) ->
     inner = [Border(first + count * at // pieces * WEEK_US, "") for at in range(1, pieces)]
     for low, high in pairwise([None, *inner, None]):
         yield _between(low, high, "time_us")
+
+
+def _cuts(paths: Sequence[str], rows_max: int) -> list[Border]:
+    return _borders(sorted(start for path in paths for start in _starts(path)), rows_max)
 
 
 def _starts(path: str) -> Iterator[tuple[Border, int]]:

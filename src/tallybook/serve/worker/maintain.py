@@ -48,6 +48,7 @@ class LakeKeeper:
         self.reader = LakeUsageReader(
             self.table, settings.lake_dir / "rollups", memory_limit=memory, threads=1
         )
+        self.reader.rollups.drop_drafts()
         self._catalog = SqlCatalog(open_control(settings))
         self._tidied = 0.0
 
