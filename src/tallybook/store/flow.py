@@ -158,7 +158,8 @@ def _read(
 
 
 def _packed_bytes(rows: Iterable[LogRow]) -> int:
-    return sum(len(row.payload or b"") for row in rows)
+    """Return how many bytes rows may have had in the log: a damaged one, as many as are read."""
+    return sum(READ_BYTES_MAX if row.payload is None else len(row.payload) for row in rows)
 
 
 def _report(seq: int, tables: Iterable[pa.Table], judged: Judged, *, more: bool) -> Pumped:

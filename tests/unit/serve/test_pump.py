@@ -327,6 +327,21 @@ def test_large_log_rows_are_read_a_few_at_a_time_and_none_is_left(settings, pump
     assert max(asked) == 1
 
 
+def test_a_large_damaged_row_does_not_hide_what_follows_it(settings, pump, monkeypatch):
+    monkeypatch.setattr(flow, "READ_BYTES_MAX", 20_000)
+    for i in range(5):
+        write(settings, 0, [f"{i}-{j}" for j in range(20)])
+    partition = take(settings.log_dir, 0)
+    try:
+        database = partition.log._db
+        database.execute("UPDATE batch SET payload = zeroblob(20000) WHERE offset = 2")
+    finally:
+        partition.close()
+    pumped = pump.step()
+    assert (pumped.received, pumped.more) == (100, False)
+    assert pump.step() is None
+
+
 def test_the_engine_gives_back_after_every_step_of_a_roll_up(settings, monkeypatch):
     keeper = LakeKeeper(settings)
     meter = check_meter(MeterSpec(key="m", event_type="t", aggregation="SUM", value="$.v"))
