@@ -11,7 +11,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tallybook.adapters.runs import file as file_module
 from tallybook.adapters.runs import index as index_module
 from tallybook.adapters.runs.file import Draft, Mapped
-from tallybook.adapters.runs.index import FANOUT, MEMORY_RUNS_MAX, RunIndex
+from tallybook.adapters.runs.index import (
+    FANOUT,
+    MEMORY_RUNS_MAX,
+    MERGE_KEYS_PER_KEY,
+    RunIndex,
+)
 from tallybook.kernel.errors import Corrupt, Unavailable
 from tallybook.store.dedupe import Run
 
@@ -173,6 +178,31 @@ def test_identities_become_a_file_piece_by_piece(tmp_path, monkeypatch):
     assert sum(written) == 1200
     assert max(written) <= 2 * 100, "about as many as asked: up to a border of the longest"
     check(RunIndex(tmp_path), known, [*known, (1, 2)])
+
+
+@pytest.mark.parametrize("size", [1, 200])
+def test_a_commit_writes_no_more_than_it_says(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(index_module, "PIECE_KEYS", 100)
+    monkeypatch.setattr(index_module, "FLUSH_KEYS", 400)
+    written = []
+    add = Draft.add
+
+    def adding(draft, hi, lo, row_hash):
+        written.append(len(hi))
+        add(draft, hi, lo, row_hash)
+
+    monkeypatch.setattr(Draft, "add", adding)
+    index, known = RunIndex(tmp_path), {}
+    rng, most = np.random.default_rng(5), 0
+    for seq in range(1, 8 * 400 // size):
+        before, held = sum(written), sum(map(len, index._memory))
+        put(index, known, seq, [tuple(map(int, key)) for key in random_keys(rng, size)])
+        flushed = held + size if held + size >= 400 else 0
+        merged = sum(written) - before - flushed
+        most = max(most, merged)
+        assert merged <= max(100, MERGE_KEYS_PER_KEY * size) + 100, "and up to a border"
+    assert most >= 100, "a merge was seen"
+    check(index, known, list(known)[:50])
 
 
 def random_keys(rng, count):

@@ -34,8 +34,9 @@ class RunIndex:
         folder: made when absent.
 
     Cost: memory is `ASKED_BYTES` of a run while it is asked, a piece while runs merge, and 24 bytes
-    for each of at most `FLUSH_KEYS` in memory; a commit writes at most `MERGE_KEYS_PER_KEY` times
-    its own identities.
+    for each of at most `FLUSH_KEYS` in memory and of a commit. While there is something to merge, a
+    commit writes about `MERGE_KEYS_PER_KEY` times its own identities, or `PIECE_KEYS` where that is
+    more; the one with which memory holds `FLUSH_KEYS` writes all of these besides.
     """
 
     def __init__(self, folder: Path) -> None:
