@@ -104,17 +104,18 @@ def test_both_versions_of_a_check_are_read_at_once(
 ) -> None:
     engine = open_database(new_database(kind))
     store, catalog, versions = SqlEntitlements(engine), SqlCatalog(engine), SqlVersions(engine)
-    assert versions.of("t") == Versions(0, 0)
+    assert versions.of(["t"]) == {"t": Versions(0, 0)}
     store.add_grant("t", "a:f", GRANT, 0)
     store.add_grant("u", "a:f", GRANT, 0)
     store.add_grant("u", "b:f", GRANT, 0)
     catalog.write("t", [Customer(key="a", name="a", currency="USD")])
-    assert versions.of("t") == Versions(1, store.changed("t")) == Versions(1, 1)
-    assert versions.of("u") == Versions(1, 2)
-    assert versions.of("'; --") == Versions(1, 0)
+    assert versions.of({"t"}) == {"t": Versions(1, store.changed("t"))} == {"t": Versions(1, 1)}
+    asked = ["'; --", "u", "t", *(f"t{number}" for number in range(200))]
+    nobodys = {tenant: Versions(1, 0) for tenant in asked}
+    assert versions.of(asked) == nobodys | {"u": Versions(1, 2), "t": Versions(1, 1)}
     with engine.begin() as connection:
         connection.execute(CHANGE.delete())
         CHANGE.drop(connection)
     with pytest.raises(TallybookError):
-        versions.of("t")
+        versions.of(["t"])
     engine.dispose()

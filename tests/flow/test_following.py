@@ -1,6 +1,6 @@
 """Whatever comes in between, a check says what the lake says at the snapshot that it names."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from decimal import Decimal
 from typing import Any
@@ -17,9 +17,11 @@ from tallybook.admit.key import READ
 from tallybook.admit.key import Grant as Key
 from tallybook.catalog.catalog import Catalog
 from tallybook.catalog.entitlement import Grant
+from tallybook.kernel.errors import Unavailable
 from tallybook.kernel.timestamps import HOUR_US, format_us
-from tallybook.meter.usage import Touched, Usage, UsageQuery
+from tallybook.meter.usage import Kind, Touched, Usage, UsageQuery
 from tallybook.serve.api.checks import Asked, Checked, Checks, Parts, keeping
+from tallybook.serve.api.checks.keeping import Elsewhere
 from tallybook.settle.entitlement import HandReset
 from tallybook.settle.flow import Question, check
 from tests.support.billing_world import TENANT, World, at
@@ -96,9 +98,9 @@ class Interrupted(MemoryUsageReader):
         """Return the newest snapshot, or one of before: to whom began to ask then."""
         return max(0, super().head() - self.behind)
 
-    def touched(self, *asked: Any, **more: Any) -> list[Touched]:
+    def news(self, *asked: Any) -> dict[Kind, list[Touched]]:
         self.meanwhile()
-        return super().touched(*asked, **more)
+        return super().news(*asked)
 
     def usage(self, query: UsageQuery) -> list[Usage]:
         self.meanwhile()
@@ -122,8 +124,9 @@ class Process:
         self.named = dict.fromkeys(KEYS, 0)
         self.apply(("s", "r"), 10)
 
-    def versions(self, tenant: str) -> Versions:
-        return Versions(self.catalog.version(), self.store.changed(tenant))
+    def versions(self, tenants: Collection[str]) -> dict[str, Versions]:
+        catalog = self.catalog.version()
+        return {tenant: Versions(catalog, self.store.changed(tenant)) for tenant in tenants}
 
     def apply(self, subjects: tuple[str, str], included: int) -> None:
         """Give customers their subjects and all of them what they may use."""
@@ -166,12 +169,14 @@ class Process:
         asked = Asked(GRANT, KEYS[number], Decimal(1))
         if way in {"route", "begun before"}:
             self.lake.behind = int(way == "begun before")
-            told: Checked | None = self.checks.value(TENANT, *asked.key.split(":"), asked.wanted)
+            told: Checked | Elsewhere = self.checks.value(
+                TENANT, *asked.key.split(":"), asked.wanted
+            )
             self.lake.behind = 0
         else:
             answers = self.checks.at_once if way == "at once" else self.checks.soon
             (told,) = answers([asked])
-        if told is not None:
+        if isinstance(told, Checked):
             self.agree(asked.key, told, in_order=way != "begun before")
 
     def agree(self, key: str, told: Checked, *, in_order: bool) -> None:
@@ -195,9 +200,18 @@ class Process:
 
     def follow(self, *meanwhile: tuple[tuple[Any, ...], ...]) -> None:
         """Do a round; what happens meanwhile happens a piece each time that the lake is asked."""
+        self.interrupted(self.checks.follow, meanwhile)
+
+    def warm(self, *meanwhile: tuple[tuple[Any, ...], ...]) -> None:
+        """Work all balances out, likewise."""
+        self.interrupted(lambda: self.checks.warm(TENANT), meanwhile)
+
+    def interrupted(
+        self, do: Callable[[], object], meanwhile: Iterable[tuple[tuple[Any, ...], ...]]
+    ) -> None:
         self.to_come = list(meanwhile)
         self.lake.meanwhile = self.happen
-        self.checks.follow()
+        do()
         self.lake.meanwhile = lambda: None
 
     def happen(self) -> None:
@@ -230,7 +244,9 @@ CHANGE = st.one_of(
 )
 STEP = st.one_of(USE, USE, ASK, ASK, WAIT, CHANGE)
 PIECE = st.lists(STEP, min_size=1, max_size=5).map(tuple)
-ROUND = st.lists(PIECE, max_size=3).map(lambda pieces: ("follow", *pieces))
+ROUND = st.tuples(st.sampled_from(["follow", "follow", "warm"]), st.lists(PIECE, max_size=4)).map(
+    lambda said: (said[0], *said[1])
+)
 
 
 @pytest.mark.parametrize("most", [2, 100])
@@ -254,3 +270,96 @@ def test_a_check_says_what_the_lake_says(
         process.follow()
         process.do(("ask", one, way) for one in range(len(KEYS)) for way in ("at once", "route"))
         assert len(process.checks) <= most
+
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
+    monkeypatch.setattr(keeping, "FOLLOW_SECONDS", 3600)
+    made = Process()
+    with closing(made.checks):
+        made.wait(4)
+        yield made
+
+
+def test_working_all_out_takes_no_newer_balance_back(process: Process) -> None:
+    ask = (("ask", 1, "at once"),)
+    process.do([("ask", 0, "route")])
+    process.warm((("use", 0, "s", ("t", 3)), ("ask", 1, "route")), *[ask] * 12)
+    assert process.named[KEYS[1]] == 1
+
+
+def test_what_is_new_is_one_question_whatever_is_kept(process: Process) -> None:
+    asked: list[tuple[list[Kind], int, int]] = []
+    news = process.lake.news
+
+    def counted(kinds: Collection[Kind], after: int, cut: int) -> dict[Kind, list[Touched]]:
+        asked.append((sorted(kinds), after, cut))
+        return news(kinds, after, cut)
+
+    process.lake.news = counted  # type: ignore[method-assign]
+    process.do([("ask", number, "route") for number in range(len(KEYS))])
+    process.follow()
+    asked.clear()
+    process.follow()
+    assert asked == [], "no commit is new"
+    process.use(0, "s", ("t", 3))
+    assert process.checks.follow() == 2
+    assert asked == [([(TENANT, "t"), (TENANT, "u")], 0, 1)]
+
+
+class Slow:
+    """The checks of a process with four balances of the subjects `s` and `r`, and its clock.
+
+    Each question about usage is slow; a balance is worked out by one, and is a step of its own.
+    """
+
+    def __init__(self, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.process, self.checks = process, process.checks
+        self.seconds = 0.0
+        self.breaks_at = 0
+        self.kept: list[bool] = []
+        monkeypatch.setattr(keeping, "monotonic", lambda: self.seconds)
+        monkeypatch.setattr(keeping, "AT_ONCE", 1)
+        process.do([("ask", number, "route") for number in range(len(KEYS))])
+        self.checks.follow()
+        process.lake.meanwhile = self.wait
+
+    def is_kept(self) -> bool:
+        (told,) = self.checks.at_once([Asked(GRANT, KEYS[0])])
+        return isinstance(told, Checked)
+
+    def round(self, breaks_at: int = 0) -> int:
+        """Do a round in which all four are touched; one of its questions may fail."""
+        for subject in ("s", "r"):
+            self.process.use(0, subject, ("t", 1))
+        self.breaks_at = breaks_at
+        return self.checks.follow()
+
+    def wait(self) -> None:
+        self.kept.append(self.is_kept())
+        self.seconds += keeping.STALE_SECONDS_MAX * 0.6
+        self.breaks_at -= 1
+        if self.breaks_at == 0:
+            raise Unavailable("away")
+
+
+def test_a_round_follows_the_lake_as_long_as_it_gets_on(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow(process, monkeypatch)
+    assert slow.round() == 4
+    assert slow.seconds > 2 * keeping.STALE_SECONDS_MAX
+    assert all(slow.kept)
+    assert slow.is_kept()
+
+
+def test_a_round_that_breaks_off_time_and_again_does_not_follow(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow(process, monkeypatch)
+    for kept in (True, False):
+        with pytest.raises(Unavailable):
+            slow.round(breaks_at=3)
+        assert slow.is_kept() == kept
+    assert slow.round() == 4
+    assert slow.is_kept()

@@ -249,6 +249,19 @@ def test_a_negative_amount_is_netted_with_what_was_settled_before_it() -> None:
     assert (kept.settled.used, kept.state.balance, kept.state.usage) == (1, 10, -1)
 
 
+def test_a_reset_by_a_clock_that_is_ahead_counts_from_its_instant_on() -> None:
+    keeper = Keeper()
+    keeper.now = START + 5 * HOUR_US
+    keeper.of.event(format_us(keeper.now - 1), data='{"v": 4, "model": "a"}')
+    reset = HandReset(keeper.now + 1_000_000)
+    keeper.facts["acme:f"] = EntitlementFacts(version=1, resets=(reset,))
+    keeper.follow()
+    for ahead_us, left in ((999_999, 6), (1_000_000, 10)):
+        keeper.now = START + 5 * HOUR_US + ahead_us
+        keeper.agree()
+        assert keeper.kept["acme:f"].state.balance == left
+
+
 def test_before_measuring_nothing_is_kept() -> None:
     keeper = Keeper()
     keeper.follow()

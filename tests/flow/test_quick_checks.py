@@ -5,14 +5,16 @@ how, is the route's own. What counts is that it answers what it should by itself
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tallybook.admit.issue import KeySpec
 from tallybook.kernel.errors import Unavailable
+from tallybook.serve.api.checks import Asked
 from tallybook.serve.api.checks.quick import QuickChecks
 from tallybook.serve.api.gate import Gate
 from tallybook.serve.api.gateway.wire import Wire
@@ -53,6 +55,13 @@ start = "2026-01-01"
 
 [[entitlements]]
 customer = "acme"
+feature = "seats"
+type = "static"
+config = '{"seats": 5}'
+start = "2026-01-01"
+
+[[entitlements]]
+customer = "acme"
 feature = "held"
 type = "metered"
 meter = "level"
@@ -69,6 +78,7 @@ period = "P1M"
 included = 100
 start = 2026-01-01
 """
+GRANTED = {"key": "more", "amount": "50", "effective": "2026-01-09"}
 VALUE = "/api/v1/entitlements/acme:calls/value"
 Told = tuple[int, list[tuple[bytes, bytes]], bytes]
 
@@ -168,6 +178,9 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         f"{VALUE}?amount=0",
         "/api/v1/entitlements/acme:a.b_c-1/value",
         "/api/v1/entitlements/bolt:calls/value?amount=007",
+        VALUE.replace("calls", "sso"),
+        VALUE.replace("calls", "seats"),
+        VALUE.replace("calls", "seats") + "?amount=9",
     ],
 )
 @pytest.mark.parametrize("key", ["good", "reader"])
@@ -175,6 +188,46 @@ def test_what_is_usual_is_answered_in_front(both: Both, target: str, key: str) -
     (status, headers, body), by_itself = both.get(target, key)
     assert (status, by_itself) == (200, True), body
     assert dict(headers)[b"content-type"] == b"application/json"
+
+
+@pytest.mark.parametrize("query", ["", "?at=2026-01-05"])
+def test_what_no_event_changes_names_no_snapshot_and_reads_no_lake(both: Both, query: str) -> None:
+    checks = both.api.state["checks"]
+    parts = checks._parts
+    checks._parts = msgspec.structs.replace(parts, reader=lambda: pytest.fail("it is read"))
+    try:
+        for name, config in (("sso", b"null"), ("seats", rb'"{\"seats\": 5}"')):
+            (status, _, body), _ = both.get(VALUE.replace("calls", name) + query)
+            assert (status, b'"hasAccess":true' in body) == (200, True)
+            assert b'"cut":null,"config":' + config in body
+    finally:
+        checks._parts = parts
+
+
+def test_only_what_the_control_database_can_tell_is_asked_of_it(tmp_path: Path) -> None:
+    both, asked = Both(tmp_path), list[str]()
+    checks = both.api.state["checks"]
+
+    class Noting:
+        at_once = checks.at_once
+
+        def soon(self, theirs: Sequence[Asked]) -> Any:
+            asked.extend(one.key for one in theirs)
+            return checks.soon(theirs)
+
+    noting: Any = Noting()
+    quick = QuickChecks(both._route, both.gate, noting)
+    try:
+        for name in ("none", "gone", "held", "sso", "calls"):
+            both.ask(quick, scope_of(VALUE.replace("calls", name), both.keys["good"]))
+        assert asked == []
+        both.api.post("/entitlements/bolt:calls/grants", GRANTED)
+        passed = both.passed
+        both.ask(quick, scope_of(VALUE, both.keys["good"]))
+        assert (asked, both.passed) == (["acme:calls"], passed)
+    finally:
+        quick.close()
+        both.close()
 
 
 @pytest.mark.parametrize(
@@ -213,7 +266,6 @@ def test_what_is_usual_is_answered_in_front(both: Both, target: str, key: str) -
         VALUE.replace("calls", "none"),
         VALUE.replace("calls", "gone"),
         VALUE.replace("calls", "held"),
-        VALUE.replace("calls", "sso"),
         VALUE.replace("/value", "/values"),
         VALUE.replace("/api/v1", "/openmeter/api/v1"),
         VALUE.upper(),
@@ -299,8 +351,7 @@ def test_below_another_root_the_route_answers(both: Both) -> None:
 def test_grants_catalog_and_use_count_at_once(tmp_path: Path) -> None:
     both = Both(tmp_path)
     try:
-        grant = {"key": "more", "amount": "50", "effective": "2026-01-09"}
-        both.api.post("/entitlements/acme:calls/grants", grant)
+        both.api.post("/entitlements/acme:calls/grants", GRANTED)
         (_, _, body), by_itself = both.get()
         assert b'"balance":150,' in body
         assert not by_itself  # other terms: the lake is asked

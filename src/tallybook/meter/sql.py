@@ -18,7 +18,7 @@ from tallybook.meter.partial import FRACTION, value_columns
 from tallybook.meter.usage import UsageQuery
 from tallybook.meter.window import GRID_US
 
-Param = str | int | None
+Param = str | int | list[str] | None
 WEEK_US = 7 * 24 * 3_600 * 1_000_000
 """How roll-ups are ordered: by weeks, within one by subject. So a month of one subject and a day of
 all are both found in a few places."""

@@ -138,6 +138,10 @@ class PieceFilter(msgspec.Struct, frozen=True, kw_only=True):
     to_us: int | None = None
 
 
+Kind = tuple[str, str]
+"""Tenant, and type of events."""
+
+
 class Touched(msgspec.Struct, frozen=True):
     """A subject of which new events came, and the time of the earliest of them."""
 

@@ -4,7 +4,7 @@ tests/contract/wallet_store.py and tests/contract/entitlement_store.py try to br
 for every adapter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import msgspec
 
 from tallybook.catalog.entitlement import Grant, Wallet
 from tallybook.invoice.ports import BookTransaction
-from tallybook.meter.usage import Touched
+from tallybook.meter.usage import Kind, Touched
 from tallybook.settle.entitlement import HandReset
 from tallybook.settle.purse import GivenUp, Purse, StoredTopUp, Watch
 from tallybook.settle.request import Request
@@ -83,10 +83,18 @@ class ChangeReader(Protocol):
         """Return the newest snapshot."""
         ...
 
-    def touched(self, tenant: str, event_type: str, after: int, cut: int) -> list[Touched]:
-        """Return the subjects of a type's accepted events of the commits after one, up to another.
+    def news(self, kinds: Collection[Kind], after: int, cut: int) -> dict[Kind, list[Touched]]:
+        """Return the subjects of accepted events of the commits after one, up to another.
 
-        Ordered by subject.
+        Args:
+            kinds: tenants, and types of events; those without such an event are left out.
+            after: snapshot.
+            cut: snapshot.
+
+        Returns:
+            Subjects, in their order.
+
+        Cost: one statement, over the new commits alone.
         """
         ...
 

@@ -120,6 +120,23 @@ def test_who_is_touched_by_new_events_of_times_before_an_instant(tmp_path):
     road.close()
 
 
+def test_what_is_new_is_told_by_tenant_and_type(tmp_path):
+    road = Road(tmp_path)
+    road.send([event("1", "2026-10-05T00:00:00Z", "a", {}), event("2", NOVEMBER, "b", {})])
+    road.pump()
+    first = road.reader.head()
+    road.send([event("3", NOVEMBER, "c", {}), event("4", "2026-10-07T00:00:00Z", "c", {})])
+    road.pump()
+    head, news = road.reader.head(), road.reader.news
+    kinds = {("default", "t"), ("default", "u"), ("other", "t")}
+    told = {("default", "t"): road.reader.touched("default", "t", first, head)}
+    assert news(kinds, first, head) == told
+    assert [one.subject for one in told["default", "t"]] == ["c"]
+    assert [one.subject for one in news(kinds, 0, head)["default", "t"]] == ["a", "b", "c"]
+    assert news(kinds, head, head) == news({("other", "t")}, 0, head) == news([], 0, head) == {}
+    road.close()
+
+
 def test_the_first_and_the_last_event_are_found_where_they_can_be(tmp_path, monkeypatch):
     monkeypatch.setattr(usage_reader, "SPAN_FILES", 1)
     road = Road(tmp_path)

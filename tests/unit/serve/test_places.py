@@ -105,6 +105,18 @@ def test_touched_are_those_that_do_not_count_it_yet_each_once() -> None:
     assert places.touched(KIND, ["s"], 7) == []
 
 
+def test_an_older_balance_takes_no_newer_one_away() -> None:
+    places = Places(10)
+    places.put(BOLT, place(BOLT, 5))
+    newer = place(ACME, 7)
+    places.put(ACME, newer)
+    places.put(ACME, place(ACME, 6))
+    assert places.get(ACME) == (newer, 5)
+    same = place(ACME, 7)
+    places.put(ACME, same)
+    assert places.get(ACME) == (same, 5)
+
+
 def test_many_are_looked_up_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AT_ONCE", 2)
     places = Places(10)

@@ -7,7 +7,7 @@ An answer is the merge of three kinds of partials, exact for any snapshot and an
 3. raw rows of the commits c+1..cut.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,7 +46,15 @@ from tallybook.meter.sql import (
     partial_columns,
     scope,
 )
-from tallybook.meter.usage import Counters, PieceFilter, StoredEvent, Touched, Usage, UsageQuery
+from tallybook.meter.usage import (
+    Counters,
+    Kind,
+    PieceFilter,
+    StoredEvent,
+    Touched,
+    Usage,
+    UsageQuery,
+)
 from tallybook.meter.window import GRID_US, floor_grid, uniform_width
 from tallybook.store.ports import LakeFile
 
@@ -159,6 +167,21 @@ class LakeUsageReader:
         )
         rows = self._over(sql, cut, after, end_us)
         return [Touched(str(subject), int(str(first))) for subject, first in rows]
+
+    def news(self, kinds: Collection[Kind], after: int, cut: int) -> dict[Kind, list[Touched]]:
+        """Return whose events the commits after one, up to another, brought, of several kinds."""
+        sql = Sql(
+            "SELECT tenant, type, subject, min(time_us) FROM src"
+            " WHERE (tenant, type) IN (SELECT unnest(?), unnest(?))"
+            " AND problem IS NULL AND subject IS NOT NULL AND commit_seq > ? AND commit_seq <= ?"
+            " GROUP BY tenant, type, subject ORDER BY tenant, type, subject",
+            [[tenant for tenant, _ in kinds], [type_ for _, type_ in kinds], after, cut],
+        )
+        found: dict[Kind, list[Touched]] = {}
+        for tenant, type_, subject, first in self._over(sql, cut, after):
+            touched = Touched(str(subject), int(str(first)))
+            found.setdefault((str(tenant), str(type_)), []).append(touched)
+        return found
 
     def counters(self, tenant: str) -> Counters:
         """Return what the commits counted."""

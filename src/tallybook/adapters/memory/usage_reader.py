@@ -13,7 +13,7 @@ the sum over the series of value x microseconds, divided once by 3.6e9, so that 
 import json
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from decimal import Decimal
 
 import msgspec
@@ -24,7 +24,15 @@ from tallybook.kernel.jsonpath import steps
 from tallybook.kernel.timestamps import HOUR_US
 from tallybook.meter.each import Bands, EachEvent, count_each
 from tallybook.meter.level import Level, LevelTerms
-from tallybook.meter.usage import Counters, Ownership, StoredEvent, Touched, Usage, UsageQuery
+from tallybook.meter.usage import (
+    Counters,
+    Kind,
+    Ownership,
+    StoredEvent,
+    Touched,
+    Usage,
+    UsageQuery,
+)
 
 FAR_US = 1 << 62
 
@@ -154,6 +162,11 @@ class MemoryUsageReader:
                 known = first.get(event.subject, event.time_us)
                 first[event.subject] = min(known, event.time_us)
         return [Touched(subject, first[subject]) for subject in sorted(first)]
+
+    def news(self, kinds: Collection[Kind], after: int, cut: int) -> dict[Kind, list[Touched]]:
+        """Return whose events the commits after one, up to another, brought, of several kinds."""
+        found = {kind: self.touched(*kind, after, cut) for kind in sorted(kinds)}
+        return {kind: touched for kind, touched in found.items() if touched}
 
     def quarantined_between(self, after: int, cut: int) -> list[tuple[str, str, int]]:
         """Return tenant, code and count of what commits after one, up to another, put aside."""

@@ -115,14 +115,15 @@ def keep(
     """Return a state as it is kept, with how long it is steady."""
     period = periods(terms.metered, terms.by_hand, state.at_us)[-1]
     made_of = terms.made_of((), state.at_us)
-    next_us = borders(made_of.grants, (), state.at_us, period.end_us)
+    ends = borders(made_of.grants, (), state.at_us, period.end_us)[1:]
+    resets = (one.at_us for one in terms.by_hand if one.at_us > state.at_us)  # by a clock ahead
     return Kept(
         terms=terms,
         settled=settled,
         state=state,
         cut=cut,
         period=period,
-        steady_until_us=next_us[1],
+        steady_until_us=min((*ends, *resets)),
         ahead_us=ahead_us,
     )
 

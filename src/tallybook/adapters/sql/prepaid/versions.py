@@ -1,10 +1,22 @@
 """What a check has to know before it may answer from memory, in one statement."""
 
+from collections.abc import Collection, Sequence
 from contextlib import closing
+from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, bindparam, exc, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnClause,
+    CompoundSelect,
+    Engine,
+    bindparam,
+    exc,
+    literal_column,
+    select,
+    union_all,
+)
 
 from tallybook.adapters.sql.catalog import VERSION
 from tallybook.adapters.sql.database import read
@@ -23,21 +35,12 @@ class Versions(msgspec.Struct, frozen=True):
     grants: int
 
 
-_CATALOG = select(VERSION.c.version).scalar_subquery()
-_GRANTS = (
-    select(CHANGE.c.version)
-    .where(CHANGE.c.tenant == bindparam("tenant"), CHANGE.c.entitlement == ALL)
-    .scalar_subquery()
-)
-_BOTH = select(_CATALOG, _GRANTS)
-
-
 class SqlVersions:
     """Reads versions from the control database; safe to share between threads.
 
     Each check in a request path reads them, and on an embedded database the statement itself is a
     twentieth of what a `Connection` around it costs: so the driver is given the compiled text. It
-    is one statement, which sees one state on every database.
+    is one statement for any number of tenants, which sees one state on every database.
 
     Args:
         engine: from `open_database`.
@@ -46,23 +49,44 @@ class SqlVersions:
     def __init__(self, engine: Engine) -> None:
         """Remember the engine."""
         self._engine = engine
-        self._both = _BOTH.compile(engine)
+        self._compiled = cache(self._compile)
 
-    def of(self, tenant: str) -> Versions:
-        """Return the versions that concern a tenant; raises Unavailable."""
-        known = self._both.construct_params({"tenant": tenant})
-        names = self._both.positiontup
-        given: Any = known if names is None else tuple(known[name] for name in names)
+    def of(self, tenants: Collection[str]) -> dict[str, Versions]:
+        """Return the versions that concern each of some tenants; raises Unavailable."""
+        known = {f"t{number}": tenant for number, tenant in enumerate(tenants)}
         try:
-            with closing(self._engine.raw_connection()) as connection:
-                cursor = connection.cursor()
-                cursor.execute(str(self._both), given)
-                ((catalog, grants),) = cursor.fetchall()
+            rows = self._fetched(known)
         except (exc.DBAPIError, self._engine.dialect.loaded_dbapi.Error):
-            return self._read(tenant)  # again, where a failure is told in our own words
-        return Versions(catalog or 0, grants or 0)
+            with read(self._engine) as connection:  # a failure is told in our own words
+                rows = connection.execute(_versions(len(known)), known).all()
+        found: dict[str, int] = dict(rows)
+        catalog = found.pop(_EVERYBODY, 0)
+        return {tenant: Versions(catalog, found.get(tenant, 0)) for tenant in tenants}
 
-    def _read(self, tenant: str) -> Versions:
-        with read(self._engine) as connection:
-            catalog, grants = connection.execute(_BOTH, {"tenant": tenant}).one()
-        return Versions(catalog or 0, grants or 0)
+    def _fetched(self, known: dict[str, str]) -> Sequence[Any]:
+        compiled = self._compiled(len(known))
+        bound, names = compiled.construct_params(known), compiled.positiontup
+        given: Any = bound if names is None else tuple(bound[name] for name in names)
+        with closing(self._engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute(str(compiled), given)
+            return cursor.fetchall()
+
+    def _compile(self, tenants: int) -> Any:
+        return _versions(tenants).compile(self._engine)
+
+
+_EVERYBODY = ""
+"""In place of a tenant: the catalogs' version is one for all."""
+
+
+def _versions(tenants: int) -> CompoundSelect[Any]:
+    """Return what selects the catalogs' version, and the grants' of so many tenants."""
+    wanted: list[BindParameter[str]] = [bindparam(f"t{number}") for number in range(tenants)]
+    everybody: ColumnClause[str] = literal_column(f"'{_EVERYBODY}'")
+    return union_all(
+        select(everybody, VERSION.c.version),
+        select(CHANGE.c.tenant, CHANGE.c.version).where(
+            CHANGE.c.entitlement == ALL, CHANGE.c.tenant.in_(wanted)
+        ),
+    )

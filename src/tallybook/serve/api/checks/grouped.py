@@ -6,12 +6,14 @@ A turn of another thread, and what it reads, cost the same for one question as f
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 import msgspec
 
-from tallybook.kernel.errors import Unavailable
+from tallybook.kernel.errors import TallybookError, Unavailable
+from tallybook.serve.api.common.rounds import LAST_SECONDS
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -57,24 +59,27 @@ class Grouped(Generic[Question, Answer]):
         self._busy = False
 
     def close(self) -> None:
-        """Answer no more, once those that were begun are answered."""
+        """Answer no more, once those that were begun are answered; wait `LAST_SECONDS` at most."""
         self._ended = True
         self._groups.put([])
-        if self._thread.ident is not None:
-            self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join(LAST_SECONDS)
 
     async def answer(self, question: Question) -> Answer:
         """Return the answer.
 
         Raises:
             Unavailable: it was closed.
-            Exception: what answering any of those beside it raised.
+            TallybookError: what answering any of those beside it raised.
+            RuntimeError: the thread cannot begin, or a bug in what answers; its cause tells which.
         """
         if self._ended:
             raise Unavailable("the server stops; ask again")
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._begin(loop)
+        if self._thread.ident is None:
+            self._thread.start()  # before anybody waits for it
         told: asyncio.Future[Answer] = loop.create_future()
         self._coming.append(_Waiting(question, told))
         if not self._busy:
@@ -86,10 +91,10 @@ class Grouped(Generic[Question, Answer]):
         """Have a group answered."""
         group, self._coming = self._coming[:GROUP_MAX], self._coming[GROUP_MAX:]
         self._busy = bool(group)
-        if group:
+        if group and self._ended:
+            self._told(group, (), Unavailable("the server stops; ask again"))
+        elif group:
             self._groups.put(group)
-            if self._thread.ident is None:
-                self._thread.start()
 
     def _run(self) -> None:
         while threading.main_thread().is_alive():
@@ -106,11 +111,14 @@ class Grouped(Generic[Question, Answer]):
         failed: Exception | None = None
         try:
             answers = self._answers([one.question for one in group])
-        except Exception as error:  # noqa: BLE001 - it is told to those who wait
+            assert len(answers) == len(group), "one for each"
+        except TallybookError as error:
             failed = error
-        loop = group[0].told.get_loop()
-        if not loop.is_closed():  # else nobody waits
-            loop.call_soon_threadsafe(self._told, group, answers, failed)
+        except BaseException as error:  # noqa: BLE001 - it is told to those who wait
+            failed = RuntimeError("answering broke off")
+            failed.__cause__ = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            group[0].told.get_loop().call_soon_threadsafe(self._told, group, answers, failed)
 
     def _told(
         self,

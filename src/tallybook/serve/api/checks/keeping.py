@@ -8,8 +8,9 @@ thread work out all of the tenant's balances, and until one is there its check r
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
+from enum import Enum
 from time import monotonic, perf_counter, sleep
 from typing import Protocol
 
@@ -19,7 +20,7 @@ import structlog
 from tallybook.adapters.sql.prepaid.versions import SqlVersions, Versions
 from tallybook.admit.key import Grant
 from tallybook.catalog.catalog import Catalog
-from tallybook.catalog.entitlement import Entitlement
+from tallybook.catalog.entitlement import Entitlement, Metered
 from tallybook.compose import World
 from tallybook.kernel.errors import Missing, TallybookError
 from tallybook.kernel.ports import Clock
@@ -31,13 +32,14 @@ from tallybook.serve.api.common.rounds import Rounds
 from tallybook.settle.access.flow import Wanted, terms_of, work_out
 from tallybook.settle.access.kept import Kept, answer, onward
 from tallybook.settle.balance import NOTHING
-from tallybook.settle.entitlement import Value
+from tallybook.settle.entitlement import Value, value
 from tallybook.settle.flow import Question, check
 from tallybook.settle.ports import ChangeReader, EntitlementFacts, EntitlementStore
 
 FOLLOW_SECONDS = 0.25
 STALE_SECONDS_MAX = 30.0
-"""Where the lake could not be followed for so long, checks ask it themselves."""
+"""Where the lake could not be followed for so long, checks ask it themselves. A round that takes
+longer follows it, as long as it gets on."""
 KEPT_MAX = 200_000
 """Balances that are kept; the one asked for longest ago makes room."""
 AT_ONCE = 1_000
@@ -46,6 +48,8 @@ WORK_SECONDS = 0.0002
 REST_SECONDS = 0.0002
 """How long working balances out keeps the interpreter, about, and rests then: a request takes the
 interpreter half a dozen times, and may have to wait for it each time."""
+ASKED_SECONDS = 0.05
+"""How long after a check another one is expected; where none is, working out does not rest."""
 
 
 class Reader(UsageReader, ChangeReader, Protocol):
@@ -68,12 +72,12 @@ class Parts(msgspec.Struct, frozen=True):
     """What checks are made of; opened when the first check comes.
 
     Attributes:
-        versions: of catalog and grants, for a tenant.
+        versions: of catalog and grants, for each of some tenants, in one read.
     """
 
     catalog: Catalogs
     store: EntitlementStore
-    versions: Callable[[str], Versions]
+    versions: Callable[[Collection[str]], Mapping[str, Versions]]
     reader: Callable[[], Reader]
     clock: Clock
 
@@ -102,12 +106,19 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         at_us: the instant it is for.
-        cut: snapshot of the events; None where none count.
+        cut: snapshot of the events; None where none count: what is not metered.
     """
 
     value: Value
     at_us: int
     cut: int | None = None
+
+
+class Elsewhere(Enum):
+    """Who knows the answer to a check that is not in memory."""
+
+    CONTROL_DATABASE = "a catalog or grants have to be read first"
+    ROUTE = "the lake has to be asked, or a refusal told"
 
 
 class Checks:
@@ -125,7 +136,9 @@ class Checks:
         self._cold: set[str] = set()
         self._warm: set[str] = set()
         self._rounds = Rounds(self._round, FOLLOW_SECONDS, "check-follower")
-        self._fresh = monotonic()
+        self._following = threading.Lock()
+        self._followed = True
+        self._fresh = self._asked = monotonic()
 
     def __len__(self) -> int:
         """Return how many balances are kept."""
@@ -137,55 +150,60 @@ class Checks:
 
     def value(self, tenant: str, customer: str, feature: str, wanted: Decimal = NOTHING) -> Checked:
         """Return whether a feature may be used now; raises Missing for an unknown one."""
-        known = self._parts.catalog.loaded(tenant, self._parts.versions(tenant).catalog)
-        catalog = known or self._parts.catalog.load(tenant)
+        catalog = self._catalog(tenant, self._versions(tenant).catalog)
         return self.of(tenant, catalog, found(catalog, f"{customer}:{feature}"), wanted)
 
     def of(
         self, tenant: str, catalog: Catalog, entitlement: Entitlement, wanted: Decimal = NOTHING
     ) -> Checked:
         """Return whether an entitlement of the catalog may be used now."""
-        changed = self._parts.versions(tenant).grants
+        if not isinstance(entitlement.access, Metered):
+            return _unmetered(entitlement, self._parts.clock.now_us())
+        changed = self._versions(tenant).grants
         key = (tenant, entitlement.key)
         facts = self._facts(*key) if self._is_old(key, changed) else None
         known = self._known(key, catalog, entitlement, changed, facts, wanted)
         return known or self._anew(tenant, catalog, entitlement, wanted, changed)
 
-    def at_once(self, asked: Sequence[Asked]) -> list[Checked | None]:
-        """Answer checks of which everything is in memory; None where it is not.
+    def at_once(self, asked: Sequence[Asked]) -> list[Checked | Elsewhere]:
+        """Answer checks of which everything is in memory.
 
-        All that is read is one row a tenant, after the checks were asked: whatever was granted or
-        changed before is counted.
+        All that is read are versions, in one statement after the checks were asked: whatever was
+        granted or changed before is counted.
 
         Raises:
             Unavailable: the control database cannot be reached.
         """
-        catalogs: dict[str, tuple[Catalog | None, int]] = {}
-        for tenant in {one.grant.tenant for one in asked}:
-            versions = self._parts.versions(tenant)
-            catalog = self._parts.catalog.loaded(tenant, versions.catalog)
-            catalogs[tenant] = catalog, versions.grants
-        return [self._told(one, *catalogs[one.grant.tenant], {}) for one in asked]
+        versions = self._parts.versions({one.grant.tenant for one in asked})
+        catalogs = {
+            tenant: self._parts.catalog.loaded(tenant, now.catalog)
+            for tenant, now in versions.items()
+        }
+        return [
+            self._told(one, catalogs[one.grant.tenant], versions[one.grant.tenant].grants, {})
+            for one in asked
+        ]
 
-    def soon(self, asked: Sequence[Asked]) -> list[Checked | None]:
-        """Answer checks from kept balances, as `at_once`; None where the lake has to be asked.
+    def soon(self, asked: Sequence[Asked]) -> list[Checked | Elsewhere]:
+        """Answer checks from memory, as `at_once`, with what the control database says.
 
-        What is new in the control database is read once for all of them.
+        What is new there is read once for all of them.
         """
-        told: dict[Asked, Checked | None] = {}
-        for tenant in {one.grant.tenant for one in asked}:
+        told: dict[Asked, Checked | Elsewhere] = {}
+        for tenant, now in self._parts.versions({one.grant.tenant for one in asked}).items():
             theirs = [one for one in asked if one.grant.tenant == tenant]
-            changed = self._parts.versions(tenant).grants
-            catalog = self._parts.catalog.load(tenant)
-            old = {one.key for one in theirs if self._is_old(one.place, changed)}
+            catalog = self._catalog(tenant, now.catalog)
+            old = {one.key for one in theirs if self._is_old(one.place, now.grants)}
             facts = self._parts.store.facts(tenant, sorted(old)) if old else {}
-            told |= {one: self._told(one, catalog, changed, facts) for one in theirs}
+            told |= {one: self._told(one, catalog, now.grants, facts) for one in theirs}
         return [told[one] for one in asked]
 
     def at(
         self, tenant: str, catalog: Catalog, entitlement: Entitlement, at_us: int, wanted: Decimal
     ) -> Checked:
-        """Return whether an entitlement could be used at any instant; reads the lake."""
+        """Return whether an entitlement could be used at any instant; the lake is read."""
+        if not isinstance(entitlement.access, Metered):
+            return _unmetered(entitlement, at_us)
         facts = self._facts(tenant, entitlement.key)
         reader = self._parts.reader()
         cut = reader.head()
@@ -205,18 +223,25 @@ class Checks:
         catalog: Catalog | None,
         changed: int,
         facts: Mapping[str, EntitlementFacts],
-    ) -> Checked | None:
-        """Return an answer to somebody who may have it; None for all else, refusals too."""
-        if catalog is None or not catalog.live("entitlement", asked.key):
-            return None
+    ) -> Checked | Elsewhere:
+        """Return an answer to somebody who may have it; all refusals are the route's."""
+        if catalog is None:
+            return Elsewhere.CONTROL_DATABASE
+        if not catalog.live("entitlement", asked.key):
+            return Elsewhere.ROUTE
         entitlement = catalog.entitlements[asked.key]
         if not is_own(asked.grant, entitlement.customer):
-            return None
+            return Elsewhere.ROUTE
+        if not isinstance(entitlement.access, Metered):
+            return _unmetered(entitlement, self._parts.clock.now_us())
         new = facts.get(asked.key)
+        if new is None and self._is_old(asked.place, changed):
+            return Elsewhere.CONTROL_DATABASE
         try:
-            return self._known(asked.place, catalog, entitlement, changed, new, asked.wanted)
+            known = self._known(asked.place, catalog, entitlement, changed, new, asked.wanted)
         except Missing:
-            return None
+            return Elsewhere.ROUTE
+        return known or Elsewhere.ROUTE
 
     def _known(
         self,
@@ -237,9 +262,9 @@ class Checks:
             facts: what was granted as of that version, or later; None where that was not read.
             wanted: how much.
         """
-        now_us = self._parts.clock.now_us()
+        now_us, self._asked = self._parts.clock.now_us(), monotonic()
         place, cut = self._places.get(key)
-        if place is None or monotonic() - self._fresh >= STALE_SECONDS_MAX:
+        if place is None or self._asked - self._fresh >= STALE_SECONDS_MAX:
             return None
         if not _same(catalog, entitlement, place, changed, facts):
             return None
@@ -256,6 +281,12 @@ class Checks:
         """Whether there is a balance, of which a newer grant may not be known."""
         place, _ = self._places.get(key)
         return place is not None and place.changed != changed
+
+    def _versions(self, tenant: str) -> Versions:
+        return self._parts.versions([tenant])[tenant]
+
+    def _catalog(self, tenant: str, version: int) -> Catalog:
+        return self._parts.catalog.loaded(tenant, version) or self._parts.catalog.load(tenant)
 
     def _facts(self, tenant: str, key: str) -> EntitlementFacts:
         return self._parts.store.facts(tenant, [key])[key]
@@ -298,11 +329,14 @@ class Checks:
             log.warning("checks.not_followed", code=error.code, error=error.message)
 
     def warm(self, tenant: str) -> int:
-        """Work out every balance of a tenant that can be kept; return how many there are."""
+        """Work out every balance of a tenant that can be kept; return how many there are.
+
+        What is kept is followed after each step.
+        """
         with self._lock:
             self._cold.discard(tenant)
             self._warm.add(tenant)
-        changed, catalog = self._parts.versions(tenant).grants, self._parts.catalog.load(tenant)
+        changed, catalog = self._versions(tenant).grants, self._parts.catalog.load(tenant)
         live = [
             one for key, one in catalog.entitlements.items() if catalog.live("entitlement", key)
         ]
@@ -310,16 +344,19 @@ class Checks:
         all_terms = [terms_of(catalog, one, facts[one.key]) for one in live[:KEPT_MAX]]
         wanted = [Wanted(terms=terms) for terms in all_terms if terms is not None]
         reader = self._parts.reader()
-        cut = reader.head()
         for start in range(0, len(wanted), AT_ONCE):
             if self._rounds.ended:
                 break
-            part, now_us = wanted[start : start + AT_ONCE], self._parts.clock.now_us()
-            for kept in work_out(reader, tenant, part, now_us, cut, _giving_way()):
+            part, now_us, cut = (
+                wanted[start : start + AT_ONCE],
+                self._parts.clock.now_us(),
+                reader.head(),
+            )
+            for kept in work_out(reader, tenant, part, now_us, cut, self._giving_way()):
                 if kept is not None:
                     key = (tenant, kept.terms.entitlement.key)
                     self._places.put(key, Place(kept, changed, catalog.version))
-            self._fresh = monotonic()
+            self._catch_up(reader)
         return len(wanted)
 
     def follow(self) -> int:
@@ -331,24 +368,34 @@ class Checks:
         """
         for tenant in sorted(self._cold):
             self.warm(tenant)
-        reader = self._parts.reader()
-        head = reader.head()
-        before, kinds = self._places.begin()
-        if head <= before:
-            self._fresh = monotonic()
-            return 0
-        worked = 0
-        for tenant, type_ in kinds:
-            touched = {one.subject: one for one in reader.touched(tenant, type_, before, head)}
-            stale = self._places.touched((tenant, type_), list(touched), head)
-            for start in range(0, len(stale), AT_ONCE):
-                if self._rounds.ended:
-                    return worked
-                self._again(reader, tenant, stale[start : start + AT_ONCE], touched, head)
-            worked += len(stale)
-        self._places.publish(head)
-        self._fresh = monotonic()
-        return worked
+        return self._catch_up(self._parts.reader())
+
+    def _catch_up(self, reader: Reader) -> int:
+        """Do what `follow` does for what is kept already.
+
+        It gets on with each step, unless the round before broke off: what breaks off again after
+        some steps does not get on.
+        """
+        with self._following:
+            getting_on, self._followed = self._followed, False
+            head = reader.head()
+            before, kinds = self._places.begin()
+            news = reader.news(kinds, before, head) if kinds and head > before else {}
+            worked = 0
+            for (tenant, type_), new in news.items():
+                touched = {one.subject: one for one in new}
+                stale = self._places.touched((tenant, type_), list(touched), head)
+                for start in range(0, len(stale), AT_ONCE):
+                    if self._rounds.ended:
+                        return worked
+                    self._again(reader, tenant, stale[start : start + AT_ONCE], touched, head)
+                    if getting_on:
+                        self._fresh = monotonic()
+                worked += len(stale)
+            if head > before:
+                self._places.publish(head)
+            self._fresh, self._followed = monotonic(), True
+            return worked
 
     def _again(
         self,
@@ -364,10 +411,27 @@ class Checks:
             Wanted(terms=kept.terms, known=None if _late(kept, touched) else kept) for kept in known
         ]
         latest = max([self._parts.clock.now_us(), *(kept.settled.until_us for kept in known)])
-        found_again = work_out(reader, tenant, wanted, latest, head, _giving_way())
+        found_again = work_out(reader, tenant, wanted, latest, head, self._giving_way())
         for place, kept in zip(places, found_again, strict=True):
             assert kept is not None, "measuring had begun"
             self._places.renew(place, kept)
+
+    def _giving_way(self) -> Callable[[], None]:
+        """Return what lets whoever waits for the interpreter go first, every so often.
+
+        The rest is a real one: a thread that only lets go takes the interpreter again before
+        another one has woken up, and each such moment makes that one's patience begin anew.
+        """
+        begun = perf_counter()
+
+        def give_way() -> None:
+            nonlocal begun
+            if perf_counter() - begun >= WORK_SECONDS:
+                if monotonic() - self._asked < ASKED_SECONDS:
+                    sleep(REST_SECONDS)
+                begun = perf_counter()
+
+        return give_way
 
 
 def parts_of(world: World) -> Parts:
@@ -393,6 +457,11 @@ def found(catalog: Catalog, key: str) -> Entitlement:
     return catalog.entitlements[key]
 
 
+def _unmetered(entitlement: Entitlement, at_us: int) -> Checked:
+    """Return the answer of an entitlement that no event changes."""
+    return Checked(value=value(entitlement, None, at_us), at_us=at_us)
+
+
 def _same(
     catalog: Catalog,
     entitlement: Entitlement,
@@ -412,23 +481,6 @@ def _same(
         return False
     place.changed, place.version = changed, catalog.version
     return True
-
-
-def _giving_way() -> Callable[[], None]:
-    """Return what lets whoever waits for the interpreter go first, every so often.
-
-    The rest is a real one: a thread that only lets go takes the interpreter again before another
-    one has woken up, and each such moment makes that one's patience begin anew.
-    """
-    begun = perf_counter()
-
-    def give_way() -> None:
-        nonlocal begun
-        if perf_counter() - begun >= WORK_SECONDS:
-            sleep(REST_SECONDS)
-            begun = perf_counter()
-
-    return give_way
 
 
 def _late(kept: Kept, touched: Mapping[str, Touched]) -> bool:

@@ -9,12 +9,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
+from tallybook.meter.usage import Kind
 from tallybook.settle.access.kept import Kept
 
 Key = tuple[str, str]
 """Tenant, and key of an entitlement."""
-Kind = tuple[str, str]
-"""Tenant, and type of events."""
 
 AT_ONCE = 500
 """Subjects that are looked up before somebody else may."""
@@ -45,7 +44,8 @@ class Places:
         most: how many; the one asked for longest ago makes room.
 
     Guarantees:
-        Of every place, usage is counted up to its own snapshot, and up to the one that `get` tells.
+        Of every place, usage is counted up to its own snapshot, and up to the one that `get` tells;
+        neither goes back while the place is kept.
     """
 
     def __init__(self, most: int) -> None:
@@ -70,11 +70,12 @@ class Places:
             return place, self._cut
 
     def put(self, key: Key, place: Place) -> None:
-        """Keep a balance, unless following is past its snapshot already."""
+        """Keep a balance, unless following or the one that is kept is past its snapshot already."""
         with self._lock:
             if not self._places:
                 self._cut = place.kept.cut
-            if place.kept.cut < self._cut:
+            known = self._places.get(key)
+            if place.kept.cut < (self._cut if known is None else max(self._cut, known.kept.cut)):
                 return
             self._remove(key)
             self._places[key] = place

@@ -1,10 +1,11 @@
 """The check before each request, in front of the routes: it answers what is usual, at once.
 
-`GET /api/v1/entitlements/{key}/value` of a good key, for a balance that is kept, is answered here;
-whatever is not that goes on to the route, which knows the rest: refusals, instants of the past,
-spellings of a path or of an amount that need a closer look, and balances that the lake has to be
-asked for. So nothing is decided here that the route could decide otherwise, and what both answer
-is made by the same functions. The way through Litestar would cost ten times as much.
+`GET /api/v1/entitlements/{key}/value` of a good key is answered here, for a balance that is kept
+and for what no event changes; all else goes on to the route, which knows the rest: refusals,
+instants of the past, spellings of a path or of an amount that need a closer look, and balances that
+the lake has to be asked for. So nothing is decided here that the route could decide otherwise, and
+what both answer is made by the same functions. The way through Litestar would cost ten times as
+much.
 """
 
 import re
@@ -16,7 +17,7 @@ import structlog
 from tallybook.admit.key import READ
 from tallybook.kernel.errors import TallybookError
 from tallybook.serve.api.checks.grouped import Grouped
-from tallybook.serve.api.checks.keeping import Asked, Checked, Checks
+from tallybook.serve.api.checks.keeping import Asked, Checked, Checks, Elsewhere
 from tallybook.serve.api.checks.shown import shown_value, wanted_of
 from tallybook.serve.api.gate import Gate
 
@@ -32,7 +33,7 @@ _AMOUNT = re.compile(rb"amount=([0-9]{1,20}(?:\.[0-9]{1,12})?)\Z")
 _HOST = re.compile(rb"[A-Za-z0-9.:\[\]-]*\Z")
 _JSON = (b"content-type", b"application/json")
 
-Answer = bytes | None
+Answer = bytes | Elsewhere
 
 
 class QuickChecks:
@@ -83,10 +84,13 @@ class QuickChecks:
             return None
         return Asked(grant, path[1], wanted_of(amount or None))
 
-    async def _answer(self, asked: Asked) -> Answer:
+    async def _answer(self, asked: Asked) -> bytes | None:
         """Return what is known in memory, else with what the control database says."""
         try:
-            return await self._at_once.answer(asked) or await self._soon.answer(asked)
+            told = await self._at_once.answer(asked)
+            if told is Elsewhere.CONTROL_DATABASE:
+                told = await self._soon.answer(asked)
+            return None if isinstance(told, Elsewhere) else told
         except TallybookError:
             return None  # the route tells what is wrong
         except Exception:  # a bug here must not refuse what the route can answer
@@ -108,11 +112,11 @@ def _amount(query: bytes) -> str | None:
 
 
 def _written(
-    answers: Callable[[Sequence[Asked]], Sequence[Checked | None]],
+    answers: Callable[[Sequence[Asked]], Sequence[Checked | Elsewhere]],
 ) -> Callable[[Sequence[Asked]], Sequence[Answer]]:
     """Return how checks are answered as bytes: on the same thread, not in the event loop."""
 
     def written(asked: Sequence[Asked]) -> list[Answer]:
-        return [None if told is None else shown_value(told) for told in answers(asked)]
+        return [shown_value(told) if isinstance(told, Checked) else told for told in answers(asked)]
 
     return written
