@@ -363,3 +363,22 @@ def test_a_round_that_breaks_off_time_and_again_does_not_follow(
         assert slow.is_kept() == kept
     assert slow.round() == 4
     assert slow.is_kept()
+
+
+def test_working_out_rests_while_somebody_asks(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds, rests = 0.0, list[float]()
+    monkeypatch.setattr(keeping, "monotonic", lambda: seconds)
+    monkeypatch.setattr(keeping, "sleep", rests.append)
+    monkeypatch.setattr(keeping, "WORK_SECONDS", 0)
+    process.do([("ask", 0, "route")])
+    seconds += keeping.ASKED_SECONDS
+    process.follow()
+    process.use(0, "s", ("t", 3))
+    process.follow()
+    assert rests == [], "nobody asks"
+    process.ask(0, "at once")
+    process.use(0, "s", ("t", 3))
+    process.follow()
+    assert set(rests) == {keeping.REST_SECONDS}
