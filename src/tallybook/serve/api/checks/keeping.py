@@ -41,7 +41,8 @@ STALE_SECONDS_MAX = 30.0
 """Where the lake could not be followed for so long, checks ask it themselves. A round that takes
 longer follows it, as long as it gets on."""
 KEPT_MAX = 200_000
-"""Balances that are kept; the one asked for longest ago makes room."""
+"""Balances that are kept; the one asked for longest ago makes room. At about 2.2 KiB each they take
+no more memory than a process's queries may have by default, half a GiB."""
 AT_ONCE = 1_000
 """Balances worked out in one step of following, so that checks come in between."""
 WORK_SECONDS = 0.0002
