@@ -223,7 +223,7 @@ def test_a_draw_counts_at_every_later_asking(stores: Stores) -> None:
     put(stores, up("a"))
     spend(stores, 1, "4", at_us=9)
     spend(stores, 2, "1", at_us=6, invoice="earlier")
-    assert [draw.at_us for draw in purse(stores).draws] == [9, 9]
+    assert sorted(draw.at_us for draw in purse(stores).draws) == [9, 10]
     assert [hand.balance for hand in hands(stores, at_us=6)] == [5]
 
 

@@ -1,7 +1,8 @@
 """A wallet as it is kept: its top-ups, its draws, and what of it was given up.
 
-Facts of a wallet are appended in the order of time: none lies before the newest draw. So what a
-draw took is never changed by what comes later, and a balance of the past stays what it was.
+Facts of a wallet are appended in the order of time: draws and voidings each after the one before, a
+top-up not before the newest draw. So what a draw took is never changed by what comes later, and a
+balance of the past stays what it was.
 
 Source: docs/algorithms/wallets.md
 """
@@ -141,9 +142,12 @@ class Purse(msgspec.Struct, frozen=True, kw_only=True):
         return min((stored.recorded_us for stored in self.top_ups), default=0)
 
     def not_before(self, at_us: int) -> int:
-        """Return an instant, or that of the newest draw where it is later."""
-        newest = self.newest_us
-        return at_us if newest is None else max(at_us, newest)
+        """Return an instant, or that of the newest draw or voiding where it is later."""
+        return _newest_us(self.top_ups, self.draws, at_us)
+
+    def next_us(self, at_us: int) -> int:
+        """Return when what happens to it at an instant is kept."""
+        return next_us(at_us, self.top_ups, self.draws)
 
     def at(self, at_us: int) -> WalletState:
         """Return the wallet at an instant of the past or the future; draws at it are not in."""
@@ -195,6 +199,21 @@ class Purse(msgspec.Struct, frozen=True, kw_only=True):
         return [stored.draw for stored in self.draws]
 
 
+def _newest_us(top_ups: Iterable[StoredTopUp], draws: Iterable[StoredDraw], at_least: int) -> int:
+    """Return when a wallet was last drawn from, given back to or voided, an instant at least."""
+    voided = [one.top_up.voided_us for one in top_ups if one.top_up.voided_us is not None]
+    return max([at_least, *voided, *(draw.at_us for draw in draws)])
+
+
+def next_us(at_us: int, top_ups: Iterable[StoredTopUp], draws: Iterable[StoredDraw]) -> int:
+    """Return when a draw, what is given back, or a voiding of an instant is kept.
+
+    Each comes after the one before, whatever the clocks of servers say: at one instant they would
+    have an order that nobody saw when they were made.
+    """
+    return _newest_us(top_ups, draws, at_us - 1) + 1
+
+
 def _lasts(top_up: TopUp) -> bool:
     return top_up.end_us is None or top_up.end_us > top_up.at_us
 
@@ -209,7 +228,7 @@ def check_top_up(purse: Purse, stored: StoredTopUp) -> StoredTopUp:
     if any(other.top_up.key == top_up.key for other in purse.top_ups):
         message = f"wallet {stored.wallet} has a top-up '{top_up.key}' already"
         raise Conflict(message, code="exists", field="key")
-    if purse.not_before(top_up.at_us) != top_up.at_us:
+    if purse.newest_us is not None and purse.newest_us > top_up.at_us:
         message = f"wallet {stored.wallet} was drawn from after that; top it up from then on"
         raise Conflict(message, field="at")
     return stored
@@ -268,12 +287,12 @@ def returns(draws: Iterable[StoredDraw], document: str, at_us: int) -> list[Stor
     Args:
         draws: all of the wallets that it drew from.
         document: id.
-        at_us: when; not before the newest draw of each wallet.
+        at_us: when; in each wallet after its newest draw.
     """
-    newest: dict[str, int] = {}
+    mine: dict[str, list[StoredDraw]] = {}
     taken: dict[str, StoredDraw] = {}
     for draw in draws:
-        newest[draw.wallet] = max(draw.at_us, newest.get(draw.wallet, at_us))
+        mine.setdefault(draw.wallet, []).append(draw)
         if draw.document == document:
             before = taken.get(draw.wallet)
             taken[draw.wallet] = draw if before is None else _summed(before, draw)
@@ -281,7 +300,7 @@ def returns(draws: Iterable[StoredDraw], document: str, at_us: int) -> list[Stor
         msgspec.structs.replace(
             draw,
             step=RETURNED,
-            at_us=newest[draw.wallet],
+            at_us=next_us(at_us, (), mine[draw.wallet]),
             amount=EXACT.minus(draw.amount),
             amount_minor=-draw.amount_minor,
         )

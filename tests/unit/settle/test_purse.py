@@ -39,6 +39,8 @@ class Kept:
         self.store = MemoryWallets(self.invoices)
         self.now = 0
         self.count = 0
+        self.in_turn = False
+        """Whether what is put in at an instant comes after what was drawn at it."""
 
     def purse(self) -> Purse:
         """Return the wallet."""
@@ -51,7 +53,7 @@ class Kept:
         asked = TopUp(
             key=f"t{self.count}",
             amount=Decimal(amount),
-            at_us=self.now,
+            at_us=self.purse().not_before(self.now) if self.in_turn else self.now,
             expires_us=expires,
             free=free,
         )
@@ -149,6 +151,7 @@ def test_nothing_is_lost_and_the_ledger_owes_what_is_left(
     wallet: Wallet, steps: list[tuple[Any, ...]]
 ) -> None:
     kept = Kept(wallet)
+    kept.in_turn = True
     for kind, *said in steps:
         do(kept, kind, said)
         purse = kept.purse()
@@ -158,7 +161,7 @@ def test_nothing_is_lost_and_the_ledger_owes_what_is_left(
         drawn = total(one.amount for one in purse.draws)
         assert put == drawn + state.lapsed + state.balance
         assert not state.open
-        lines = purse.statement(kept.now)
+        lines = purse.statement(purse.not_before(kept.now))
         assert total(line.amount for line in lines) == state.balance
         assert kept.owed_minor() == purse.liability_minor()
     kept.settle()
@@ -177,6 +180,26 @@ def test_what_was_is_not_changed_by_what_comes_later() -> None:
     assert kept.purse().at(2 * DAY_US) == before
     assert kept.purse().at(DAY_US).balance == 10
     assert kept.purse().drawn_by("i2") == (4, 400)
+
+
+@pytest.mark.parametrize("behind_us", [0, 5])
+def test_a_top_up_that_is_voided_by_a_clock_behind_has_paid_what_was_drawn(behind_us: int) -> None:
+    """The voiding comes after the draw, and what is drawn next takes nothing of it."""
+    kept = Kept(MONEY)
+    kept.top_up("1", None, free=False)
+    kept.now = DAY_US
+    kept.draw(40)
+    kept.now -= behind_us
+    void_top_up(kept.store, "t", MONEY, "t1", kept.now)
+    state = kept.purse().now(kept.now)
+    assert (state.open, state.lapsed, state.balance) == (0, Decimal("0.6"), 0)
+    kept.now = DAY_US
+    kept.top_up("2", None, free=False)
+    kept.now -= behind_us
+    kept.draw(150)
+    state = kept.purse().now(kept.now)
+    assert (state.open, state.lapsed, state.balance) == (0, Decimal("0.6"), Decimal("0.5"))
+    assert kept.owed_minor() == kept.purse().worth_minor(kept.now) == 50
 
 
 def test_a_top_up_lies_not_before_a_draw() -> None:
@@ -227,7 +250,7 @@ def test_what_is_given_back_is_given_back_once() -> None:
         for document, at_us in (("i", 1), ("j", 9))
     ]
     (back,) = returns(draws, "i", 4)
-    assert (back.at_us, back.amount, back.amount_minor, back.step) == (9, -5, -500, "void")
+    assert (back.at_us, back.amount, back.amount_minor, back.step) == (10, -5, -500, "void")
     assert returns([*draws, back], "i", 10) == []
     assert returns(draws, "other", 10) == []
 

@@ -8,7 +8,15 @@ import msgspec
 from tallybook.catalog.entitlement import Wallet
 from tallybook.invoice.funds import WalletInHand
 from tallybook.invoice.ports import Spent
-from tallybook.settle.purse import GivenUp, Purse, StoredDraw, StoredTopUp, Watch, returns
+from tallybook.settle.purse import (
+    GivenUp,
+    Purse,
+    StoredDraw,
+    StoredTopUp,
+    Watch,
+    next_us,
+    returns,
+)
 from tallybook.settle.request import Request
 
 
@@ -58,15 +66,16 @@ class MemoryPurses(msgspec.Struct):
         return tuple(found)
 
     def draw(self, spent: Spent) -> None:
-        """Store what an invoice took, not before the newest draw of each wallet."""
+        """Store what an invoice took, in each wallet after its newest draw or voiding."""
         for used in spent.wallets:
-            mine = [one.at_us for one in self.draws.values() if one.wallet == used.wallet]
+            mine = [one for one in self.draws.values() if one.wallet == used.wallet]
+            ups = [one for one in self.top_ups.values() if one.wallet == used.wallet]
             drawn = StoredDraw(
                 wallet=used.wallet,
                 customer=spent.customer,
                 document=spent.invoice,
                 step="",
-                at_us=max(spent.at_us, *mine) if mine else spent.at_us,
+                at_us=next_us(spent.at_us, ups, mine),
                 amount=Decimal(used.units),
                 amount_minor=used.amount_minor,
             )

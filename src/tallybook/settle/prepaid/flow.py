@@ -83,7 +83,7 @@ def void_top_up(
         tenant: whose.
         wallet: which.
         key: of the top-up.
-        now_us: now; where the wallet was drawn from later, then from there.
+        now_us: now; where the wallet was drawn from then or later, right after that.
         refund: what was paid for what is left goes back to how it was paid; else it is kept.
 
     Raises:
@@ -107,7 +107,7 @@ def _void(
         return stored
     method = _paid_by(purse, stored) if refund else ""
     _post(transaction, wallet, give_up(purse, now_us))
-    ended = msgspec.structs.replace(stored.top_up, voided_us=purse.not_before(now_us))
+    ended = msgspec.structs.replace(stored.top_up, voided_us=purse.next_us(now_us))
     voided = msgspec.structs.replace(stored, top_up=ended)
     transaction.put(Happened(top_ups=(voided,)))
     purse = transaction.purse(wallet)
@@ -145,7 +145,7 @@ def take_back(
     if not found or found[0].top_up.voided_us is not None:
         return 0
     _post(transaction, wallet, give_up(purse, now_us))
-    gone = _voided(transaction, wallet, found[0], purse.not_before(now_us))
+    gone = _voided(transaction, wallet, found[0], purse.next_us(now_us))
     if gone is None:
         return 0
     gone = msgspec.structs.replace(gone, account=to)

@@ -29,7 +29,15 @@ from tallybook.catalog.entitlement import TopUp, Wallet
 from tallybook.invoice.funds import WalletInHand
 from tallybook.invoice.ports import Spent
 from tallybook.kernel.decimals import plain
-from tallybook.settle.purse import GivenUp, Purse, StoredDraw, StoredTopUp, Watch, returns
+from tallybook.settle.purse import (
+    GivenUp,
+    Purse,
+    StoredDraw,
+    StoredTopUp,
+    Watch,
+    next_us,
+    returns,
+)
 from tallybook.settle.request import Request
 
 TOP_UP = Table(
@@ -178,20 +186,21 @@ def in_hand(
 
 
 def draw(connection: Connection, tenant: str, spent: Spent) -> None:
-    """Store what an invoice took from wallets, not before their newest draws.
+    """Store what an invoice took from wallets, after their newest draws and voidings.
 
     The transaction has found the account's version to be the one that the invoice was made with.
     """
     if not spent.wallets:
         return
-    newest = {one.wallet: one.at_us for one in _draws_of(connection, tenant, spent.customer)}
+    draws = _by_wallet(_draws_of(connection, tenant, spent.customer))
+    ups = _by_wallet(map(_top_up, _rows(connection, TOP_UP, tenant, [spent.customer])))
     rows = [
         StoredDraw(
             wallet=used.wallet,
             customer=spent.customer,
             document=spent.invoice,
             step="",
-            at_us=max(spent.at_us, newest.get(used.wallet, spent.at_us)),
+            at_us=next_us(spent.at_us, ups.get(used.wallet, ()), draws.get(used.wallet, ())),
             amount=Decimal(used.units),
             amount_minor=used.amount_minor,
         )

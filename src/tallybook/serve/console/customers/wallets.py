@@ -169,7 +169,7 @@ def _wallet(
     catalog = world.catalog.load(tenant)
     wallet = wallet_of(catalog, key)
     purse = world.wallets.purses(tenant, [wallet])[key]
-    state, lines = purse.now(now_us), purse.statement(now_us)
+    state, lines = purse.now(now_us), purse.statement(purse.not_before(now_us))
     newest = lines[::-1]
     start = {"amount": "", "method": "bank-transfer", "reference": "", "expires": "", "free": ""}
     return html(

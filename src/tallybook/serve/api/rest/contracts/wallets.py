@@ -297,7 +297,7 @@ class Wallets(Controller):
         wallet = wallet_of(world.catalog.load(grant.tenant), key)
         purse = world.wallets.purses(grant.tenant, [wallet])[key]
         after = place_of(cursor, int) or 0
-        lines = list(enumerate(purse.statement(world.clock.now_us()), 1))[after:]
+        lines = list(enumerate(purse.statement(purse.not_before(world.clock.now_us())), 1))[after:]
         some = page(lines[: limit + 1], limit, lambda line: line[0])
         views = [
             TransactionView(
