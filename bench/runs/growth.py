@@ -201,7 +201,7 @@ def _figures(mark: Mark, parquet: float) -> list[Figure]:
             reached=rate.median >= 400_000,
             bounds=(Bound(name="Parquet write", value=parquet),),
             note=f"accepted at {statistics.median(mark.accepted):,.0f} events/s; totals agree",
-            headline=True,
+            headline=whole,
         ),
         Figure(
             name=f"meter query, one customer, one month by hour, {at}",
@@ -212,7 +212,7 @@ def _figures(mark: Mark, parquet: float) -> list[Figure]:
             less_is_better=True,
             bounds=(Bound(name="DuckDB scan of the columns", value=mark.scan_seconds * 1000),),
             note=f"p99 {percentile(hour, 99):.0f} ms; over HTTP",
-            headline=True,
+            headline=whole,
         ),
         Figure(
             name=f"one month of one meter recomputed from raw, {at}",
@@ -223,7 +223,7 @@ def _figures(mark: Mark, parquet: float) -> list[Figure]:
             less_is_better=True,
             bounds=(Bound(name="DuckDB scan of the columns", value=mark.scan_seconds),),
             note=f"two threads, {mark.recompute_mb:,.0f} MiB at most",
-            headline=True,
+            headline=whole,
         ),
     ]
 
