@@ -13,7 +13,8 @@ from tallybook.adapters.sql.access.audit import LOG, PENDING, STALE_US, Question
 from tallybook.adapters.sql.access.recording import Recording, within
 from tallybook.adapters.sql.database import write
 from tallybook.admit.trail import Change
-from tallybook.serve.api.gate import MINUTE_US, Gate
+from tallybook.kernel.timestamps import MINUTE_US
+from tallybook.serve.api.gate import Gate
 from tallybook.serve.console import entering
 from tallybook.serve.console.entering import Attempts
 from tests.support.gatehouse.house import FIRST_KEY, House, house

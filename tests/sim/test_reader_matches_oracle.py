@@ -147,13 +147,20 @@ def test_every_answer_equals_the_oracle(
     road.pump()
     plain = oracle(road)
     assert road.reader.stored("default", 1 << 60).accepted == len(events)
-    monkeypatch.setattr("tallybook.adapters.duckdb.usage_reader.SPAN_FILES", 1)
+    monkeypatch.setattr("tallybook.adapters.duckdb.extent.SPAN_FILES", 1)
     stored = road.reader.recent("default", limit=10_000)
     for cut in range(road.reader.head() + 1):
         for kind in ("t", "other", "none"):
             times = [e.time_us for e in stored if e.type == kind and e.commit_seq <= cut]
             span = (min(times), max(times)) if times else None
             assert road.reader.span("default", kind, cut) == span, (kind, cut)
+        for meter in rng.sample(all_meters, 6):
+            extent = road.reader.extent("default", meter, cut)
+            assert extent == plain.extent("default", meter, cut), (meter, cut)
+            if extent is not None:
+                span = road.reader.span("default", meter.event_type, cut)
+                within = road.reader.span("default", meter.event_type, cut, extent)
+                assert meter.filter or within == span
     for _ in range(60):
         asked = query(
             rng, rng.choice(all_meters), rng.choice([road.reader.head(), rng.randrange(1, 8)])

@@ -353,7 +353,9 @@ currency = "EUR"
 class ShownUsage(MemoryUsageReader):
     """Events in a list, with the questions that only pages ask."""
 
-    def span(self, tenant: str, event_type: str, cut: int) -> tuple[int, int] | None:
+    def span(
+        self, tenant: str, event_type: str, cut: int, _within: object = None
+    ) -> tuple[int, int] | None:
         """Return the times of the first and the last event of a type."""
         times = [e.time_us for e in self._accepted(tenant, cut) if e.type == event_type]
         return (min(times), max(times)) if times else None

@@ -10,7 +10,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOCAL_EPOCH = EPOCH.replace(tzinfo=None)
 MICROSECOND = timedelta(microseconds=1)
 SECOND_US = 1_000_000
-HOUR_US = 3600 * SECOND_US
+MINUTE_US = 60 * SECOND_US
+HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 FIRST_US = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 """The first instant that has a date: the beginning of the year 1."""

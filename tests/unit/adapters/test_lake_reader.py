@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tallybook.adapters.delta.event_table import DeltaEventTable
-from tallybook.adapters.duckdb import usage_reader
+from tallybook.adapters.duckdb import extent
 from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
 from tallybook.catalog.meter import MeterSpec, check_meter
 from tallybook.kernel.errors import Corrupt, Invalid, Unavailable
@@ -138,7 +138,7 @@ def test_what_is_new_is_told_by_tenant_and_type(tmp_path):
 
 
 def test_the_first_and_the_last_event_are_found_where_they_can_be(tmp_path, monkeypatch):
-    monkeypatch.setattr(usage_reader, "SPAN_FILES", 1)
+    monkeypatch.setattr(extent, "SPAN_FILES", 1)
     road = Road(tmp_path)
     days = [5, 1, 3, 7, 2]
     for day in days:

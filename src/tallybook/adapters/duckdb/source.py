@@ -5,9 +5,10 @@ that fills them at accept, so a meter created later is exact over history (DECIS
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -22,6 +23,8 @@ from tallybook.store.schema import FIXED, typed_field
 
 _READ_ROWS = 100_000
 _SCHEMAS_MAX = 10_000
+REPLACED_MAX = 3
+_Answer = TypeVar("_Answer")
 
 
 class LakeSource:
@@ -93,6 +96,24 @@ class LakeSource:
             parts.append(f"SELECT {names} FROM {name}")
         return Sql(" UNION ALL ".join(parts), params)
 
+    def read(
+        self, sql: Sql, files: Sequence[LakeFile], columns: Iterable[str] = ()
+    ) -> list[tuple[object, ...]]:
+        """Return what a statement finds in some files, its relation `src`.
+
+        Args:
+            sql: the statement.
+            files: which files.
+            columns: typed columns needed beside the fixed ones.
+        """
+        cursor = self.cursor()
+        try:
+            src = self.relation(cursor, files, columns, "all_rows")
+            text = f"WITH src AS ({src.text}) {sql.text}"
+            return run(cursor, Sql(text, [*src.params, *sql.params]))
+        finally:
+            cursor.close()
+
     def _typed(self, path: str) -> frozenset[str]:
         known = self._schemas.get(path)
         if known is None:
@@ -136,6 +157,16 @@ def readable(path: str) -> Iterator[None]:
         raise Unavailable(f"lake file {path}: {error}") from error
     except pa.ArrowInvalid as error:
         raise Corrupt(f"lake file {path}: {error}") from error
+
+
+def again(work: Callable[[], _Answer]) -> _Answer:
+    """Do it; once more with a fresh file list where a file was replaced and deleted meanwhile."""
+    for _ in range(REPLACED_MAX):
+        try:
+            return work()
+        except Replaced:
+            continue
+    return work()
 
 
 def run(cursor: duckdb.DuckDBPyConnection, sql: Sql) -> list[tuple[object, ...]]:

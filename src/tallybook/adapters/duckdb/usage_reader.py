@@ -7,9 +7,8 @@ An answer is the merge of three kinds of partials, exact for any snapshot and an
 3. raw rows of the commits c+1..cut.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import duckdb
 import msgspec
@@ -23,11 +22,13 @@ from tallybook.adapters.duckdb.answers import (
     order_of,
     usages,
 )
+from tallybook.adapters.duckdb.extent import Extents
 from tallybook.adapters.duckdb.lake_files import LakeFiles, VersionedTable, of_commits, of_times
 from tallybook.adapters.duckdb.pieces import EVENT, counted, listed, one
 from tallybook.adapters.duckdb.rollups import Rollup, Rollups
-from tallybook.adapters.duckdb.source import LakeSource, Replaced, execute, run
+from tallybook.adapters.duckdb.source import LakeSource, again, execute, run
 from tallybook.adapters.duckdb.spill import spill_folder
+from tallybook.catalog.meter import Meter
 from tallybook.kernel.errors import Invalid
 from tallybook.meter.each import Bands
 from tallybook.meter.level import Level, LevelTerms
@@ -60,10 +61,6 @@ from tallybook.store.ports import LakeFile
 
 CUT_BUCKETS_MAX = 256
 """With more buckets cut by borders than this, everything is read from raw rows."""
-SPAN_FILES = 4
-"""Files that are read first to find the first event, or the last; then four times as many."""
-REPLACED_MAX = 3
-_Answer = TypeVar("_Answer")
 FAR_US = 1 << 62
 
 
@@ -85,6 +82,7 @@ class LakeUsageReader:
         spill = spill_folder(rollups.parent)
         self.source = LakeSource(self._files, spill, memory_limit=memory_limit, threads=threads)
         self.rollups = Rollups(rollups, self.source)
+        self._extents = Extents(self._files, self.source, self.rollups)
 
     def head(self) -> int:
         """Return the newest snapshot."""
@@ -93,7 +91,7 @@ class LakeUsageReader:
     def usage(self, query: UsageQuery) -> list[Usage]:
         """Return the exact aggregates, ordered by window, owner, subject, group (None first)."""
         _check(query)
-        return _again(lambda: self._usage_once(query))
+        return again(lambda: self._usage_once(query))
 
     def _usage_once(self, query: UsageQuery) -> list[Usage]:
         cursor = self.source.cursor()
@@ -114,7 +112,7 @@ class LakeUsageReader:
     def events(self, query: UsageQuery, after_cut: int = 0) -> Iterator[StoredEvent]:
         """Yield the events a query counts, with commit_seq > `after_cut`, by (time, source, id)."""
         _check(query)
-        cursor = _again(lambda: self._events_of(query, after_cut))
+        cursor = again(lambda: self._events_of(query, after_cut))
         try:
             while rows := cursor.fetchmany(10_000):
                 yield from map(event_of, rows)
@@ -218,33 +216,21 @@ class LakeUsageReader:
         )
         return {str(kind): int(str(count)) for kind, count in self._over(sql, cut)}
 
-    def span(self, tenant: str, event_type: str, cut: int) -> tuple[int, int] | None:
-        """Return the times of the first and the last event of a type, None where there is none."""
-        first = _again(lambda: self._earliest(tenant, event_type, cut, 1))
-        last = _again(lambda: self._earliest(tenant, event_type, cut, -1))
-        return None if first is None or last is None else (first, -last)
+    def extent(self, tenant: str, meter: Meter, cut: int) -> tuple[int, int] | None:
+        """Return a range of whole quarters of an hour with all events that a meter counts.
 
-    def _earliest(self, tenant: str, event_type: str, cut: int, sign: int) -> int | None:
-        """Return the least `sign * time` of a type's events; files that cannot have it are left."""
+        Arguments and cost are of `Extents.extent`; None without events.
+        """
+        return again(lambda: self._extents.extent(tenant, meter, cut))
 
-        def least(file: LakeFile) -> int:
-            return min(sign * file.time_min, sign * file.time_max)
+    def span(
+        self, tenant: str, event_type: str, cut: int, within: tuple[int, int] | None = None
+    ) -> tuple[int, int] | None:
+        """Return the times of the first and the last event of a type, None where there is none.
 
-        sql = Sql(
-            f"SELECT min({sign} * time_us) FROM src"
-            " WHERE tenant = ? AND type = ? AND problem IS NULL AND commit_seq <= ?",
-            [tenant, event_type, cut],
-        )
-        _, files = self._files.now()
-        left = sorted(of_commits(files, 0, cut), key=least)
-        found: int | None = None
-        many = SPAN_FILES
-        while left and (found is None or least(left[0]) < found):
-            ((at,),) = self._read(sql, left[:many])
-            if at is not None:
-                found = int(str(at)) if found is None else min(found, int(str(at)))
-            left, many = left[many:], many * 4
-        return found
+        Arguments and cost are of `Extents.span`.
+        """
+        return again(lambda: self._extents.span(tenant, event_type, cut, within))
 
     def recent(
         self,
@@ -315,24 +301,13 @@ class LakeUsageReader:
     def _over(
         self, sql: Sql, cut: int, after: int = 0, before_us: int = FAR_US
     ) -> list[tuple[object, ...]]:
-        return _again(lambda: self._over_once(sql, cut, after, before_us))
+        return again(lambda: self._over_once(sql, cut, after, before_us))
 
     def _over_once(
         self, sql: Sql, cut: int, after: int, before_us: int
     ) -> list[tuple[object, ...]]:
         _, files = self._files.now()
-        return self._read(sql, of_times(of_commits(files, after, cut), -FAR_US, before_us))
-
-    def _read(self, sql: Sql, files: Sequence[LakeFile]) -> list[tuple[object, ...]]:
-        """Return what a statement finds in the fixed columns of some files, its relation `src`."""
-        cursor = self.source.cursor()
-        try:
-            src = self.source.relation(cursor, files, (), "all_rows")
-            return run(
-                cursor, Sql(f"WITH src AS ({src.text}) {sql.text}", [*src.params, *sql.params])
-            )
-        finally:
-            cursor.close()
+        return self.source.read(sql, of_times(of_commits(files, after, cut), -FAR_US, before_us))
 
     def _register(self, cursor: duckdb.DuckDBPyConnection, query: UsageQuery) -> None:
         if _reads_windows(query):
@@ -495,16 +470,6 @@ class LakeUsageReader:
 
 
 _JOIN = "JOIN own ON p.subject = own.subject AND p.at_us >= own.s AND p.at_us < own.e"
-
-
-def _again(work: Callable[[], _Answer]) -> _Answer:
-    """Do it; once more with a fresh file list where a file was replaced and deleted meanwhile."""
-    for _ in range(REPLACED_MAX):
-        try:
-            return work()
-        except Replaced:
-            continue
-    return work()
 
 
 def _check(query: UsageQuery) -> None:

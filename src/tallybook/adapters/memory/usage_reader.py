@@ -21,9 +21,10 @@ import msgspec
 from tallybook.catalog.meter import Meter
 from tallybook.kernel.decimals import EXACT, divide, measure
 from tallybook.kernel.jsonpath import steps
-from tallybook.kernel.timestamps import HOUR_US
+from tallybook.kernel.timestamps import HOUR_US, MINUTE_US
 from tallybook.meter.each import Bands, EachEvent, count_each
 from tallybook.meter.level import Level, LevelTerms
+from tallybook.meter.partial import rolls_up
 from tallybook.meter.usage import (
     Counters,
     Kind,
@@ -33,6 +34,7 @@ from tallybook.meter.usage import (
     Usage,
     UsageQuery,
 )
+from tallybook.meter.window import GRID_US
 
 FAR_US = 1 << 62
 
@@ -142,6 +144,13 @@ class MemoryUsageReader:
         for counted in self._counted(query):
             if first <= counted.event.time_us < last and counted.event.commit_seq > after_cut:
                 yield counted.event
+
+    def extent(self, tenant: str, meter: Meter, cut: int) -> tuple[int, int] | None:
+        """Return whole quarters of an hour, or minutes without roll-ups, with all that counts."""
+        asked = UsageQuery(tenant=tenant, meter=meter, bounds=(-FAR_US, FAR_US), cut=cut)
+        times = [event.time_us for event in self.events(asked)]
+        grid = GRID_US if rolls_up(meter) else MINUTE_US
+        return (min(times) // grid * grid, (max(times) // grid + 1) * grid) if times else None
 
     def subjects(self, tenant: str, event_type: str, cut: int) -> list[tuple[str, int]]:
         """Return every subject of a type with the time of its first event."""

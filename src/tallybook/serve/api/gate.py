@@ -15,7 +15,7 @@ from tallybook.adapters.sql.access.users import User
 from tallybook.adapters.sql.keys import SqlKeys, key_digest
 from tallybook.admit.key import SCOPES, Grant, alive, allowed, granted
 from tallybook.kernel.errors import Forbidden, TallybookError, Unavailable
-from tallybook.kernel.timestamps import SECOND_US
+from tallybook.kernel.timestamps import MINUTE_US
 from tallybook.serve.api.common.rounds import Rounds
 
 __all__ = ["SCOPES", "Gate", "Grant", "allowed"]
@@ -25,7 +25,6 @@ STALE_SECONDS_MAX = 30.0
 """Keys that could not be refreshed for so long are refused: a revoked one might be among them."""
 DIGESTS_MAX = 10_000
 """Most good keys whose digests are remembered; what they allow is looked up each time."""
-MINUTE_US = 60 * SECOND_US
 PERSON = "user:"
 """Before the name of a person where else the id of a key stands."""
 

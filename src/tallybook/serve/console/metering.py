@@ -13,7 +13,7 @@ from tallybook.catalog.meter import Meter
 from tallybook.compose import World
 from tallybook.kernel.timestamps import DAY_US, HOUR_US, SECOND_US, from_us
 from tallybook.meter.usage import Usage, UsageQuery
-from tallybook.meter.window import WindowSize, bounds
+from tallybook.meter.window import GRID_US, WindowSize, bounds
 from tallybook.serve.api.rest.catalog import MeterView, meter_view
 from tallybook.serve.console.access import PAGE, session_of
 from tallybook.serve.console.charts import Bar, bars, share, spark
@@ -23,6 +23,7 @@ ZERO = Decimal(0)
 GROUPS_SHOWN = 20
 WINDOWS_FINE_MAX = 72
 _FINE_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120)
+FINE_US_MAX = WINDOWS_FINE_MAX * _FINE_SECONDS[-1] * SECOND_US
 _ALIGN_US = {"HOUR": HOUR_US, "DAY": DAY_US, "MONTH": DAY_US}
 _FORMATS = {"HOUR": "%d %b %H:%M", "DAY": "%d %b", "MONTH": "%b %Y"}
 
@@ -128,6 +129,14 @@ def series(shown: Range, rows: Sequence[Usage]) -> list[Bar]:
     return found
 
 
+def _span(world: World, tenant: str, meter: Meter, cut: int) -> tuple[int, int] | None:
+    """Return the first and the last instant with usage; exactly, where a chart would show it."""
+    extent = world.usage.extent(tenant, meter, cut)
+    if extent is None or extent[1] - extent[0] > FINE_US_MAX + 2 * GRID_US:
+        return extent and (extent[0], extent[1] - 1)
+    return world.usage.span(tenant, meter.event_type, cut, extent)
+
+
 @get("/meters", opt=PAGE, sync_to_thread=True)
 def meters_page(request: "Request[Any, Any, Any]", world: World) -> Response[bytes]:
     """List meters with what they measured."""
@@ -142,7 +151,7 @@ def meters_page(request: "Request[Any, Any, Any]", world: World) -> Response[byt
 
 
 def _row(world: World, tenant: str, meter: Meter, view: MeterView, cut: int) -> MeterRow:
-    shown = charted(world.usage.span(tenant, meter.event_type, cut))
+    shown = charted(_span(world, tenant, meter, cut))
     if shown is None:
         return MeterRow(view, None, 0, Markup(""))
     total = whole(world, tenant, meter, shown, cut)
@@ -167,7 +176,7 @@ def meter_page(
     tenant, cut = session.grant.tenant, world.usage.head()
     catalog = world.catalog.load(tenant)
     meter = catalog.meter(key)
-    shown = charted(world.usage.span(tenant, meter.event_type, cut))
+    shown = charted(_span(world, tenant, meter, cut))
     total = whole(world, tenant, meter, shown, cut) if shown else []
     found = series(shown, measured(world, tenant, meter, shown, cut)) if shown else []
     caption = f"{meter.name or key} over time"

@@ -18,7 +18,7 @@ from tallybook.catalog.meter import Meter
 from tallybook.compose import World
 from tallybook.kernel.decimals import plain
 from tallybook.kernel.errors import Forbidden, Invalid
-from tallybook.kernel.timestamps import SECOND_US, format_us, parse_rfc3339
+from tallybook.kernel.timestamps import MINUTE_US, format_us, parse_rfc3339
 from tallybook.meter.usage import Ownership, Usage, UsageQuery
 from tallybook.meter.window import WindowSize, bounds
 from tallybook.serve.api.bounds import Span, spans_of
@@ -32,7 +32,6 @@ from tallybook.serve.api.compat.openmeter.filters import (
 )
 from tallybook.serve.api.gate import Grant
 
-MINUTE_US = 60 * SECOND_US
 SUBJECT = "subject"
 CUSTOMER = "customer_id"
 VALUES_MAX = 100
@@ -173,11 +172,11 @@ def answer(world: World, tenant: str, meter: Meter, ask: Ask) -> tuple[Ask, list
     cut = world.usage.head()
     start, end = ask.start_us, ask.end_us
     if start is None or end is None:
-        span = world.usage.span(tenant, meter.event_type, cut)
-        if span is None:
+        extent = world.usage.extent(tenant, meter, cut)
+        if extent is None:
             return ask, []
-        start = span[0] // MINUTE_US * MINUTE_US if start is None else start
-        end = max(span[1] // MINUTE_US * MINUTE_US, start) + MINUTE_US if end is None else end
+        start = extent[0] if start is None else start
+        end = max(extent[1], start + MINUTE_US) if end is None else end
     query = UsageQuery(
         tenant=tenant,
         meter=meter,
