@@ -45,7 +45,11 @@ class Probes:
         started = time.perf_counter()
         while self._counted() < self._count:
             if time.perf_counter() - started > WAIT_SECONDS_MAX:
-                raise AssertionError(f"an event was not counted within {WAIT_SECONDS_MAX:.0f} s")
+                status = self._server.get("/api/v1/status")
+                raise AssertionError(
+                    f"event {self._count:,} was not counted within {WAIT_SECONDS_MAX:.0f} s,"
+                    f" only {self._counted():,}; the server says {json.dumps(status)}"
+                )
             time.sleep(LOOK_SECONDS)
         self.waits.append(time.perf_counter() - started)
         return self.waits[-1]

@@ -4,6 +4,7 @@ Flat is computed, not looked at: the median slope of all pairs of samples, after
 times the length of the soak, must not exceed what is allowed.
 """
 
+import sys
 import time
 from collections import defaultdict
 
@@ -16,7 +17,7 @@ from bench.runs.capacity import sustained
 from bench.runs.common import against, behind, measured_server
 from bench.runs.freshness import Probes
 from bench.watch.totals import totals
-from bench.watch.tree import resident_mb, whole_mb
+from bench.watch.tree import between, resident_mb, uses, whole_mb
 from tests.e2e.server import Server
 
 SAMPLES = 360
@@ -68,15 +69,21 @@ def _watched(
     server: Server, load: Generator, probes: Probes, pause: float
 ) -> dict[str, list[Point]]:
     series: dict[str, list[Point]] = defaultdict(list)
-    started = time.perf_counter()
+    started, used = time.perf_counter(), uses(server)
     while load.running:
         at = time.perf_counter() - started
-        for kind, used in resident_mb(server).items():
-            series[f"memory of {kind}, MiB"].append(Point(at, used))
-        series["memory of all, shared pages once, MiB"].append(Point(at, whole_mb(server)))
-        series["lag, events"].append(Point(at, behind(server)))
-        probes.one()
+        for kind, resident in resident_mb(server).items():
+            series[f"memory of {kind}, MiB"].append(Point(at, resident))
+        whole, lag = whole_mb(server), behind(server)
+        series["memory of all, shared pages once, MiB"].append(Point(at, whole))
+        series["lag, events"].append(Point(at, lag))
+        fresh = probes.one()
         time.sleep(max(0.0, at + pause - (time.perf_counter() - started)))
+        before, used = used, uses(server)
+        took = time.perf_counter() - started - at
+        shares = (f"{k} {u.cpu_seconds / took:.2f}" for k, u in between(before, used).items())
+        line = f"{at:5.0f} s, {lag:9,} events behind, fresh in {fresh:5.2f} s, {whole:,.0f} MiB"
+        sys.stderr.write(f"{line}, cores: {', '.join(shares)}\n")
     return series
 
 

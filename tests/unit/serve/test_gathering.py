@@ -10,6 +10,7 @@ import uvloop
 from tallybook.kernel.errors import Unavailable
 from tallybook.serve.api import gathering
 from tallybook.serve.api.admission.ticket import TICKET, Limits, Ticket
+from tallybook.serve.api.company import Company
 from tallybook.serve.api.gathering import BYTES_MAX, EVENTS_MAX, Gathering, groups
 from tallybook.serve.api.ingest import NOTING, IngestApp
 from tallybook.transport.accept import AcceptLimits
@@ -313,3 +314,46 @@ def test_who_was_waited_for_ends_the_wait(monkeypatch, loop):
     with asyncio.Runner(loop_factory=loop) as runner:
         assert runner.run(asyncio.wait_for(twice(), 30)) == [True] * 4
     assert made == [2, 2]
+
+
+def at_once(_made, tokens, _notes):
+    for token in tokens:
+        token.set_result(None)
+
+
+def test_those_who_come_on_their_own_share_a_pass(monkeypatch):
+    """Each at its time, and nobody waiting for the answer of another."""
+
+    async def one_by_one():
+        gathered = Gathering(lambda: COLUMNS, LIMITS, submit)
+        waiting = []
+        for name in "abcdef":
+            part = split(body(name), LIMITS, COLUMNS)
+            waiting.append(asyncio.create_task(gathered.stored("t", part, None)))
+            await asyncio.sleep(0.005)
+        return await asyncio.wait_for(asyncio.gather(*waiting), 30)
+
+    def submit(made, tokens, notes):
+        counts.append(len(tokens))
+        at_once(made, tokens, notes)
+
+    counts: list[int] = []
+    monkeypatch.setattr(gathering, "COMPANY_SECONDS", 3600)
+    monkeypatch.setattr(gathering, "EVENTS_MAX", 3 * MANY)
+    assert asyncio.run(one_by_one()) == [True] * 6
+    assert counts == [3, 3]
+
+
+def test_a_client_alone_is_hardly_ever_kept_waiting(monkeypatch):
+    async def one_after_the_other():
+        gathered = Gathering(lambda: COLUMNS, LIMITS, at_once)
+        for number in range(70):
+            await gathered.stored("t", split(body(str(number)), LIMITS, COLUMNS), None)
+
+    waits: list[bool] = []
+    was, without = Company.awaited, Company.not_awaited
+    monkeypatch.setattr(Company, "not_awaited", lambda one: (waits.append(False), without(one)))
+    told = lambda one, came: (waits.append(True), was(one, came=came))  # noqa: E731
+    monkeypatch.setattr(Company, "awaited", told)
+    asyncio.run(one_after_the_other())
+    assert [number for number, waited in enumerate(waits) if waited] == [0, 2, 5, 10, 19, 36, 69]

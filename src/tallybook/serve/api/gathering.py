@@ -2,9 +2,9 @@
 
 What a pass over columns costs whatever it is given is shared by all requests whose bodies are there
 when it begins: while one pass runs and is brought to the disk, those of the next come in. Where
-several came together the last time, as many are waited for a moment; a client that is alone waits
-for nobody, and a full pass for nothing. A request that cannot go this way is told so, and goes by
-itself.
+several came together the last time, as many are waited for a moment, and for more of them as long
+as that pays (`company`); a client that is alone waits for nobody, and a full pass for nothing. A
+request that cannot go this way is told so, and goes by itself.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from typing import TypeVar
 import msgspec
 
 from tallybook.kernel.errors import TallybookError
+from tallybook.serve.api.company import Company
 from tallybook.transport.accept import AcceptLimits
 from tallybook.transport.alike import EVENTS_MIN, Alike, Split, alike
 from tallybook.transport.columns import ColumnSet
@@ -30,6 +31,8 @@ BYTES_MAX = 16 * 1024 * 1024
 """Most bytes of one pass, but for a request that has more."""
 LINGER_SECONDS = 0.002
 """Longest wait for as many requests as came together the last time."""
+COMPANY_SECONDS = 0.02
+"""Longest wait of a request for more than those."""
 
 Submit = Callable[[Alike, list[object], list[bytes]], None]
 """Queues columns; the futures are resolved when they are durable. Raises Unavailable."""
@@ -82,6 +85,9 @@ class Gathering:
         self._flushing = 0
         self._turn: asyncio.Handle | None = None
         self._lingering = False
+        self._company = Company()
+        self._latest = 0.0
+        self._hoped: int | None = None
 
     async def stored(self, tenant: str, part: Split, note: Callable[[], bytes] | None) -> bool:
         """Store a request with those beside it; whether that is done, durably.
@@ -100,6 +106,8 @@ class Gathering:
         done: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
         size = len(part.body)
         one = _Large(tenant=tenant, events=part.events, bytes=size, done=done, part=part, note=note)
+        if not self._coming:
+            self._latest = asyncio.get_running_loop().time() + COMPANY_SECONDS
         self._coming.append(one)
         self._events += part.events
         self._look()
@@ -107,30 +115,52 @@ class Gathering:
 
     def _look(self) -> None:
         """Ask for a turn of the event loop where there is reason for a pass, or soon will be."""
+        loop = asyncio.get_running_loop()
+        self._hope(loop.time())
         if self._turn is not None and not (self._lingering and self._enough()):
             return
-        loop = asyncio.get_running_loop()
         if self._groups or self._enough():
             if self._turn is not None:
                 self._turn.cancel()
             self._turn, self._lingering = loop.call_soon(self._take), False
         elif self._coming and not self._flushing:
-            self._turn, self._lingering = loop.call_later(LINGER_SECONDS, self._take), True
+            self._turn, self._lingering = loop.call_at(self._until(loop.time()), self._take), True
+
+    def _until(self, now: float) -> float:
+        """Return how long to wait for as many as the last time, or for more if that may pay."""
+        return self._latest if self._may_hope(now) else now + LINGER_SECONDS
+
+    def _may_hope(self, now: float) -> bool:
+        return self._company.likely and not self._flushing and now < self._latest
+
+    def _hope(self, now: float) -> None:
+        """Begin to wait for more than came the last time, if that may pay."""
+        if self._hoped is None and self._may_hope(now) and len(self._coming) >= self._expected:
+            self._hoped = len(self._coming)
 
     def _enough(self) -> bool:
         """Whether a pass should wait for nothing more."""
         expected = not self._flushing and len(self._coming) >= self._expected
-        return bool(self._coming) and (expected or self._events >= EVENTS_MAX)
+        patient = self._hoped is not None
+        return bool(self._coming) and ((expected and not patient) or self._events >= EVENTS_MAX)
 
     def _take(self) -> None:
         """Store one group; whoever else waits for the event loop has its turn before the next."""
         self._turn = None
         if not self._groups:
             coming, self._coming, self._events = self._coming, [], 0
-            self._expected = len(coming)
+            self._learn(len(coming))
             self._groups.extend(groups(coming, EVENTS_MAX, BYTES_MAX))
         self._stored(self._groups.popleft())
         self._look()
+
+    def _learn(self, came: int) -> None:
+        """Note how many came, for the next time."""
+        if self._hoped is None:
+            self._company.not_awaited()
+        else:
+            self._company.awaited(came=came > self._hoped)
+        self._expected, self._hoped = came, None
 
     def _flushed(self, _done: object) -> None:
         self._flushing -= 1
