@@ -13,7 +13,7 @@ from tallybook.adapters.memory.usage_reader import MemoryUsageReader
 from tallybook.catalog.meter import AGGREGATIONS, LEVELS, Meter, MeterSpec, check_meter
 from tallybook.kernel.timestamps import format_us
 from tallybook.meter.level import LevelTerms
-from tallybook.meter.usage import Ownership, UsageQuery
+from tallybook.meter.usage import Ownership, StoredEvent, UsageQuery
 from tallybook.meter.window import GRID_US
 from tests.sim.road import Road, event
 
@@ -118,6 +118,30 @@ def oracle(road: Road) -> MemoryUsageReader:
     return memory
 
 
+def check_pages(
+    rng: random.Random, road: Road, stored: list[StoredEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compare pages of the newest events, from few files or many, with the whole list."""
+    places = [(event.time_us, event.source, event.id) for event in stored]
+    assert places == sorted(places, reverse=True)
+    for _ in range(20):
+        monkeypatch.setattr("tallybook.adapters.duckdb.newest.FILES", rng.randrange(1, 4))
+        limit, before = rng.randrange(1, 30), rng.choice([None, *places])
+        since = rng.choice([None, *(event.time_us for event in stored)])
+        where = rng.choice([{}, {"type": "other"}, {"subject": "a"}])
+        wanted = [
+            event
+            for event, place in zip(stored, places, strict=True)
+            if (before is None or place < before)
+            and (since is None or event.time_us >= since)
+            and all(getattr(event, name) == text for name, text in where.items())
+        ]
+        found = road.reader.recent(
+            "default", limit=limit, where=where, since_us=since, before=before
+        )
+        assert found == wanted[:limit]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_every_answer_equals_the_oracle(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
@@ -149,6 +173,7 @@ def test_every_answer_equals_the_oracle(
     assert road.reader.stored("default", 1 << 60).accepted == len(events)
     monkeypatch.setattr("tallybook.adapters.duckdb.extent.SPAN_FILES", 1)
     stored = road.reader.recent("default", limit=10_000)
+    check_pages(rng, road, stored, monkeypatch)
     for cut in range(road.reader.head() + 1):
         for kind in ("t", "other", "none"):
             times = [e.time_us for e in stored if e.type == kind and e.commit_seq <= cut]

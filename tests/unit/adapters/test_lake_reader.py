@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tallybook.adapters.delta.event_table import DeltaEventTable
-from tallybook.adapters.duckdb import extent
+from tallybook.adapters.duckdb import extent, newest
 from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
 from tallybook.catalog.meter import MeterSpec, check_meter
 from tallybook.kernel.errors import Corrupt, Invalid, Unavailable
@@ -151,4 +151,24 @@ def test_the_first_and_the_last_event_are_found_where_they_can_be(tmp_path, monk
         if first < file.time_min < last:
             Path(file.path).write_bytes(b"noise")
     assert road.reader.span("default", "t", road.reader.head()) == (first, last)
+    road.close()
+
+
+def test_a_page_of_the_newest_reads_the_files_that_may_hold_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(newest, "FILES", 1)  # then four, then all
+    road = Road(tmp_path)
+    for day in (5, 1, 9, 7, 3, 8):
+        road.send([event(str(day), f"2026-10-{day:02d}T00:00:00Z", "a", {})])
+        road.pump()
+    whole = road.reader.recent("default", limit=10)
+    assert [one.id for one in whole] == ["9", "8", "7", "5", "3", "1"]
+    for file in road.table.files():
+        if file.time_max == whole[-1].time_us:
+            Path(file.path).write_bytes(b"noise")
+    assert road.reader.recent("default", limit=5) == whole[:5]
+    place = (whole[1].time_us, whole[1].source, whole[1].id)
+    assert road.reader.recent("default", limit=3, before=place) == whole[2:5]
+    assert road.reader.recent("default", limit=9, since_us=whole[3].time_us) == whole[:4]
+    with pytest.raises((Corrupt, Unavailable)):
+        road.reader.recent("default", limit=6)
     road.close()

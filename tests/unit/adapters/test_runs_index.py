@@ -209,6 +209,19 @@ def random_keys(rng, count):
     return rng.integers(0, 1 << 64, (count, 2), dtype=np.uint64)
 
 
+def test_files_stay_few_while_commits_never_pause(tmp_path, monkeypatch):
+    """Small files follow all the time; those of a larger size are merged nevertheless."""
+    monkeypatch.setattr(index_module, "PIECE_KEYS", 250)
+    monkeypatch.setattr(index_module, "FLUSH_KEYS", 1_000)
+    rng = np.random.default_rng(1)
+    index = RunIndex(tmp_path)
+    for seq in range(1, 2_001):
+        index.put(seq, random_keys(rng, 100), np.zeros(100, dtype=np.int64))
+        sizes = [path.stat().st_size for path in tmp_path.glob("*.run")]
+        assert len(sizes) <= 4 * FANOUT, (seq, sorted(sizes))
+    assert len(index) == 200_000
+
+
 def flushed(folder, commits=3):
     index, known = RunIndex(folder), {}
     for seq in range(1, commits + 1):

@@ -293,20 +293,23 @@ def test_trim_marks_that_say_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("received", "more", "seconds"),
+    ("received", "more", "took", "seconds"),
     [
-        (1, False, pumping.COMMIT_SECONDS),
-        (pumping.BUSY_EVENTS - 1, False, pumping.COMMIT_SECONDS),
-        (pumping.BUSY_EVENTS, False, pumping.BUSY_SECONDS),
-        (flow.COMMIT_EVENTS_MAX, True, 0.0),
+        (1, False, 0.01, pumping.COMMIT_SECONDS),
+        (pumping.BUSY_EVENTS - 1, False, 0.1, pumping.COMMIT_SECONDS),
+        (pumping.BUSY_EVENTS, False, 0.1, pumping.BUSY_SECONDS),
+        (pumping.BUSY_EVENTS, False, 0.28, 0.7),
+        (1, False, 0.28, 0.7),
+        (1, False, 9.0, pumping.SLOW_SECONDS_MAX),
+        (flow.COMMIT_EVENTS_MAX, True, 0.3, 0.0),
     ],
 )
 def test_what_comes_fast_fills_larger_commits_and_a_backlog_waits_for_nothing(
-    received, more, seconds
+    received, more, took, seconds
 ):
     conflicts = pa.table({})
     made = flow.Pumped(seq=1, received=received, stored=received, conflicts=conflicts, more=more)
-    assert pumping.pause_after(made) == seconds
+    assert pumping.pause_after(made, took) == pytest.approx(seconds)
     assert seconds < 1, "what is accepted can be asked for within two seconds"
 
 

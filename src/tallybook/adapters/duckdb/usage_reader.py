@@ -24,6 +24,7 @@ from tallybook.adapters.duckdb.answers import (
 )
 from tallybook.adapters.duckdb.extent import Extents
 from tallybook.adapters.duckdb.lake_files import LakeFiles, VersionedTable, of_commits, of_times
+from tallybook.adapters.duckdb.newest import newest
 from tallybook.adapters.duckdb.pieces import EVENT, counted, listed, one
 from tallybook.adapters.duckdb.rollups import Rollup, Rollups
 from tallybook.adapters.duckdb.source import LakeSource, again, execute, run
@@ -266,7 +267,7 @@ class LakeUsageReader:
             text += " AND (time_us, source, id) < (?, ?, ?)"
             params += before
         text += " ORDER BY time_us DESC, source DESC, id DESC LIMIT ?"
-        return [event_of(row) for row in self._over(Sql(text, [*params, limit]), FAR_US)]
+        return self._newest(Sql(text, [*params, limit]), limit, since_us, before)
 
     def quarantined(
         self,
@@ -285,7 +286,7 @@ class LakeUsageReader:
             asked: which of them; None is all.
         """
         sql = listed(tenant, asked or PieceFilter(), limit, before)
-        return [event_of(row) for row in self._over(sql, FAR_US)]
+        return self._newest(sql, limit, None, before)
 
     def piece(self, tenant: str, commit_seq: int, row_hash: int) -> StoredEvent | None:
         """Return one piece of a commit; only that commit's files are read."""
@@ -297,6 +298,19 @@ class LakeUsageReader:
         """Return how many pieces there are of each code."""
         rows = self._over(counted(tenant, asked or PieceFilter()), FAR_US)
         return {str(code): int(str(count)) for code, count in rows}
+
+    def _newest(
+        self, sql: Sql, limit: int, since_us: int | None, before: tuple[int, str, str] | None
+    ) -> list[StoredEvent]:
+        """Return the rows of a statement, newest first, of the files that may hold them."""
+        start = -FAR_US if since_us is None else since_us
+        end = FAR_US if before is None else before[0] + 1
+
+        def looked() -> list[StoredEvent]:
+            _, files = self._files.now()
+            return newest(self.source, sql, of_times(files, start, end), limit)
+
+        return again(looked)
 
     def _over(
         self, sql: Sql, cut: int, after: int = 0, before_us: int = FAR_US

@@ -94,12 +94,30 @@ class RunIndex:
         self._plan()
 
     def _plan(self) -> None:
-        """Begin to merge the newest files of a size, if they are enough and no merge has them."""
-        taken = self._merges[-1].runs[-1].last_seq if self._merges else 0
-        tail = _newest_of_a_size([run for run in self._files if run.first_seq > taken])
-        if len(tail) >= FANOUT:
-            with self._writing():
-                self._merges.append(Merge(self._folder, tail))
+        """Begin to merge files of a size that adjoin, where they are enough and no merge has them.
+
+        Larger ones too, which smaller ones have followed since: while files come, some always have.
+        """
+        for free in self._free():
+            left = free
+            while left:
+                alike = _newest_of_a_size(left)
+                if len(alike) >= FANOUT:
+                    with self._writing():
+                        self._merges.append(Merge(self._folder, alike))
+                left = left[: -len(alike)]
+        self._merges.sort(key=lambda merge: merge.runs[0].first_seq)
+
+    def _free(self) -> list[list[Mapped]]:
+        """Return the files that no merge has, in stretches without another between."""
+        taken = {run.first_seq for merge in self._merges for run in merge.runs}
+        stretches: list[list[Mapped]] = [[]]
+        for run in self._files:
+            if run.first_seq in taken:
+                stretches.append([])
+            else:
+                stretches[-1].append(run)
+        return stretches
 
     def _merge(self, keys: int) -> None:
         """Merge about so many keys; the newest merge first, for it is the smallest."""

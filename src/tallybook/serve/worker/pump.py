@@ -27,6 +27,9 @@ COMMIT_SECONDS = 0.25
 BUSY_EVENTS, BUSY_SECONDS = 25_000, 0.5
 """After a commit of so many events the next one waits longer: what comes fast fills files that are
 large enough to be left unmerged, and nothing is written twice."""
+TAKEN_SHARE, SLOW_SECONDS_MAX = 0.4, 0.8
+"""Most of the time that commits take, where there is no backlog, and the longest wait for that:
+much of a commit costs the same whatever it holds, and the more, the more history there is."""
 RETRY_SECONDS = 1.0
 HOUSEKEEPING_SECONDS = 2.0
 UNREADABLE_TRIES = 50
@@ -185,11 +188,17 @@ def _replace(path: Path, content: bytes) -> None:
         raise Unavailable(f"{path}: {error.strerror or error}") from error
 
 
-def pause_after(pumped: Pumped) -> float:
-    """Return how long after the begin of a commit the next one begins, at the earliest."""
+def pause_after(pumped: Pumped, took: float) -> float:
+    """Return how long after the begin of a commit the next one begins, at the earliest.
+
+    Args:
+        pumped: what it brought.
+        took: its seconds.
+    """
     if pumped.more:
         return 0.0
-    return BUSY_SECONDS if pumped.received >= BUSY_EVENTS else COMMIT_SECONDS
+    usual = BUSY_SECONDS if pumped.received >= BUSY_EVENTS else COMMIT_SECONDS
+    return max(usual, min(took / TAKEN_SHARE, SLOW_SECONDS_MAX))
 
 
 def run_pump(settings: Settings, stop: threading.Event) -> None:
@@ -207,7 +216,7 @@ def run_pump(settings: Settings, stop: threading.Event) -> None:
             if begun >= due:
                 pumped = pump.step()
                 if pumped is not None:
-                    due = begun + pause_after(pumped)
+                    due = begun + pause_after(pumped, time.monotonic() - begun)
                     backlog = pumped.more
                     pump.note(pumped)
             if time.monotonic() - housekept > HOUSEKEEPING_SECONDS:

@@ -1,0 +1,40 @@
+"""The newest rows of a kind, from the files that may hold them: a page costs what it shows.
+
+Files are read from the newest times on, until no other can hold a row that belongs on the page.
+What is rare is looked for in all of them.
+"""
+
+from collections.abc import Sequence
+
+from tallybook.adapters.duckdb.answers import event_of
+from tallybook.adapters.duckdb.source import LakeSource
+from tallybook.meter.sql import Sql
+from tallybook.meter.usage import StoredEvent
+from tallybook.store.ports import LakeFile
+
+FILES = 4
+"""Files that are read first; then four times as many."""
+
+
+def newest(
+    source: LakeSource, sql: Sql, files: Sequence[LakeFile], limit: int
+) -> list[StoredEvent]:
+    """Return the rows of a statement by (time, source, id), newest first.
+
+    Args:
+        source: reads files.
+        sql: its rows are those of `pieces.EVENT`, in that order, at most `limit` of them.
+        files: all that may hold such rows.
+        limit: how many rows at most.
+    """
+    left, many = sorted(files, key=lambda file: file.time_max, reverse=True), FILES
+    found: list[StoredEvent] = []
+    while left and (len(found) < limit or found[-1].time_us <= left[0].time_max):
+        found += [event_of(row) for row in source.read(sql, left[:many])]
+        found = sorted(found, key=_place, reverse=True)[:limit]
+        left, many = left[many:], many * 4
+    return found
+
+
+def _place(event: StoredEvent) -> tuple[int, str, str]:
+    return event.time_us, event.source, event.id
