@@ -166,8 +166,8 @@ def test_a_page_of_the_newest_reads_the_files_that_may_hold_them(tmp_path, monke
         if file.time_max == whole[-1].time_us:
             Path(file.path).write_bytes(b"noise")
     assert road.reader.recent("default", limit=5) == whole[:5]
-    place = (whole[1].time_us, whole[1].source, whole[1].id)
-    assert road.reader.recent("default", limit=3, before=place) == whole[2:5]
+    place = (whole[0].time_us, whole[0].source, whole[0].id)
+    assert road.reader.recent("default", limit=3, before=place) == whole[1:4]
     assert road.reader.recent("default", limit=9, since_us=whole[3].time_us) == whole[:4]
     with pytest.raises((Corrupt, Unavailable)):
         road.reader.recent("default", limit=6)
