@@ -327,8 +327,14 @@ def query_meter(
     grant: Grant,
     request: "Request[Any, Any, Any]",
     key: str,
-    from_: Annotated[str | None, _param("from", "RFC 3339, inclusive.")] = None,
-    to: Annotated[str | None, _param("to", "RFC 3339, exclusive.")] = None,
+    from_: Annotated[
+        str | None,
+        _param("from", "RFC 3339, inclusive; else the quarter of an hour of the first usage."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        _param("to", "RFC 3339, exclusive; else the end of that of the last usage."),
+    ] = None,
     window_size: Annotated[str | None, _param("windowSize", "MINUTE, HOUR, DAY, MONTH.")] = None,
     window_zone: Annotated[str | None, _param("windowTimeZone", "IANA name; UTC.")] = None,
     subject: Annotated[list[str] | None, _param("subject", "Only these, one row each.")] = None,
