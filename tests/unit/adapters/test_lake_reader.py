@@ -172,3 +172,16 @@ def test_a_page_of_the_newest_reads_the_files_that_may_hold_them(tmp_path, monke
     with pytest.raises((Corrupt, Unavailable)):
         road.reader.recent("default", limit=6)
     road.close()
+
+
+def test_files_of_one_kind_share_what_is_known_of_their_columns(tmp_path):
+    """There are thousands of them, and a list of names for each is megabytes."""
+    road = Road(tmp_path)
+    for number in range(3):
+        road.send([event(str(number), NOVEMBER, "a", {})])
+        road.pump()
+    source = road.reader.source
+    kinds = {id(source._typed(file.path)) for file in road.table.files()}
+    assert len(road.table.files()) == 3
+    assert len(kinds) == 1
+    road.close()

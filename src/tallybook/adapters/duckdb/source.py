@@ -53,6 +53,7 @@ class LakeSource:
         ):
             self._engine.execute(setting)
         self._schemas: dict[str, frozenset[str]] = {}
+        self._kinds: dict[frozenset[str], frozenset[str]] = {}  # few; one of each is kept
         self._lock = threading.Lock()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -121,7 +122,9 @@ class LakeSource:
                 names = pq.read_schema(path).names
             if len(self._schemas) >= _SCHEMAS_MAX:
                 self._schemas.clear()  # most are of files that were replaced long ago
-            known = self._schemas[path] = frozenset(names)
+                self._kinds.clear()
+            found = frozenset(names)
+            known = self._schemas[path] = self._kinds.setdefault(found, found)
         return known
 
     def _filled(self, files: Sequence[LakeFile], wanted: Sequence[str]) -> pa.Table:
