@@ -15,7 +15,8 @@ from tests.e2e.server import Server
 PROBE = "fresh"
 METER = '[[meters]]\nkey = "fresh"\nevent_type = "fresh"\naggregation = "COUNT"\n'
 PAUSE_SECONDS = 0.25
-LOOK_SECONDS = 0.01
+LOOK_SECONDS = 0.05
+"""Asked more often, the questions would be a good part of the load."""
 WAIT_SECONDS_MAX = 120.0
 TARGET_SECONDS = 2.0
 

@@ -29,7 +29,7 @@ LAG_SECONDS = 1.0
 """What the lag may gain: the events of so many seconds."""
 
 
-def run(minutes: float = 30.0, share: float = SHARE, calibrate_seconds: float = 20.0) -> Found:
+def run(minutes: float = 30.0, share: float = SHARE, calibrate_seconds: float = 60.0) -> Found:
     """Measure what the machine takes for good, then load it with a share of that."""
     with measured_server() as server:
         usual = sustained(server, calibrate_seconds)

@@ -271,8 +271,9 @@ class Client:
 
         Args:
             meter: its key.
-            from_: a datetime with a zone, or RFC 3339; the first event where absent. Inclusive.
-            to: likewise, exclusive; the last event where absent.
+            from_: a datetime with a zone, or RFC 3339, inclusive; where absent, the quarter of an
+                hour of the first usage.
+            to: likewise, exclusive; where absent, the end of that of the last usage.
             window: 'MINUTE', 'HOUR', 'DAY', 'MONTH'; None is one row for all.
             zone: IANA zone that windows are aligned in.
             subjects: only these, a row each.

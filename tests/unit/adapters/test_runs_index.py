@@ -215,11 +215,11 @@ def test_files_stay_few_while_commits_never_pause(tmp_path, monkeypatch):
     monkeypatch.setattr(index_module, "FLUSH_KEYS", 1_000)
     rng = np.random.default_rng(1)
     index = RunIndex(tmp_path)
-    for seq in range(1, 2_001):
+    for seq in range(1, 2_501):
         index.put(seq, random_keys(rng, 100), np.zeros(100, dtype=np.int64))
         sizes = [path.stat().st_size for path in tmp_path.glob("*.run")]
         assert len(sizes) <= 4 * FANOUT, (seq, sorted(sizes))
-    assert len(index) == 200_000
+    assert len(index) == 250_000
 
 
 def flushed(folder, commits=3):

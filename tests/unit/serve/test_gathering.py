@@ -311,6 +311,7 @@ def test_who_was_waited_for_ends_the_wait(monkeypatch, loop):
 
     made: list[int] = []
     monkeypatch.setattr(gathering, "LINGER_SECONDS", 3600)
+    monkeypatch.setattr(gathering, "COMPANY_SECONDS", 0)
     with asyncio.Runner(loop_factory=loop) as runner:
         assert runner.run(asyncio.wait_for(twice(), 30)) == [True] * 4
     assert made == [2, 2]
@@ -344,16 +345,75 @@ def test_those_who_come_on_their_own_share_a_pass(monkeypatch):
     assert counts == [3, 3]
 
 
+def learned(monkeypatch) -> list[bool | None]:
+    """Return, as it grows, what each pass taught: whether somebody came; None without a wait."""
+    found: list[bool | None] = []
+    was, without = Company.awaited, Company.not_awaited
+
+    def awaited(one, came):
+        found.append(came)
+        was(one, came=came)
+
+    def not_awaited(one):
+        found.append(None)
+        without(one)
+
+    monkeypatch.setattr(Company, "awaited", awaited)
+    monkeypatch.setattr(Company, "not_awaited", not_awaited)
+    return found
+
+
 def test_a_client_alone_is_hardly_ever_kept_waiting(monkeypatch):
     async def one_after_the_other():
         gathered = Gathering(lambda: COLUMNS, LIMITS, at_once)
         for number in range(70):
             await gathered.stored("t", split(body(str(number)), LIMITS, COLUMNS), None)
 
-    waits: list[bool] = []
-    was, without = Company.awaited, Company.not_awaited
-    monkeypatch.setattr(Company, "not_awaited", lambda one: (waits.append(False), without(one)))
-    told = lambda one, came: (waits.append(True), was(one, came=came))  # noqa: E731
-    monkeypatch.setattr(Company, "awaited", told)
+    found = learned(monkeypatch)
     asyncio.run(one_after_the_other())
-    assert [number for number, waited in enumerate(waits) if waited] == [0, 2, 5, 10, 19, 36, 69]
+    vain = [number for number, came in enumerate(found) if came is False]
+    assert vain == [0, 2, 5, 10, 19, 36, 69]
+    assert True not in found
+
+
+def test_who_does_not_come_again_is_a_vain_wait_too(monkeypatch):
+    async def two_then_one():
+        gathered = Gathering(lambda: COLUMNS, LIMITS, at_once)
+        parts = [split(body(name), LIMITS, COLUMNS) for name in "abc"]
+        await asyncio.gather(*(gathered.stored("t", part, None) for part in parts[:2]))
+        await gathered.stored("t", parts[2], None)
+
+    found = learned(monkeypatch)
+    asyncio.run(two_then_one())
+    assert found == [True, False]
+
+
+@pytest.mark.parametrize("limit", ["EVENTS_MAX", "BYTES_MAX"])
+def test_what_is_full_waits_for_nobody(monkeypatch, limit):
+    async def one_after_the_other():
+        gathered = Gathering(lambda: COLUMNS, LIMITS, at_once)
+        for name in "abc":
+            await gathered.stored("t", split(body(name), LIMITS, COLUMNS), None)
+
+    found = learned(monkeypatch)
+    monkeypatch.setattr(gathering, "COMPANY_SECONDS", 3600)
+    monkeypatch.setattr(gathering, limit, MANY)
+    asyncio.run(one_after_the_other())
+    assert found == [None] * 3
+
+
+def test_another_event_loop_knows_nothing_of_the_one_before(monkeypatch):
+    async def left_waiting():
+        waiting = asyncio.create_task(gathered.stored("t", parts[0], None))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+
+    async def another():
+        return await asyncio.wait_for(gathered.stored("t", parts[1], None), 30)
+
+    gathered = Gathering(lambda: COLUMNS, LIMITS, at_once)
+    parts = [split(body(name), LIMITS, COLUMNS) for name in "ab"]
+    monkeypatch.setattr(gathering, "COMPANY_SECONDS", 3600)
+    asyncio.run(left_waiting())
+    monkeypatch.setattr(gathering, "COMPANY_SECONDS", 0.01)
+    assert asyncio.run(another()) is True

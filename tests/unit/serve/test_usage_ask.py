@@ -1,13 +1,18 @@
 """Queries as OpenMeter's clients spell them, and answers as they read them."""
 
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
+from tallybook.catalog.meter import MeterSpec, check_meter
 from tallybook.kernel.errors import Invalid
-from tallybook.meter.usage import Usage
-from tallybook.serve.api.rest.usage import Ask, parse_ask, to_csv, to_json
+from tallybook.kernel.timestamps import MINUTE_US
+from tallybook.meter.usage import Usage, UsageQuery
+from tallybook.meter.window import GRID_US
+from tallybook.serve.api.rest.usage import Ask, answer, parse_ask, to_csv, to_json
 
 NOVEMBER = ("2026-11-01T00:00:00Z", 1793491200_000_000)
 
@@ -99,3 +104,30 @@ def test_csv_has_a_header_and_empty_fields() -> None:
         "1970-01-01T00:00:00Z,1970-01-01T00:01:00Z,,,",
         "",
     ]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "asked"),
+    [
+        (None, None, (20 * GRID_US, 30 * GRID_US)),
+        (7, None, (7, 30 * GRID_US)),
+        (40 * GRID_US, None, (40 * GRID_US, 40 * GRID_US + MINUTE_US)),
+        (None, 25 * GRID_US, (20 * GRID_US, 25 * GRID_US)),
+        (None, 5 * GRID_US, (5 * GRID_US - MINUTE_US, 5 * GRID_US)),
+    ],
+)
+def test_what_is_not_asked_is_where_usage_is_and_never_an_error(
+    start: int | None, end: int | None, asked: tuple[int, int]
+) -> None:
+    """Also where all usage lies before what is asked, or after it."""
+
+    def found(query: UsageQuery) -> list[Usage]:
+        assert query.bounds == asked
+        return []
+
+    extent = (20 * GRID_US, 30 * GRID_US)
+    usage = SimpleNamespace(head=lambda: 1, extent=lambda *_: extent, usage=found)
+    meter = check_meter(MeterSpec(key="m", event_type="t", aggregation="COUNT"))
+    world: Any = SimpleNamespace(usage=usage)
+    full, _ = answer(world, "t", meter, Ask(start_us=start, end_us=end))
+    assert (full.start_us, full.end_us) == asked

@@ -10,6 +10,7 @@ from tallybook.adapters.duckdb.lake_files import LakeFiles, of_commits, of_times
 from tallybook.adapters.duckdb.rollups import Rollup, Rollups
 from tallybook.adapters.duckdb.source import LakeSource, run
 from tallybook.catalog.meter import Meter
+from tallybook.kernel.jsonpath import column_name
 from tallybook.kernel.timestamps import MINUTE_US
 from tallybook.meter.partial import rolls_up
 from tallybook.meter.sql import Param, Sql, scope
@@ -54,12 +55,13 @@ class Extents:
         known = self._rolled(chain)
         _, files = self._files.now()
         new = of_commits(files, chain[-1].last if chain else 0, cut)
-        where, columns = scope(meter, tenant), meter.columns()
+        where, columns = scope(meter, tenant), [column_name(f.path, "t") for f in meter.filter]
         where = Sql(f"{where.text} AND commit_seq <= ?", [*where.params, cut])
         first = self._least(where, columns, new, 1, None if known is None else known[0])
-        last = self._least(where, columns, new, -1, None if known is None else -known[1])
-        if first is None or last is None:
+        if first is None:
             return None
+        last = self._least(where, columns, new, -1, None if known is None else -known[1])
+        assert last is not None, "what has a first event has a last one"
         return first // grid * grid, (-last // grid + 1) * grid
 
     def span(
@@ -71,7 +73,7 @@ class Extents:
             tenant: whose.
             event_type: which.
             cut: the snapshot.
-            within: a range that has all of them, if it is known; files of other times are left.
+            within: only files that may hold events of this range are looked into; None for all.
 
         Cost: a few files where events came in the order of their times; in the worst case all.
         """

@@ -1,7 +1,8 @@
-"""The newest rows of a kind, from the files that may hold them: a page costs what it shows.
+"""The newest rows of a kind, from the files that may hold them.
 
-Files are read from the newest times on, until no other can hold a row that belongs on the page.
-What is rare is looked for in all of them.
+Files are read from the newest times on, until no other can hold a row that belongs on the page. So
+a page costs what it shows where events come in the order of their times; what is rare is looked for
+in all files.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 What a pass over columns costs whatever it is given is shared by all requests whose bodies are there
 when it begins: while one pass runs and is brought to the disk, those of the next come in. Where
 several came together the last time, as many are waited for a moment, and for more of them as long
-as that pays (`company`); a client that is alone waits for nobody, and a full pass for nothing. A
+as that pays (`company`); a client that is alone hardly ever waits, and a full pass for nothing. A
 request that cannot go this way is told so, and goes by itself.
 """
 
@@ -78,13 +78,18 @@ class Gathering:
         self._columns = columns
         self._limits = limits
         self._submit = submit
+        self._begin(None)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Know nothing of an event loop that was before: whoever waited in it has gone with it."""
+        self._loop = loop
         self._coming: list[_Large] = []
-        self._events = 0
+        self._events = self._bytes = 0
         self._groups: deque[list[_Large]] = deque()
         self._expected = 1
         self._flushing = 0
         self._turn: asyncio.Handle | None = None
-        self._lingering = False
+        self._waiting = False
         self._company = Company()
         self._latest = 0.0
         self._hoped: int | None = None
@@ -103,52 +108,62 @@ class Gathering:
         Raises:
             Unavailable: not stored, or not known to be; send the same again.
         """
-        done: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._begin(loop)
+        done: asyncio.Future[bool | None] = loop.create_future()
         size = len(part.body)
         one = _Large(tenant=tenant, events=part.events, bytes=size, done=done, part=part, note=note)
         if not self._coming:
-            self._latest = asyncio.get_running_loop().time() + COMPANY_SECONDS
+            self._latest = loop.time() + COMPANY_SECONDS
         self._coming.append(one)
         self._events += part.events
+        self._bytes += size
         self._look()
         return await done is None
 
     def _look(self) -> None:
         """Ask for a turn of the event loop where there is reason for a pass, or soon will be."""
-        loop = asyncio.get_running_loop()
-        self._hope(loop.time())
-        if self._turn is not None and not (self._lingering and self._enough()):
-            return
-        if self._groups or self._enough():
-            if self._turn is not None:
-                self._turn.cancel()
-            self._turn, self._lingering = loop.call_soon(self._take), False
+        full = self._events >= EVENTS_MAX or self._bytes >= BYTES_MAX
+        if self._groups or full:
+            self._soon()
         elif self._coming and not self._flushing:
-            self._turn, self._lingering = loop.call_at(self._until(loop.time()), self._take), True
+            if len(self._coming) >= self._expected:
+                self._hope()
+            elif self._turn is None:
+                self._wait(asyncio.get_running_loop().time() + LINGER_SECONDS, self._hope)
 
-    def _until(self, now: float) -> float:
-        """Return how long to wait for as many as the last time, or for more if that may pay."""
-        return self._latest if self._may_hope(now) else now + LINGER_SECONDS
-
-    def _may_hope(self, now: float) -> bool:
-        return self._company.likely and not self._flushing and now < self._latest
-
-    def _hope(self, now: float) -> None:
-        """Begin to wait for more than came the last time, if that may pay."""
-        if self._hoped is None and self._may_hope(now) and len(self._coming) >= self._expected:
+    def _hope(self) -> None:
+        """Wait for more than came the last time where that may pay; else have a pass now."""
+        if self._hoped is not None and self._turn is not None:
+            return
+        if self._company.likely and asyncio.get_running_loop().time() < self._latest:
             self._hoped = len(self._coming)
+            self._wait(self._latest, self._take)
+        else:
+            self._soon()
 
-    def _enough(self) -> bool:
-        """Whether a pass should wait for nothing more."""
-        expected = not self._flushing and len(self._coming) >= self._expected
-        patient = self._hoped is not None
-        return bool(self._coming) and ((expected and not patient) or self._events >= EVENTS_MAX)
+    def _wait(self, until: float, then: Callable[[], None]) -> None:
+        self._stop_waiting()
+        self._turn, self._waiting = asyncio.get_running_loop().call_at(until, then), True
+
+    def _soon(self) -> None:
+        self._stop_waiting()
+        if self._turn is None:
+            self._turn = asyncio.get_running_loop().call_soon(self._take)
+
+    def _stop_waiting(self) -> None:
+        if self._turn is not None and self._waiting:
+            self._turn.cancel()
+            self._turn = None
+        self._waiting = False
 
     def _take(self) -> None:
         """Store one group; whoever else waits for the event loop has its turn before the next."""
-        self._turn = None
+        self._turn, self._waiting = None, False
         if not self._groups:
-            coming, self._coming, self._events = self._coming, [], 0
+            coming, self._coming = self._coming, []
+            self._events = self._bytes = 0
             self._learn(len(coming))
             self._groups.extend(groups(coming, EVENTS_MAX, BYTES_MAX))
         self._stored(self._groups.popleft())

@@ -132,9 +132,13 @@ def series(shown: Range, rows: Sequence[Usage]) -> list[Bar]:
 def _span(world: World, tenant: str, meter: Meter, cut: int) -> tuple[int, int] | None:
     """Return the first and the last instant with usage; exactly, where a chart would show it."""
     extent = world.usage.extent(tenant, meter, cut)
-    if extent is None or extent[1] - extent[0] > FINE_US_MAX + 2 * GRID_US:
-        return extent and (extent[0], extent[1] - 1)
-    return world.usage.span(tenant, meter.event_type, cut, extent)
+    if extent is None:
+        return None
+    first, last = extent[0], extent[1] - 1
+    if last - first <= FINE_US_MAX + 2 * GRID_US:
+        span = world.usage.span(tenant, meter.event_type, cut, extent) or (first, last)
+        return max(first, span[0]), min(last, span[1])
+    return first, last
 
 
 @get("/meters", opt=PAGE, sync_to_thread=True)

@@ -28,8 +28,8 @@ BUSY_EVENTS, BUSY_SECONDS = 25_000, 0.5
 """After a commit of so many events the next one waits longer: what comes fast fills files that are
 large enough to be left unmerged, and nothing is written twice."""
 TAKEN_SHARE, SLOW_SECONDS_MAX = 0.4, 0.8
-"""Most of the time that commits take, where there is no backlog, and the longest wait for that:
-much of a commit costs the same whatever it holds, and the more, the more history there is."""
+"""The share of its time that the pump is busy, where there is no backlog, and the longest wait for
+it to be less: much of a commit costs the same whatever it holds, and more with more history."""
 RETRY_SECONDS = 1.0
 HOUSEKEEPING_SECONDS = 2.0
 UNREADABLE_TRIES = 50

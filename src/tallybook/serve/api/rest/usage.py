@@ -175,7 +175,8 @@ def answer(world: World, tenant: str, meter: Meter, ask: Ask) -> tuple[Ask, list
         extent = world.usage.extent(tenant, meter, cut)
         if extent is None:
             return ask, []
-        start = extent[0] if start is None else start
+        if start is None:
+            start = extent[0] if end is None else min(extent[0], end - MINUTE_US)
         end = max(extent[1], start + MINUTE_US) if end is None else end
     query = UsageQuery(
         tenant=tenant,
@@ -329,11 +330,15 @@ def query_meter(
     key: str,
     from_: Annotated[
         str | None,
-        _param("from", "RFC 3339, inclusive; else the quarter of an hour of the first usage."),
+        _param(
+            "from",
+            "RFC 3339, inclusive; else the quarter of an hour of the first usage"
+            " (TIME_WEIGHTED: the minute).",
+        ),
     ] = None,
     to: Annotated[
         str | None,
-        _param("to", "RFC 3339, exclusive; else the end of that of the last usage."),
+        _param("to", "RFC 3339, exclusive; else the end of the same of the last usage."),
     ] = None,
     window_size: Annotated[str | None, _param("windowSize", "MINUTE, HOUR, DAY, MONTH.")] = None,
     window_zone: Annotated[str | None, _param("windowTimeZone", "IANA name; UTC.")] = None,
