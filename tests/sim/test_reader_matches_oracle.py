@@ -125,7 +125,9 @@ def check_pages(
     places = [(event.time_us, event.source, event.id) for event in stored]
     assert places == sorted(places, reverse=True)
     for _ in range(20):
-        monkeypatch.setattr("tallybook.adapters.duckdb.newest.FILES", rng.randrange(1, 4))
+        monkeypatch.setattr(
+            "tallybook.adapters.duckdb.lake_files.PORTION_FILES", rng.randrange(1, 4)
+        )
         limit, before = rng.randrange(1, 30), rng.choice([None, *places])
         since = rng.choice([None, *(event.time_us for event in stored)])
         where = rng.choice([{}, {"type": "other"}, {"subject": "a"}])
@@ -171,7 +173,7 @@ def test_every_answer_equals_the_oracle(
     road.pump()
     plain = oracle(road)
     assert road.reader.stored("default", 1 << 60).accepted == len(events)
-    monkeypatch.setattr("tallybook.adapters.duckdb.extent.SPAN_FILES", 1)
+    monkeypatch.setattr("tallybook.adapters.duckdb.lake_files.PORTION_FILES", 1)
     stored = road.reader.recent("default", limit=10_000)
     check_pages(rng, road, stored, monkeypatch)
     for cut in range(road.reader.head() + 1):

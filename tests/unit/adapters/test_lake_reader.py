@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tallybook.adapters.delta.event_table import DeltaEventTable
-from tallybook.adapters.duckdb import extent, newest
+from tallybook.adapters.duckdb import lake_files
 from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
 from tallybook.catalog.meter import MeterSpec, check_meter
 from tallybook.kernel.errors import Corrupt, Invalid, Unavailable
@@ -138,7 +138,7 @@ def test_what_is_new_is_told_by_tenant_and_type(tmp_path):
 
 
 def test_the_first_and_the_last_event_are_found_where_they_can_be(tmp_path, monkeypatch):
-    monkeypatch.setattr(extent, "SPAN_FILES", 1)
+    monkeypatch.setattr(lake_files, "PORTION_FILES", 1)
     road = Road(tmp_path)
     days = [5, 1, 3, 7, 2]
     for day in days:
@@ -155,7 +155,7 @@ def test_the_first_and_the_last_event_are_found_where_they_can_be(tmp_path, monk
 
 
 def test_a_page_of_the_newest_reads_the_files_that_may_hold_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(newest, "FILES", 1)  # then four, then all
+    monkeypatch.setattr(lake_files, "PORTION_FILES", 1)  # then four, then all
     road = Road(tmp_path)
     for day in (5, 1, 9, 7, 3, 8):
         road.send([event(str(day), f"2026-10-{day:02d}T00:00:00Z", "a", {})])

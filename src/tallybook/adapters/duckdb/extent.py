@@ -6,7 +6,7 @@ rows of the newest commits tell. To the microsecond only raw rows do.
 
 from collections.abc import Iterable, Sequence
 
-from tallybook.adapters.duckdb.lake_files import LakeFiles, of_commits, of_times
+from tallybook.adapters.duckdb.lake_files import LakeFiles, of_commits, of_times, portions
 from tallybook.adapters.duckdb.rollups import Rollup, Rollups
 from tallybook.adapters.duckdb.source import LakeSource, run
 from tallybook.catalog.meter import Meter
@@ -16,9 +16,6 @@ from tallybook.meter.partial import rolls_up
 from tallybook.meter.sql import Param, Sql, scope
 from tallybook.meter.window import GRID_US
 from tallybook.store.ports import LakeFile
-
-SPAN_FILES = 4
-"""Files that are read first to find the first event, or the last; then four times as many."""
 
 
 class Extents:
@@ -125,10 +122,11 @@ class Extents:
             return min(sign * file.time_min, sign * file.time_max)
 
         sql = Sql(f"SELECT min({sign} * time_us) FROM src WHERE {where.text}", where.params)
-        left, found, many = sorted(files, key=least), known, SPAN_FILES
-        while left and (found is None or least(left[0]) < found):
-            ((at,),) = self._source.read(sql, left[:many], columns)
+        found = known
+        for some in portions(sorted(files, key=least)):
+            if found is not None and found <= least(some[0]):
+                break
+            ((at,),) = self._source.read(sql, some, columns)
             if at is not None:
                 found = int(str(at)) if found is None else min(found, int(str(at)))
-            left, many = left[many:], many * 4
         return found

@@ -1,11 +1,14 @@
 """The live files of the lake, as one process last saw them."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from tallybook.meter.usage import Counters
 from tallybook.store.ports import LakeFile
+
+PORTION_FILES = 4
+"""Files that are read first to find the first or last rows; then four times as many."""
 
 
 class VersionedTable(Protocol):
@@ -63,3 +66,11 @@ def of_commits(files: Sequence[LakeFile], after: int, upto: int) -> list[LakeFil
 def of_times(files: Sequence[LakeFile], start_us: int, end_us: int) -> list[LakeFile]:
     """Return the files that may hold events of a time range."""
     return [f for f in files if f.time_max >= start_us and f.time_min < end_us]
+
+
+def portions(files: Sequence[LakeFile]) -> Iterator[Sequence[LakeFile]]:
+    """Yield files in their order, a few at first, for who hopes not to need them all."""
+    at, many = 0, PORTION_FILES
+    while at < len(files):
+        yield files[at : at + many]
+        at, many = at + many, many * 4

@@ -8,13 +8,11 @@ in all files.
 from collections.abc import Sequence
 
 from tallybook.adapters.duckdb.answers import event_of
+from tallybook.adapters.duckdb.lake_files import portions
 from tallybook.adapters.duckdb.source import LakeSource
 from tallybook.meter.sql import Sql
 from tallybook.meter.usage import StoredEvent
 from tallybook.store.ports import LakeFile
-
-FILES = 4
-"""Files that are read first; then four times as many."""
 
 
 def newest(
@@ -28,12 +26,12 @@ def newest(
         files: all that may hold such rows.
         limit: how many rows at most.
     """
-    left, many = sorted(files, key=lambda file: file.time_max, reverse=True), FILES
     found: list[StoredEvent] = []
-    while left and (len(found) < limit or found[-1].time_us <= left[0].time_max):
-        found += [event_of(row) for row in source.read(sql, left[:many])]
+    for some in portions(sorted(files, key=lambda file: file.time_max, reverse=True)):
+        if len(found) >= limit and found[-1].time_us > some[0].time_max:
+            break
+        found += [event_of(row) for row in source.read(sql, some)]
         found = sorted(found, key=_place, reverse=True)[:limit]
-        left, many = left[many:], many * 4
     return found
 
 

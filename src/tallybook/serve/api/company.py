@@ -1,8 +1,8 @@
 """Whether waiting for more company pays: tried, and left for longer each time it was in vain.
 
 Requests that come on their own, each at its time, share what storing costs only where somebody
-waits for them. Clients that wait for their answer before they send more come never while they are
-waited for. Which of them is there is found out by trying: nobody has to say.
+waits for them. Clients that wait for their answer before they send more hardly ever come while they
+are waited for. Which of them is there is found out by trying: nobody has to say.
 """
 
 PASSES_MAX = 256
