@@ -9,6 +9,7 @@ the number of runs, which merging keeps logarithmic.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,80 +19,115 @@ from tallybook.transport.identity import Keys
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.intp]
 
-BITS_PER_KEY = 16
-_WORD_BITS = np.uint64(63)
+_Kind_co = TypeVar("_Kind_co", bound=np.generic, covariant=True)
+
+
+class Values(Protocol[_Kind_co]):
+    """What is asked of a column of a run: an array, or what a file has of one."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> npt.NDArray[_Kind_co]: ...
+    def take(self, at: Places, /) -> npt.NDArray[_Kind_co]:
+        """Return the values at these places, which ascend."""
+
+
+class SortedValues(Values[np.uint64], Protocol):
+    """A column whose values ascend."""
+
+    def searchsorted(self, values: U64, side: Literal["left", "right"] = ..., /) -> Places:
+        """Return where each value, which ascend, would be put: before its equals or after them."""
+
+
+BITS_PER_KEY = 24
+BLOCK = np.dtype("V64")
+"""Eight words of a filter, a line of the processor's cache."""
+_WORDS = 8
+_BLOCK_BITS = 512
+_WORD_BITS = np.uint8(63)
 _ONE = np.uint64(1)
-_PROBES = (np.uint64(0), np.uint64(6), np.uint64(12), np.uint64(18))
 _HALF = np.uint64(32)
+_ASKED = 16_384
+"""Keys whose blocks are had at a time: what they take stays in the processor's cache."""
+_NONE = np.empty(0, dtype=np.intp)
 
 
 class Bloom:
-    """A blocked Bloom filter: all bits of a key lie in one 64-bit word, words follow `hi`.
+    """A blocked Bloom filter: a key has a bit in each word of its block; blocks follow `hi`.
+
+    Of a hundred thousand keys that are not in, ten pass, and each costs a page of the run: where
+    history is larger than memory, a read of the disk.
 
     Attributes:
-        words: `BITS_PER_KEY` bits a key, at least one word and fewer than 2^32.
+        blocks: `BITS_PER_KEY` bits a key, at least one block and fewer than 2^32.
     """
 
-    __slots__ = ("words",)
+    __slots__ = ("blocks",)
 
-    def __init__(self, words: U64) -> None:
-        """Wrap existing words."""
-        assert 0 < len(words) < 1 << 32, "a Bloom filter has words"
-        self.words = words
+    def __init__(self, blocks: Values[np.void]) -> None:
+        """Wrap existing blocks."""
+        assert 0 < len(blocks) < 1 << 32, "a Bloom filter has blocks"
+        self.blocks = blocks
 
     @classmethod
     def of(cls, hi: U64, lo: U64) -> "Bloom":
         """Return the filter of these keys, which are sorted by `hi`."""
-        words = np.zeros(bloom_words(len(hi)), dtype=np.uint64)
+        words = np.zeros((bloom_blocks(len(hi)), _WORDS), dtype=np.uint64)
         slots, filled = bloom_part(hi, lo, len(words))
         words[slots] = filled
-        return cls(words)
+        return cls(words.view(BLOCK)[:, 0])
 
-    def may_have(self, hi: U64, bits: U64) -> Mask:
-        """Return for each key whether it may be in; False is certain.
+    def may_have(self, hi: U64, bits: U64) -> Places:
+        """Return which of the keys may be in, ascending; the others are certainly not.
 
         Args:
-            hi: high halves.
+            hi: high halves, ascending.
             bits: `bloom_bits` of the low halves.
         """
-        found: Mask = (self.words[_slot(hi, len(self.words))] & bits) == bits
-        return found
+        parts = [
+            self._passing(hi[at : at + _ASKED], bits[at : at + _ASKED]) + at
+            for at in range(0, len(hi), _ASKED)
+        ]
+        return np.concatenate([_NONE, *parts])
+
+    def _passing(self, hi: U64, bits: U64) -> Places:
+        blocks = self.blocks.take(_slot(hi, len(self.blocks)))
+        words = blocks.view(np.uint64).reshape(-1, _WORDS)
+        maybe = np.flatnonzero((words[:, 0] & bits[:, 0]) == bits[:, 0])  # a quarter of them
+        asked = bits[maybe]
+        passed: Mask = ((words[maybe] & asked) == asked).all(axis=1)
+        return maybe[passed]
 
 
-def bloom_words(count: int) -> int:
-    """Return how many words the filter of so many keys has."""
-    return max(1, count * BITS_PER_KEY // 64)
+def bloom_blocks(count: int) -> int:
+    """Return how many blocks the filter of so many keys has."""
+    return max(1, count * BITS_PER_KEY // _BLOCK_BITS)
 
 
-def bloom_part(hi: U64, lo: U64, words: int) -> tuple[npt.NDArray[np.intp], U64]:
-    """Return which words of a filter these keys fill, ascending, and with what.
+def bloom_part(hi: U64, lo: U64, blocks: int) -> tuple[Places, U64]:
+    """Return which blocks of a filter these keys fill, ascending, and with what, shape (n, 8).
 
     Args:
         hi, lo: keys, sorted by `hi`.
-        words: how many the filter has.
+        blocks: how many the filter has.
     """
-    slots = _slot(hi, words)
+    slots = _slot(hi, blocks)
     if len(slots) == 0:
-        return slots, np.empty(0, dtype=np.uint64)
+        return slots, np.empty((0, _WORDS), dtype=np.uint64)
     starts = np.flatnonzero(np.concatenate(([True], slots[1:] != slots[:-1])))
-    return slots[starts], np.bitwise_or.reduceat(bloom_bits(lo), starts)
+    return slots[starts], np.bitwise_or.reduceat(bloom_bits(lo), starts, axis=0)
 
 
-def _slot(hi: U64, words: int) -> npt.NDArray[np.intp]:
-    """Spread the range of `hi` evenly over the words, in order."""
-    return (((hi >> _HALF) * np.uint64(words)) >> _HALF).astype(np.intp)
+def _slot(hi: U64, blocks: int) -> Places:
+    """Spread the range of `hi` evenly over the blocks, in order."""
+    return (((hi >> _HALF) * np.uint64(blocks)) >> _HALF).astype(np.intp)
 
 
 def bloom_bits(lo: U64) -> U64:
-    """Return the bits that stand for keys within their words."""
-    bits = np.zeros(len(lo), dtype=np.uint64)
-    place = np.empty_like(bits)  # written over again and again: new memory would cost more
-    for shift in _PROBES:
-        np.right_shift(lo, shift, out=place)
-        place &= _WORD_BITS
-        np.left_shift(_ONE, place, out=place)
-        bits |= place
+    """Return the bits that stand for keys within the words of their block, shape (n, 8)."""
+    places = np.ascontiguousarray(lo, dtype="<u8").view(np.uint8).reshape(-1, _WORDS) & _WORD_BITS
+    bits: U64 = np.left_shift(_ONE, places)
     return bits
 
 
@@ -110,45 +146,42 @@ class Run:
         self,
         first_seq: int,
         last_seq: int,
-        hi: U64,
-        lo: U64,
-        row_hash: I64,
-        bloom: Bloom | None = None,
+        hi: SortedValues,
+        lo: Values[np.uint64],
+        row_hash: Values[np.int64],
+        bloom: Bloom,
     ) -> None:
-        """Wrap arrays that are sorted already."""
+        """Wrap columns that are sorted already."""
         self.first_seq = first_seq
         self.last_seq = last_seq
         self.hi = hi
         self.lo = lo
         self.row_hash = row_hash
-        self.bloom = bloom if bloom is not None else Bloom.of(hi, lo)
+        self.bloom = bloom
 
     def __len__(self) -> int:
         """Return how many identities it holds."""
         return len(self.hi)
 
-    def release(self) -> None:
-        """Let go of what can be had again: nothing, where the arrays are memory of their own."""
-
-    def find(self, hi: U64, lo: U64, bits: U64) -> tuple[npt.NDArray[np.intp], I64]:
+    def find(self, hi: U64, lo: U64, bits: U64) -> tuple[Places, I64]:
         """Return which of the keys are here, and the row hashes they were first seen with.
 
         Args:
-            hi, lo: the keys; quickest where they are sorted by `hi`.
+            hi, lo: the keys, sorted by `hi`.
             bits: `bloom_bits(lo)`, the same for every run.
         """
-        maybe = np.flatnonzero(self.bloom.may_have(hi, bits))
-        hits: list[npt.NDArray[np.intp]] = [np.empty(0, dtype=np.intp)]
+        maybe = self.bloom.may_have(hi, bits)
+        hits: list[Places] = [np.empty(0, dtype=np.intp)]
         hashes: list[I64] = [np.empty(0, dtype=np.int64)]
-        at = np.searchsorted(self.hi, hi[maybe])
+        at = self.hi.searchsorted(hi[maybe])
         while len(maybe):  # more than once only where two identities share their high half
             inside = at < len(self)
             maybe, at = maybe[inside], at[inside]
-            same = self.hi[at] == hi[maybe]
+            same = self.hi.take(at) == hi[maybe]
             maybe, at = maybe[same], at[same]
-            hit = self.lo[at] == lo[maybe]
+            hit = self.lo.take(at) == lo[maybe]
             hits.append(maybe[hit])
-            hashes.append(self.row_hash[at[hit]])
+            hashes.append(self.row_hash.take(at[hit]))
             maybe, at = maybe[~hit], at[~hit] + 1
         return np.concatenate(hits), np.concatenate(hashes)
 
@@ -160,14 +193,16 @@ def make_run(first_seq: int, last_seq: int, keys: Keys, row_hash: I64) -> Run:
         order = np.argsort(hi)
         hi, lo, row_hash = hi[order], lo[order], row_hash[order]
     contiguous = np.ascontiguousarray
-    return Run(first_seq, last_seq, contiguous(hi), contiguous(lo), contiguous(row_hash))
+    hi, lo, row_hash = contiguous(hi), contiguous(lo), contiguous(row_hash)
+    return Run(first_seq, last_seq, hi, lo, row_hash, Bloom.of(hi, lo))
 
 
 def merge_runs(runs: Sequence[Run]) -> Run:
     """Return one run with the identities of all; the runs share none and adjoin in commits."""
     first = min(run.first_seq for run in runs)
-    hi, lo, row_hash = merge_slices([(run.hi, run.lo, run.row_hash) for run in runs])
-    return Run(first, max(run.last_seq for run in runs), hi, lo, row_hash)
+    slices = [(run.hi[:], run.lo[:], run.row_hash[:]) for run in runs]
+    hi, lo, row_hash = merge_slices(slices)
+    return Run(first, max(run.last_seq for run in runs), hi, lo, row_hash, Bloom.of(hi, lo))
 
 
 def merge_slices(slices: Sequence[tuple[U64, U64, I64]]) -> tuple[U64, U64, I64]:
@@ -177,7 +212,7 @@ def merge_slices(slices: Sequence[tuple[U64, U64, I64]]) -> tuple[U64, U64, I64]
     return hi[order], lo[order], row_hash[order]
 
 
-def sort_batch(keys: Keys) -> npt.NDArray[np.intp]:
+def sort_batch(keys: Keys) -> Places:
     """Return an order of the rows in which equal identities adjoin, the earlier row first."""
     hi = np.ascontiguousarray(keys[:, 0])
     order = np.argsort(hi)  # not stable, and several times quicker

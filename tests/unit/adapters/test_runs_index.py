@@ -1,6 +1,7 @@
 """The duplicate index on disk: what it knows survives flushes, merges and every kind of crash."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tallybook.adapters.runs import file as file_module
+from tallybook.adapters.runs import column as column_module
 from tallybook.adapters.runs import index as index_module
-from tallybook.adapters.runs.file import Draft, Mapped
+from tallybook.adapters.runs.file import Draft, opened
 from tallybook.adapters.runs.index import (
     FANOUT,
     MEMORY_RUNS_MAX,
@@ -18,7 +19,8 @@ from tallybook.adapters.runs.index import (
     RunIndex,
 )
 from tallybook.kernel.errors import Corrupt, Unavailable
-from tallybook.store.dedupe import Run
+from tallybook.store import dedupe
+from tallybook.store.dedupe import bloom_bits, make_run
 
 KEYS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 30))
@@ -105,7 +107,10 @@ def test_the_index_equals_a_dictionary_through_flushes_and_crashes(tmp_path, mon
         monkeypatch.setattr(index_module, "PIECE_KEYS", piece)
         monkeypatch.setattr(index_module, "MERGE_KEYS_PER_KEY", 1)
         monkeypatch.setattr(index_module, "FLUSH_KEYS", 4)
-        monkeypatch.setattr(file_module, "ASKED_BYTES", 60)
+        monkeypatch.setattr(column_module, "SPAN_BYTES", 64)
+        monkeypatch.setattr(column_module, "GAP_BYTES", 16)
+        monkeypatch.setattr(column_module, "FENCED", 2)
+        monkeypatch.setattr(dedupe, "_ASKED", 3)
     Lake.tmp = tmp_path
     machine = Lake.TestCase
     machine.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
@@ -136,27 +141,77 @@ def test_memory_holds_few_runs(tmp_path):
     check(index, known, [(seq, seq) for seq in range(6 * MEMORY_RUNS_MAX)])
 
 
-def test_a_batch_touches_a_bounded_part_of_a_file_at_a_time(tmp_path, monkeypatch):
-    path, known = flushed(tmp_path, commits=40)
-    monkeypatch.setattr(file_module, "ASKED_BYTES", path.stat().st_size // 10)
-    index, asked, released = RunIndex(tmp_path), [], []
-    find, release = Run.find, Mapped.release
+def test_a_file_answers_as_the_same_run_in_memory_does(tmp_path, monkeypatch):
+    """Across blocks, fences and spans, for keys that are there, beside them, and not at all."""
+    monkeypatch.setattr(column_module, "SPAN_BYTES", 32 * 1024)
+    rng = np.random.default_rng(3)
+    keys = random_keys(rng, 20_000)
+    keys[:600, 0] = 1 << 63  # more of one high half than lie between two fences
+    keys[600:603, 0] = [0, (1 << 64) - 1, (1 << 64) - 1]
+    run = make_run(1, 1, keys, np.arange(20_000, dtype=np.int64))
+    draft = Draft(tmp_path, 1, 1, len(run))
+    for at in range(0, len(run), 777):
+        part = slice(at, at + 777)
+        draft.add(run.hi[part], run.lo[part], run.row_hash[part])
+    file = draft.finish()
+    assert (file.hi[:] == run.hi).all()
+    assert (file.bloom.blocks[:] == run.bloom.blocks).all()
 
-    def touching(run, hi, lo, bits):
-        asked.append(len(hi))
-        assert len(released) == len(asked) - 1, "the part before was let go"
-        return find(run, hi, lo, bits)
+    asked = np.concatenate((keys[::7], keys[:600], keys[::11] + 1, random_keys(rng, 500)))
+    asked = asked[np.lexsort((asked[:, 1], asked[:, 0]))]
+    hi, lo = np.ascontiguousarray(asked[:, 0]), np.ascontiguousarray(asked[:, 1])
+    for side in ("left", "right"):
+        expected = run.hi.searchsorted(hi, side)
+        assert file.hi.searchsorted(hi, side).tolist() == expected.tolist()
+    found, hashes = file.find(hi, lo, bloom_bits(lo))
+    expected_found, expected_hashes = run.find(hi, lo, bloom_bits(lo))
+    assert found.tolist() == expected_found.tolist()
+    assert hashes.tolist() == expected_hashes.tolist()
+    assert len(set(found.tolist())) >= 3_000
 
-    def releasing(run):
-        released.append(run)
-        release(run)
 
-    monkeypatch.setattr(Run, "find", touching)
-    monkeypatch.setattr(Mapped, "release", releasing)
-    check(index, known, [*known, (7, 1 << 60)])
+def test_a_new_batch_reads_little_but_filters(tmp_path, monkeypatch):
+    path, _ = flushed(tmp_path, commits=1_000)
+    count, read = 50_000, []
+    fill = column_module.OpenFile.fill
 
-    assert len(asked) >= 10
-    assert max(asked) <= len(known) // 10 + 1
+    def filling(file, into, at):
+        read.append((len(into), at))
+        fill(file, into, at)
+
+    run = opened(path)
+    monkeypatch.setattr(column_module.OpenFile, "fill", filling)
+    keys = random_keys(np.random.default_rng(4), 5_000)
+    keys = keys[np.argsort(keys[:, 0])]
+    run.find(keys[:, 0].copy(), keys[:, 1].copy(), bloom_bits(keys[:, 1]))
+
+    filters = 4096 + 24 * count
+    assert sum(size for size, at in read if at < filters) < 10 * 4096, "keys are seldom looked at"
+    assert max(size for size, _ in read) <= column_module.SPAN_BYTES
+    assert sum(size for size, at in read if at >= filters) < 1.1 * 3 * count
+
+
+def test_a_run_that_became_shorter_says_so(tmp_path):
+    path, known = flushed(tmp_path)
+    index = RunIndex(tmp_path)
+    with path.open("r+b") as file:
+        file.truncate(5_000)
+    with pytest.raises(Corrupt, match=r"\.run has become shorter.*remove it"):
+        check(index, known, list(known))
+
+
+def test_a_file_is_closed_with_its_run(tmp_path):
+    path, known = flushed(tmp_path)
+    index = RunIndex(tmp_path)
+    check(index, known, list(known))
+    assert str(path) in open_files()
+    index._files.clear()
+    assert str(path) not in open_files()
+
+
+def open_files():
+    links = Path("/proc/self/fd").iterdir()
+    return {str(link.readlink()) for link in links if link.is_symlink()}
 
 
 def test_identities_become_a_file_piece_by_piece(tmp_path, monkeypatch):
@@ -231,9 +286,10 @@ def flushed(folder, commits=3):
     return path, known
 
 
-def test_a_run_of_the_version_before_is_built_again_from_the_lake(tmp_path):
+@pytest.mark.parametrize("version", [b"\x01", b"\x02"])
+def test_a_run_of_a_version_before_is_built_again_from_the_lake(tmp_path, version):
     path, known = flushed(tmp_path)
-    path.write_bytes(b"TBRUN\0\0\x01" + path.read_bytes()[8:])
+    path.write_bytes(b"TBRUN\0\0" + version + path.read_bytes()[8:])
     index = RunIndex(tmp_path)
     assert index.covered() == 0
     assert not path.exists()
@@ -277,7 +333,7 @@ DAMAGES = {
     "half a header": lambda whole: whole[:39],
     "cut short": lambda whole: whole[:-1],
     "too long": lambda whole: whole + b"\0",
-    "later version": lambda whole: b"TBRUN\0\0\x03" + whole[8:],
+    "later version": lambda whole: b"TBRUN\0\0\x04" + whole[8:],
     "of other commits": lambda whole: whole[:8] + b"\7" + whole[9:],
 }
 

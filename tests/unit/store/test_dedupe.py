@@ -74,9 +74,9 @@ def test_what_equals_the_lake_s_first_is_no_conflict_beside_one_that_differs():
 def test_a_bloom_filter_denies_nothing_it_has(inside, outside):
     keys, _ = arrays([(key, 0) for key in sorted(inside)])
     bloom = Bloom.of(keys[:, 0], keys[:, 1])
-    assert bloom.may_have(keys[:, 0], bloom_bits(keys[:, 1])).all()
-    other, _ = arrays([(key, 0) for key in outside])
-    assert len(bloom.may_have(other[:, 0], bloom_bits(other[:, 1]))) == len(outside)
+    assert bloom.may_have(keys[:, 0], bloom_bits(keys[:, 1])).tolist() == list(range(len(inside)))
+    other, _ = arrays([(key, 0) for key in sorted(outside)])
+    assert len(bloom.may_have(other[:, 0], bloom_bits(other[:, 1]))) <= len(outside)
 
 
 def test_a_bloom_filter_seldom_says_maybe():
@@ -84,8 +84,10 @@ def test_a_bloom_filter_seldom_says_maybe():
     inside, outside = rng.integers(0, (1 << 64) - 1, (2, 20_000, 2), dtype=np.uint64)
     inside = inside[np.argsort(inside[:, 0])]
     bloom = Bloom.of(inside[:, 0], inside[:, 1])
-    assert bloom.may_have(outside[:, 0], bloom_bits(outside[:, 1])).mean() < 0.03
-    assert Bloom(bloom.words).may_have(inside[:, 0], bloom_bits(inside[:, 1])).all()
+    outside = outside[np.argsort(outside[:, 0])]
+    assert len(bloom.may_have(outside[:, 0], bloom_bits(outside[:, 1]))) < 20, "two are usual"
+    again = Bloom(bloom.blocks)
+    assert len(again.may_have(inside[:, 0], bloom_bits(inside[:, 1]))) == len(inside)
 
 
 def test_a_run_finds_one_among_many_with_the_same_high_half():

@@ -1,69 +1,80 @@
-"""A run's file: written in sorted pieces, mapped into memory to be read.
+"""A run's file: written in sorted pieces, read where it is asked.
 
-Layout, little-endian: header (magic, first and last commit, keys, words of the filter), then the
-high halves, the low halves, the row hashes, and the words, each as one array of 64-bit integers.
-A file is written whole, fsynced and then named `<first>-<last>.run`, so a crash leaves either the
-run or nothing.
+Layout, little-endian: a page with the header (magic, first and last commit, keys, blocks of
+the filter), then the high halves, the low halves, the row hashes, the blocks, and the fences of the
+high halves, each as one array of 64-bit integers. A file is written whole, fsynced and then named
+`<first>-<last>.run`, so a crash leaves either the run or nothing.
 """
 
-import mmap
 import os
 import struct
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from tallybook.adapters.runs.column import (
+    Column,
+    OpenFile,
+    SortedColumn,
+    fence_count,
+    fences_of,
+)
 from tallybook.kernel.errors import Corrupt
-from tallybook.store.dedupe import I64, U64, Bloom, Run, bloom_part, bloom_words, merge_slices
+from tallybook.store.dedupe import (
+    BLOCK,
+    I64,
+    U64,
+    Bloom,
+    Run,
+    bloom_blocks,
+    bloom_part,
+    merge_slices,
+)
 
-ASKED_BYTES = 64 * 1024 * 1024
-"""Bytes of a file that a batch of sorted keys touches before their pages are let go: what it takes
-of memory at most, however large the file. The system maps pages around each one that is touched, so
-a batch of a hundred thousand would take hold of most of a run of a hundred million."""
+_WORD = np.dtype("<u8")
 _HEADER = struct.Struct("<8sQQQQ")
-_MAGIC = b"TBRUN\x00\x00\x02"
-_BEFORE = b"TBRUN\x00\x00\x01"
-"""Filters of that version were in another order; such a run is made anew from the lake."""
+_HEADER_BYTES = 4096
+"""So that a block of high halves is a page."""
+_MAGIC = b"TBRUN\x00\x00\x03"
+_BEFORE = frozenset({b"TBRUN\x00\x00\x01", b"TBRUN\x00\x00\x02"})
+"""Files of those versions had another layout; such a run is made anew from the lake."""
 
 
-class Mapped(Run):
-    """A run whose arrays are a file's pages.
+class FileRun(Run):
+    """A run whose columns are a file's.
 
-    Attributes:
+    Args:
         path: of the file.
+        first, last: its commits.
+        count: how many keys.
+        blocks: of its filter.
+
+    Raises:
+        OSError, Corrupt: the file can not be read.
+
+    Cost: a fence of 8 bytes for each 512 keys, and what is read at a time, about 1 MiB.
     """
 
-    __slots__ = ("_pages", "path")
+    __slots__ = ("path",)
 
-    def __init__(
-        self, path: Path, first: int, last: int, arrays: list[U64], pages: mmap.mmap
-    ) -> None:
-        """Wrap high halves, low halves, row hashes and words."""
-        hi, lo, hashes, words = arrays
-        super().__init__(first, last, hi, lo, hashes.view(np.int64), Bloom(words))
+    def __init__(self, path: Path, first: int, last: int, count: int, blocks: int) -> None:
+        """Open the file and read its fences."""
         self.path = path
-        self._pages = pages
-
-    def find(self, hi: U64, lo: U64, bits: U64) -> tuple[npt.NDArray[np.intp], I64]:
-        """Return which of the keys are here; keys that are sorted touch a part after the other."""
-        parts = min(len(hi), -(-len(self._pages) // ASKED_BYTES)) or 1
-        borders = [len(hi) * part // parts for part in range(parts + 1)]
-        found: list[npt.NDArray[np.intp]] = []
-        hashes: list[I64] = []
-        for at, end in pairwise(borders):
-            here, stored = super().find(hi[at:end], lo[at:end], bits[at:end])
-            found.append(here + at)
-            hashes.append(stored)
-            self.release()
-        return np.concatenate(found), np.concatenate(hashes)
-
-    def release(self) -> None:
-        """Let go of the pages that were touched; they stay in the machine's cache while it can."""
-        self._pages.madvise(mmap.MADV_DONTNEED)
+        file, column = OpenFile(path), _WORD.itemsize * count
+        hi, lo, row_hash, bloom = (_HEADER_BYTES + number * column for number in range(4))
+        at = bloom + BLOCK.itemsize * blocks
+        fences = Column(file, at, fence_count(count), _WORD)[:]
+        super().__init__(
+            first,
+            last,
+            SortedColumn(file, hi, count, fences),
+            Column(file, lo, count, _WORD),
+            Column(file, row_hash, count, np.dtype("<i8")),
+            Bloom(Column(file, bloom, blocks, BLOCK)),
+        )
 
 
 def path_of(folder: Path, first: int, last: int) -> Path:
@@ -80,24 +91,27 @@ def range_of(path: Path) -> tuple[int, int]:
 
 
 def is_outdated(path: Path) -> bool:
-    """Whether a file is of the version before this one."""
+    """Whether a file is of a version before this one."""
     with path.open("rb") as file:
-        return file.read(len(_BEFORE)) == _BEFORE
+        return file.read(len(_MAGIC)) in _BEFORE
 
 
-def mapped(path: Path) -> Mapped:
+def opened(path: Path) -> FileRun:
     """Return a run; raises Corrupt where the file is not whole."""
     with path.open("rb") as file:
         head = file.read(_HEADER.size)
         if len(head) < _HEADER.size or head[:8] != _MAGIC:
             raise _damaged(path)
-        _, first, last, count, words = _HEADER.unpack(head)
-        whole = os.fstat(file.fileno()).st_size == _HEADER.size + 8 * (3 * count + words)
+        _, first, last, count, blocks = _HEADER.unpack(head)
+        whole = os.fstat(file.fileno()).st_size == _size(count, blocks)
         if not whole or (first, last) != range_of(path):
             raise _damaged(path)
-        pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-    flat = np.frombuffer(pages, dtype="<u8", offset=_HEADER.size)
-    return Mapped(path, first, last, np.split(flat, [count, 2 * count, 3 * count]), pages)
+    return FileRun(path, first, last, count, blocks)
+
+
+def _size(count: int, blocks: int) -> int:
+    words = 3 * count + fence_count(count)
+    return _HEADER_BYTES + _WORD.itemsize * words + BLOCK.itemsize * blocks
 
 
 class Draft:
@@ -113,35 +127,40 @@ class Draft:
         """Make a file of the final size; raises OSError."""
         self._path = path_of(folder, first, last)
         self._draft = self._path.with_suffix(".tmp")
-        self._count, self._words, self._done = count, bloom_words(count), 0
-        self._last = (-1, np.uint64(0))
+        self._count, self._blocks, self._done = count, bloom_blocks(count), 0
+        self._last: tuple[int, U64] = (-1, np.empty(0, dtype=np.uint64))
+        self._fences: list[U64] = [np.empty(0, dtype=np.uint64)]
         self._file = self._draft.open("wb")
-        self._file.truncate(_HEADER.size + 8 * (3 * count + self._words))
-        self._write(_HEADER.pack(_MAGIC, first, last, count, self._words), 0)
+        self._file.truncate(_size(count, self._blocks))
+        self._write(_HEADER.pack(_MAGIC, first, last, count, self._blocks), 0)
 
     def add(self, hi: U64, lo: U64, row_hash: I64) -> None:
         """Write the next keys, which follow all before in order, to stable storage."""
+        size, before = _WORD.itemsize, self._done
         for column, array in enumerate((hi, lo, row_hash)):
-            self._put(array, column * self._count + self._done)
+            self._put(array, size * (column * self._count + before))
+        self._fences.append(fences_of(hi, before))
         self._done += len(hi)
-        slots, words = bloom_part(hi, lo, self._words)
+        slots, words = bloom_part(hi, lo, self._blocks)
         if len(slots):
             begin = int(slots[0])
-            filled = np.zeros(int(slots[-1]) - begin + 1, dtype=np.uint64)
+            filled = np.zeros((int(slots[-1]) - begin + 1, words.shape[1]), dtype=np.uint64)
             filled[slots - begin] = words
-            if self._last[0] == begin:  # the piece before ended within this word
+            if self._last[0] == begin:  # the piece before ended within this block
                 filled[0] |= self._last[1]
             self._last = (int(slots[-1]), filled[-1])
-            self._put(filled, 3 * self._count + begin)
+            self._put(filled, size * 3 * self._count + BLOCK.itemsize * begin)
         os.fdatasync(self._file.fileno())  # piece by piece: one sync of all would take seconds
 
-    def finish(self) -> Mapped:
+    def finish(self) -> FileRun:
         """Name the file, and return it as a run."""
         assert self._done == self._count, "a run holds what was announced"
+        words = _WORD.itemsize * 3 * self._count
+        self._put(np.concatenate(self._fences), words + BLOCK.itemsize * self._blocks)
         os.fsync(self._file.fileno())
         self._file.close()
         self._draft.replace(self._path)
-        return mapped(self._path)
+        return opened(self._path)
 
     def discard(self) -> None:
         """Give up."""
@@ -149,7 +168,7 @@ class Draft:
         self._draft.unlink(missing_ok=True)
 
     def _put(self, array: npt.NDArray[Any], at: int) -> None:
-        self._write(np.ascontiguousarray(array).data.cast("B"), _HEADER.size + 8 * at)
+        self._write(np.ascontiguousarray(array).data.cast("B"), _HEADER_BYTES + at)
 
     def _write(self, content: bytes | memoryview, at: int) -> None:
         left = memoryview(content)
@@ -186,8 +205,6 @@ class Merge(Generic[_Run]):
         if count:
             self.draft.add(*merge_slices(parts))
         self._at = ends
-        for run in self.runs:
-            run.release()
         return count
 
     def _ends(self, keys_max: int) -> list[int]:
@@ -197,8 +214,9 @@ class Merge(Generic[_Run]):
             return [len(run) for run in self.runs]
         longest = left.index(max(left))
         step = max(1, left[longest] * keys_max // sum(left))
-        border = self.runs[longest].hi[self._at[longest] + step - 1]
-        return [int(np.searchsorted(run.hi, border, side="right")) for run in self.runs]
+        at = self._at[longest] + step - 1
+        border = self.runs[longest].hi[at : at + 1]
+        return [int(run.hi.searchsorted(border, "right")[0]) for run in self.runs]
 
 
 def _damaged(path: Path) -> Corrupt:

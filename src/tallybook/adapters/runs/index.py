@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from tallybook.adapters.runs.file import Mapped, Merge, is_outdated, mapped, range_of
+from tallybook.adapters.runs.file import FileRun, Merge, is_outdated, opened, range_of
 from tallybook.kernel.errors import Unavailable
 from tallybook.store.dedupe import I64, Run, Verdict, judge, make_run, merge_runs
 from tallybook.transport.identity import Keys
@@ -33,17 +33,18 @@ class RunIndex:
     Args:
         folder: made when absent.
 
-    Cost: memory is `ASKED_BYTES` of a run while it is asked, a piece while runs merge, and 24 bytes
-    for each of at most `FLUSH_KEYS` in memory and of a commit. While there is something to merge, a
-    commit writes about `MERGE_KEYS_PER_KEY` times its own identities, or `PIECE_KEYS` where that is
-    more; the one with which memory holds `FLUSH_KEYS` writes all of these besides.
+    Cost: memory is about 1 MiB while a file is asked, 16 bytes for each thousand identities on
+    disk, a piece while runs merge, and 24 bytes for each of at most `FLUSH_KEYS` in memory and of a
+    commit. While there is something to merge, a commit writes about `MERGE_KEYS_PER_KEY` times its
+    own identities, or `PIECE_KEYS` where that is more; the one with which memory holds `FLUSH_KEYS`
+    writes all of these besides.
     """
 
     def __init__(self, folder: Path) -> None:
         """Open the runs that follow each other without a gap; drop leftovers of a crash."""
         self._folder = folder
         self._memory: list[Run] = []
-        self._merges: list[Merge[Mapped]] = []
+        self._merges: list[Merge[FileRun]] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._files = self._open()
@@ -60,8 +61,9 @@ class RunIndex:
         return sum(map(len, self._files)) + sum(map(len, self._memory))
 
     def judge(self, keys: Keys, row_hash: I64) -> Verdict:
-        """Return which rows are new and which conflict."""
-        return judge([*self._files, *self._memory], keys, row_hash)
+        """Return which rows are new and which conflict; raises Unavailable."""
+        with self._using():
+            return judge([*self._files, *self._memory], keys, row_hash)
 
     def put(self, seq: int, keys: Keys, row_hash: I64) -> None:
         """Remember the identities of the next commit."""
@@ -81,7 +83,7 @@ class RunIndex:
             self._merge(PIECE_KEYS)
 
     def _write_memory(self) -> None:
-        with self._writing():
+        with self._using():
             merge = Merge(self._folder, self._memory)
             try:
                 while merge.advance(PIECE_KEYS):
@@ -103,15 +105,15 @@ class RunIndex:
             while left:
                 alike = _newest_of_a_size(left)
                 if len(alike) >= FANOUT:
-                    with self._writing():
+                    with self._using():
                         self._merges.append(Merge(self._folder, alike))
                 left = left[: -len(alike)]
         self._merges.sort(key=lambda merge: merge.runs[0].first_seq)
 
-    def _free(self) -> list[list[Mapped]]:
+    def _free(self) -> list[list[FileRun]]:
         """Return the files that no merge has, in stretches without another between."""
         taken = {run.first_seq for merge in self._merges for run in merge.runs}
-        stretches: list[list[Mapped]] = [[]]
+        stretches: list[list[FileRun]] = [[]]
         for run in self._files:
             if run.first_seq in taken:
                 stretches.append([])
@@ -123,7 +125,7 @@ class RunIndex:
         """Merge about so many keys; the newest merge first, for it is the smallest."""
         while self._merges and keys > 0:
             merge = self._merges[-1]
-            with self._writing():
+            with self._using():
                 try:
                     done = merge.advance(min(keys, PIECE_KEYS))
                     keys -= done
@@ -136,29 +138,29 @@ class RunIndex:
                     merge.draft.discard()
                     raise
 
-    def _replace(self, old: Sequence[Mapped], merged: Mapped) -> None:
+    def _replace(self, old: Sequence[FileRun], merged: FileRun) -> None:
         at = self._files.index(old[0])
         self._files[at : at + len(old)] = [merged]
         for run in old:
             run.path.unlink(missing_ok=True)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _using(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise Unavailable(f"{self._folder}: {error}") from error
 
-    def _open(self) -> list[Mapped]:
+    def _open(self) -> list[FileRun]:
         for draft in self._folder.glob("*.tmp"):
             draft.unlink()
-        runs: list[Mapped] = []
+        runs: list[FileRun] = []
         for path in _widest_first(self._folder):
             first, last = range_of(path)
             if is_outdated(path) or (runs and last <= runs[-1].last_seq):
                 path.unlink()  # built again from the lake; or merged, and not yet removed
             elif first == (runs[-1].last_seq if runs else 0) + 1:
-                runs.append(mapped(path))
+                runs.append(opened(path))
         return runs
 
 
