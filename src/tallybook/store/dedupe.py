@@ -8,7 +8,7 @@ what random places would make it wait for. The cost of a batch does not grow wit
 the number of runs, which merging keeps logarithmic.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
@@ -41,42 +41,56 @@ class SortedValues(Values[np.uint64], Protocol):
 
 
 BITS_PER_KEY = 24
-BLOCK = np.dtype("V64")
-"""Eight words of a filter, a line of the processor's cache."""
-_WORDS = 8
-_BLOCK_BITS = 512
-_WORD_BITS = np.uint8(63)
+BLOCK_WORDS = 4
+_PROBES = 2
+"""Bits of a key in each word of its block."""
+_STEP = 7
+"""From the six bits of a low half that name one of them to the six that name the next."""
+_WORD_BITS = np.uint64(63)
 _ONE = np.uint64(1)
 _HALF = np.uint64(32)
-_ASKED = 16_384
-"""Keys whose blocks are had at a time: what they take stays in the processor's cache."""
 _NONE = np.empty(0, dtype=np.intp)
 
 
 class Bloom:
-    """A blocked Bloom filter: a key has a bit in each word of its block; blocks follow `hi`.
+    """A blocked Bloom filter: all bits of a key lie in one block of four words; blocks follow `hi`.
 
-    Of a hundred thousand keys that are not in, ten pass, and each costs a page of the run: where
-    history is larger than memory, a read of the disk.
+    Of ten thousand keys that are not in, two pass, and each costs a page of the run: where history
+    is larger than memory, a read of the disk. Nine of ten others are told by two of the words.
 
-    Attributes:
-        blocks: `BITS_PER_KEY` bits a key, at least one block and fewer than 2^32.
+    Args:
+        words: `BITS_PER_KEY` bits a key, at least one block and fewer than 2^32.
     """
 
-    __slots__ = ("blocks",)
+    __slots__ = ("words",)
 
-    def __init__(self, blocks: Values[np.void]) -> None:
-        """Wrap existing blocks."""
-        assert 0 < len(blocks) < 1 << 32, "a Bloom filter has blocks"
-        self.blocks = blocks
+    def __init__(self, words: U64) -> None:
+        """Wrap existing words."""
+        assert len(words) % BLOCK_WORDS == 0, "a block has four words"
+        self.words = words
 
     @classmethod
     def of(cls, hi: U64, lo: U64) -> "Bloom":
         """Return the filter of these keys, which are sorted by `hi`."""
-        words = np.zeros((bloom_blocks(len(hi)), _WORDS), dtype=np.uint64)
+        words = np.zeros((bloom_blocks(len(hi)), BLOCK_WORDS), dtype=np.uint64)
         slots, filled = bloom_part(hi, lo, len(words))
         words[slots] = filled
-        return cls(words.view(BLOCK)[:, 0])
+        return cls(words.reshape(-1))
+
+    def blocks(self) -> int:
+        """Return how many blocks there are."""
+        return len(self.words) // BLOCK_WORDS
+
+    def portions(self, slots: Places) -> Iterator[tuple[int, int, int, U64]]:
+        """Yield the words that keys ask for, of a few or of many keys at a time.
+
+        Args:
+            slots: the keys' blocks, ascending.
+
+        Yields:
+            (first key, last + 1, the block with which the words begin, words).
+        """
+        yield 0, len(slots), 0, self.words
 
     def may_have(self, hi: U64, bits: U64) -> Places:
         """Return which of the keys may be in, ascending; the others are certainly not.
@@ -85,28 +99,26 @@ class Bloom:
             hi: high halves, ascending.
             bits: `bloom_bits` of the low halves.
         """
-        parts = [
-            self._passing(hi[at : at + _ASKED], bits[at : at + _ASKED]) + at
-            for at in range(0, len(hi), _ASKED)
-        ]
-        return np.concatenate([_NONE, *parts])
-
-    def _passing(self, hi: U64, bits: U64) -> Places:
-        blocks = self.blocks.take(_slot(hi, len(self.blocks)))
-        words = blocks.view(np.uint64).reshape(-1, _WORDS)
-        maybe = np.flatnonzero((words[:, 0] & bits[:, 0]) == bits[:, 0])  # a quarter of them
-        asked = bits[maybe]
-        passed: Mask = ((words[maybe] & asked) == asked).all(axis=1)
-        return maybe[passed]
+        slots = _slot(hi, self.blocks())
+        passed = [_NONE]
+        for first, last, begin, words in self.portions(slots):
+            at = (slots[first:last] - begin) * BLOCK_WORDS
+            wanted = bits[0, first:last]
+            maybe = np.flatnonzero((words.take(at) & wanted) == wanted)
+            for word in range(1, BLOCK_WORDS):
+                wanted = bits[word, first:last].take(maybe)
+                maybe = maybe[(words.take(at.take(maybe) + word) & wanted) == wanted]
+            passed.append(maybe + first)
+        return np.concatenate(passed)
 
 
 def bloom_blocks(count: int) -> int:
     """Return how many blocks the filter of so many keys has."""
-    return max(1, count * BITS_PER_KEY // _BLOCK_BITS)
+    return max(1, count * BITS_PER_KEY // (64 * BLOCK_WORDS))
 
 
 def bloom_part(hi: U64, lo: U64, blocks: int) -> tuple[Places, U64]:
-    """Return which blocks of a filter these keys fill, ascending, and with what, shape (n, 8).
+    """Return which blocks of a filter these keys fill, ascending, and with what, shape (n, 4).
 
     Args:
         hi, lo: keys, sorted by `hi`.
@@ -114,9 +126,12 @@ def bloom_part(hi: U64, lo: U64, blocks: int) -> tuple[Places, U64]:
     """
     slots = _slot(hi, blocks)
     if len(slots) == 0:
-        return slots, np.empty((0, _WORDS), dtype=np.uint64)
+        return slots, np.empty((0, BLOCK_WORDS), dtype=np.uint64)
     starts = np.flatnonzero(np.concatenate(([True], slots[1:] != slots[:-1])))
-    return slots[starts], np.bitwise_or.reduceat(bloom_bits(lo), starts, axis=0)
+    filled = np.empty((len(starts), BLOCK_WORDS), dtype=np.uint64)
+    for word, bits in enumerate(bloom_bits(lo)):
+        filled[:, word] = np.bitwise_or.reduceat(bits, starts)
+    return slots[starts], filled
 
 
 def _slot(hi: U64, blocks: int) -> Places:
@@ -125,9 +140,14 @@ def _slot(hi: U64, blocks: int) -> Places:
 
 
 def bloom_bits(lo: U64) -> U64:
-    """Return the bits that stand for keys within the words of their block, shape (n, 8)."""
-    places = np.ascontiguousarray(lo, dtype="<u8").view(np.uint8).reshape(-1, _WORDS) & _WORD_BITS
-    bits: U64 = np.left_shift(_ONE, places)
+    """Return the bits that stand for keys within the words of their block, shape (4, n)."""
+    bits = np.zeros((BLOCK_WORDS, len(lo)), dtype=np.uint64)
+    place = np.empty_like(lo)  # written over again and again: new memory would cost more
+    for probe in range(BLOCK_WORDS * _PROBES):
+        np.right_shift(lo, np.uint64(probe * _STEP), out=place)
+        place &= _WORD_BITS
+        np.left_shift(_ONE, place, out=place)
+        bits[probe // _PROBES] |= place
     return bits
 
 
@@ -208,7 +228,7 @@ def merge_runs(runs: Sequence[Run]) -> Run:
 def merge_slices(slices: Sequence[tuple[U64, U64, I64]]) -> tuple[U64, U64, I64]:
     """Return the keys and row hashes of all slices, sorted by the high half."""
     hi, lo, row_hash = (np.concatenate(parts) for parts in zip(*slices, strict=True))
-    order = np.argsort(hi)
+    order = np.argsort(hi, kind="stable")  # quicker for what is sorted in parts
     return hi[order], lo[order], row_hash[order]
 
 

@@ -85,8 +85,8 @@ def test_a_bloom_filter_seldom_says_maybe():
     inside = inside[np.argsort(inside[:, 0])]
     bloom = Bloom.of(inside[:, 0], inside[:, 1])
     outside = outside[np.argsort(outside[:, 0])]
-    assert len(bloom.may_have(outside[:, 0], bloom_bits(outside[:, 1]))) < 20, "two are usual"
-    again = Bloom(bloom.blocks)
+    assert len(bloom.may_have(outside[:, 0], bloom_bits(outside[:, 1]))) < 20, "three are usual"
+    again = Bloom(bloom.words)
     assert len(again.may_have(inside[:, 0], bloom_bits(inside[:, 1]))) == len(inside)
 
 

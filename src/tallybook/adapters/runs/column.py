@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tallybook.kernel.errors import Corrupt
 from tallybook.store.dedupe import Places
 
-SPAN_BYTES = 1024 * 1024
+SPAN_BYTES = 2 * 1024 * 1024
 """What is read together at most, but for a block."""
 GAP_BYTES = 16 * 1024
 """Bytes between two values that are asked, up to which all are read: a call more costs more."""
@@ -86,11 +86,11 @@ class Column(Generic[_Kind]):
     def take(self, at: Places) -> npt.NDArray[_Kind]:
         """Return the values at these places, which ascend."""
         found = np.empty(len(at), dtype=self._kind)
-        for first, last, values in self._spans(at, 1):
+        for first, last, values in self.spans(at, 1):
             np.take(values, at[first:last] - at[first], out=found[first:last], mode="clip")
         return found
 
-    def _spans(self, begins: Places, count: int) -> Iterator[tuple[int, int, npt.NDArray[_Kind]]]:
+    def spans(self, begins: Places, count: int) -> Iterator[tuple[int, int, npt.NDArray[_Kind]]]:
         """Read ranges of so many values, a few or many of them at a time.
 
         Yields:
@@ -141,7 +141,7 @@ class SortedColumn(Column[np.uint64]):
         if self._count == 0:
             return found
         blocks = np.maximum(self._fences.searchsorted(values, side) - 1, 0) * FENCED
-        for first, last, part in self._spans(blocks, FENCED):
+        for first, last, part in self.spans(blocks, FENCED):
             found[first:last] = part.searchsorted(values[first:last], side) + blocks[first]
         return found
 

@@ -8,7 +8,7 @@ high halves, each as one array of 64-bit integers. A file is written whole, fsyn
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -24,10 +24,11 @@ from tallybook.adapters.runs.column import (
 )
 from tallybook.kernel.errors import Corrupt
 from tallybook.store.dedupe import (
-    BLOCK,
+    BLOCK_WORDS,
     I64,
     U64,
     Bloom,
+    Places,
     Run,
     bloom_blocks,
     bloom_part,
@@ -35,12 +36,37 @@ from tallybook.store.dedupe import (
 )
 
 _WORD = np.dtype("<u8")
+_BLOCK = np.dtype(f"V{BLOCK_WORDS * _WORD.itemsize}")
 _HEADER = struct.Struct("<8sQQQQ")
 _HEADER_BYTES = 4096
 """So that a block of high halves is a page."""
 _MAGIC = b"TBRUN\x00\x00\x03"
 _BEFORE = frozenset({b"TBRUN\x00\x00\x01", b"TBRUN\x00\x00\x02"})
 """Files of those versions had another layout; such a run is made anew from the lake."""
+
+
+class FileBloom(Bloom):
+    """A filter whose blocks are a file's.
+
+    Args:
+        blocks: its column.
+    """
+
+    __slots__ = ("_column",)
+
+    def __init__(self, blocks: Column[np.void]) -> None:
+        """Read nothing yet."""
+        super().__init__(np.empty(0, dtype=np.uint64))
+        self._column = blocks
+
+    def blocks(self) -> int:
+        """Return how many blocks there are."""
+        return len(self._column)
+
+    def portions(self, slots: Places) -> Iterator[tuple[int, int, int, U64]]:
+        """Read what is asked; each portion is overwritten by the next."""
+        for first, last, blocks in self._column.spans(slots, 1):
+            yield first, last, int(slots[first]), blocks.view(np.uint64)
 
 
 class FileRun(Run):
@@ -55,7 +81,7 @@ class FileRun(Run):
     Raises:
         OSError, Corrupt: the file can not be read.
 
-    Cost: a fence of 8 bytes for each 512 keys, and what is read at a time, about 1 MiB.
+    Cost: a fence of 8 bytes for each 512 keys, and what is read at a time, about 2 MiB.
     """
 
     __slots__ = ("path",)
@@ -65,7 +91,7 @@ class FileRun(Run):
         self.path = path
         file, column = OpenFile(path), _WORD.itemsize * count
         hi, lo, row_hash, bloom = (_HEADER_BYTES + number * column for number in range(4))
-        at = bloom + BLOCK.itemsize * blocks
+        at = bloom + _BLOCK.itemsize * blocks
         fences = Column(file, at, fence_count(count), _WORD)[:]
         super().__init__(
             first,
@@ -73,7 +99,7 @@ class FileRun(Run):
             SortedColumn(file, hi, count, fences),
             Column(file, lo, count, _WORD),
             Column(file, row_hash, count, np.dtype("<i8")),
-            Bloom(Column(file, bloom, blocks, BLOCK)),
+            FileBloom(Column(file, bloom, blocks, _BLOCK)),
         )
 
 
@@ -111,7 +137,7 @@ def opened(path: Path) -> FileRun:
 
 def _size(count: int, blocks: int) -> int:
     words = 3 * count + fence_count(count)
-    return _HEADER_BYTES + _WORD.itemsize * words + BLOCK.itemsize * blocks
+    return _HEADER_BYTES + _WORD.itemsize * words + _BLOCK.itemsize * blocks
 
 
 class Draft:
@@ -149,14 +175,14 @@ class Draft:
             if self._last[0] == begin:  # the piece before ended within this block
                 filled[0] |= self._last[1]
             self._last = (int(slots[-1]), filled[-1])
-            self._put(filled, size * 3 * self._count + BLOCK.itemsize * begin)
+            self._put(filled, size * 3 * self._count + _BLOCK.itemsize * begin)
         os.fdatasync(self._file.fileno())  # piece by piece: one sync of all would take seconds
 
     def finish(self) -> FileRun:
         """Name the file, and return it as a run."""
         assert self._done == self._count, "a run holds what was announced"
         words = _WORD.itemsize * 3 * self._count
-        self._put(np.concatenate(self._fences), words + BLOCK.itemsize * self._blocks)
+        self._put(np.concatenate(self._fences), words + _BLOCK.itemsize * self._blocks)
         os.fsync(self._file.fileno())
         self._file.close()
         self._draft.replace(self._path)

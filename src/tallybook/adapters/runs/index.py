@@ -33,7 +33,7 @@ class RunIndex:
     Args:
         folder: made when absent.
 
-    Cost: memory is about 1 MiB while a file is asked, 16 bytes for each thousand identities on
+    Cost: memory is about 2 MiB while a file is asked, 16 bytes for each thousand identities on
     disk, a piece while runs merge, and 24 bytes for each of at most `FLUSH_KEYS` in memory and of a
     commit. While there is something to merge, a commit writes about `MERGE_KEYS_PER_KEY` times its
     own identities, or `PIECE_KEYS` where that is more; the one with which memory holds `FLUSH_KEYS`
