@@ -1,7 +1,9 @@
 """The lake's table: one commit is one fact, and it survives merges, checkpoints and clean-up."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -9,6 +11,7 @@ from deltalake.exceptions import DeltaError
 
 from tallybook.adapters.delta import event_table
 from tallybook.adapters.delta.event_table import DeltaEventTable
+from tallybook.adapters.delta.table_log import TableLog
 from tallybook.kernel.errors import Conflict, Corrupt, Unavailable
 from tallybook.meter.usage import Counters
 from tallybook.store.commit import all_columns
@@ -160,9 +163,11 @@ def test_clean_up_keeps_what_a_reader_may_still_use(table):
 
 
 def test_checkpoints_keep_the_head(table):
+    keeper = DeltaEventTable(table.path)
     for seq in range(1, 60):
         commit(table, seq, [str(seq)])
-    assert list((table.path / "_delta_log").glob("*.checkpoint.parquet"))
+        assert keeper.checkpoint(entries=40) is (seq == 39), "the first entry makes the table"
+    assert list((table.path / "_delta_log").glob("*39.checkpoint.parquet"))
     other = DeltaEventTable(table.path)
     assert (other.head(), other.offset(AT), len(other.files())) == (59, 5900, 59)
 
@@ -181,17 +186,13 @@ def test_a_damaged_data_file_is_named(table):
 class Failing:
     """A table whose log cannot be read any more."""
 
-    def update_incremental(self):
-        """Find nothing new."""
-
-    def version(self):
-        """Return the version last seen."""
-        return 7
-
-    def transaction_version(self, _name):
+    def refresh(self):
         raise DeltaError("the log is gone")
 
-    def schema(self):
+    def number(self, _name):
+        raise DeltaError("the log is gone")
+
+    def update_incremental(self):
         raise DeltaError("the log is gone")
 
 
@@ -206,7 +207,7 @@ class Failing:
     ids=["head", "offset", "counters", "columns"],
 )
 def test_a_log_that_cannot_be_read_is_unavailable(table, ask):
-    table._table = Failing()
+    table._log = table._table = Failing()
     with pytest.raises(Unavailable, match="the log is gone"):
         ask(table)
 
@@ -239,14 +240,85 @@ def test_many_processes_may_make_the_table_at_once(tmp_path):
 
 def test_a_commit_never_outlives_the_file_it_names(table, monkeypatch):
     happened = []
-    synced, committed = event_table._fsync, DeltaEventTable._commit
+    synced, entered = event_table._fsync, TableLog.enter
     monkeypatch.setattr(event_table, "_fsync", lambda p: (happened.append(p), synced(p)))
-    monkeypatch.setattr(
-        DeltaEventTable, "_commit", lambda *done: (happened.append("commit"), committed(*done))
-    )
+
+    def entering(*entry):
+        happened.append("commit")
+        return entered(*entry)
+
+    monkeypatch.setattr(TableLog, "enter", entering)
     commit(table, 1, ["1", "2"])
     (file,) = table.files()
     before = happened[: happened.index("commit")]
     assert [str(path) for path in before] == [file.path, str(table.path)]
-    entry = table.path / "_delta_log" / f"{table.version():020d}.json"
-    assert {entry, entry.parent} <= set(happened[len(before) :])
+    assert happened[len(before) :] == ["commit", table.path / "_delta_log"]
+
+
+def test_an_entry_is_durable_before_anybody_sees_it(table, monkeypatch):
+    happened = []
+    synced, linked = os.fsync, Path.hardlink_to
+    monkeypatch.setattr(os, "fsync", lambda n: (happened.append(place(n)), synced(n)))
+    monkeypatch.setattr(
+        Path, "hardlink_to", lambda new, old: (happened.append(new.name), linked(new, old))
+    )
+    commit(table, 1, ["1"])
+    entry = f"{table.version():020d}.json"
+    written = [name for name in happened[: happened.index(entry)] if "_commit_" in name]
+    assert len(written) == 1
+
+
+def place(descriptor):
+    return Path(f"/proc/self/fd/{descriptor}").readlink().name
+
+
+def test_a_merge_that_comes_between_is_made_durable_and_the_commit_follows_it(table, monkeypatch):
+    keeper, entered, tries = DeltaEventTable(table.path), TableLog.enter, []
+    for seq in (1, 2):
+        commit(table, seq, [str(seq)])
+
+    def entering(log, content):
+        if not tries:
+            keeper.refresh()
+            keeper.replace(of(keeper, 1, 2), [rows(1, ["1", "2"])])
+        tries.append(entered(log, content))
+        return tries[-1]
+
+    monkeypatch.setattr(TableLog, "enter", entering)
+    synced, sync = [], DeltaEventTable._fsync_version
+    monkeypatch.setattr(
+        DeltaEventTable, "_fsync_version", lambda t, v: (synced.append((t, v)), sync(t, v))
+    )
+    commit(table, 3, ["3"])
+    assert tries == [False, True]
+    assert (table, keeper.version()) in synced
+    assert [(file.seq_min, file.rows) for file in table.files()] == [(1, 2), (3, 1)]
+    assert table.files() == DeltaEventTable(table.path).files()
+
+
+def test_a_second_pump_that_was_first_is_found_and_leaves_no_file(table, monkeypatch):
+    other, entered = DeltaEventTable(table.path), TableLog.enter
+
+    def entering(log, content):
+        monkeypatch.setattr(TableLog, "enter", entered)
+        commit(other, 1, ["7"])
+        return entered(log, content)
+
+    monkeypatch.setattr(TableLog, "enter", entering)
+    with pytest.raises(Conflict, match="second pump"):
+        commit(table, 1, ["1"])
+    assert known(table) == [(1, [7], [49])]
+    assert len(list(table.path.glob("*.parquet"))) == 1
+
+
+def test_drafts_of_dead_processes_go(table):
+    log = table.path / "_delta_log"
+    old, young = log / "_commit_dead.json.tmp", log / "_commit_live.json.tmp"
+    for draft in (old, young):
+        draft.write_text("{")
+    os.utime(old, (1, 1))
+    commit(table, 1, ["1"])
+    table.tidy(1)
+    assert not old.exists()
+    assert young.exists()
+    assert DeltaEventTable(table.path).head() == 1

@@ -296,10 +296,10 @@ def test_trim_marks_that_say_nothing(tmp_path):
     ("received", "more", "took", "seconds"),
     [
         (1, False, 0.01, pumping.COMMIT_SECONDS),
-        (pumping.BUSY_EVENTS - 1, False, 0.1, pumping.COMMIT_SECONDS),
+        (pumping.BUSY_EVENTS - 1, False, 0.07, pumping.COMMIT_SECONDS),
         (pumping.BUSY_EVENTS, False, 0.1, pumping.BUSY_SECONDS),
-        (pumping.BUSY_EVENTS, False, 0.28, 0.7),
-        (1, False, 0.28, 0.7),
+        (pumping.BUSY_EVENTS, False, 0.21, 0.7),
+        (1, False, 0.21, 0.7),
         (1, False, 9.0, pumping.SLOW_SECONDS_MAX),
         (flow.COMMIT_EVENTS_MAX, True, 0.3, 0.0),
     ],

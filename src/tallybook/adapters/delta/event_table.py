@@ -1,9 +1,11 @@
 """The lake's event table as a Delta table.
 
 Offsets, the commit number and the counters are application transactions of the same Delta commit
-as the rows, so they are one atomic fact and survive checkpoints and log clean-up. deltalake takes
-a stale application transaction without complaint, so the head is checked here first (DECISIONS 9).
-delta-rs does not fsync; this adapter does, before it returns, because the log is trimmed by it.
+as the rows, so they are one atomic fact and survive checkpoints and log clean-up. A stale one would
+go backward without complaint, so the head is checked here first (DECISIONS 9). A commit's entry is
+written here: it is durable before anybody sees it, and costs the same however many files there are.
+deltalake does the rest, and does not fsync; so that is done here too, because the log is trimmed by
+it.
 """
 
 import json
@@ -19,11 +21,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, DeltaTable
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
+from tallybook.adapters.delta.table_log import TableLog
 from tallybook.kernel.errors import Conflict, Corrupt, Unavailable
 from tallybook.meter.usage import Counters
 from tallybook.store.compact import sharing_commits
@@ -32,6 +35,8 @@ from tallybook.store.ports import Commit, LakeFile, LogPosition
 from tallybook.store.schema import FIXED, typed_names
 from tallybook.transport.identity import Keys
 
+CHECKPOINT_ENTRIES = 100
+"""Entries of the table's log from one sum of it to the next."""
 ORPHAN_HOURS = 24
 """How old a file must be that no commit names before it is deleted."""
 _SEQ = "tallybook/commit_seq"
@@ -45,11 +50,11 @@ ROW_GROUP_ROWS = 200_000
 _COMPACTION = CommitProperties(custom_metadata={"tallybook": "compaction"})
 _SKIPPING = ("tenant", "type", "time_us", "commit_seq")
 """Columns whose bounds the table's log keeps of every file."""
-_OF_FILE = (
-    "path", "num_records", "size_bytes",
-    "min.commit_seq", "max.commit_seq", "min.time_us", "max.time_us",
-)  # fmt: skip
-"""What the table's log says of a file, in the order of `LakeFile`."""
+_APPEND = {
+    "operation": "WRITE",
+    "operationParameters": {"mode": "Append", "partitionBy": "[]"},
+    "engineInfo": "tallybook",
+}
 _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 1 days",
     "delta.deletedFileRetentionDuration": "interval 1 hours",
@@ -76,7 +81,8 @@ class DeltaEventTable:
             if not DeltaTable.is_deltatable(str(path)):
                 _create(path)
             self._table = DeltaTable(str(path))
-        self._notes: dict[str, tuple[int, int]] = {}
+            self._log = TableLog(path, self._table)
+        self._synced = self._log.version
 
     def head(self) -> int:
         """Return the newest commit's number."""
@@ -86,11 +92,11 @@ class DeltaEventTable:
     def refresh(self) -> None:
         """Take note of commits that other processes made."""
         with _translated(self.path):
-            self._table.update_incremental()
+            self._log.refresh()
 
     def version(self) -> int:
         """Return the Delta version last seen; it grows with every append and every rewrite."""
-        return self._table.version()
+        return self._log.version
 
     def offset(self, position: LogPosition) -> int:
         """Return the last contained log offset."""
@@ -101,47 +107,55 @@ class DeltaEventTable:
         return Counters(**{name: self._noted(_count_id(tenant, name)) for name in _COUNTS})
 
     def _noted(self, name: str) -> int:
-        """Return the newest number that commits noted under a name; 0 where none did.
+        with _translated(self.path):
+            return self._log.number(name)
 
-        Asking deltalake takes a millisecond, and the pump asks fifty times a second: what was
-        found is kept with the version it was found in.
-        """
-        version = self._table.version()
-        known = self._notes.get(name)
-        if known is None or known[0] != version:
-            with _translated(self.path):
-                known = (version, self._table.transaction_version(name) or 0)
-            self._notes[name] = known
-        return known[1]
+    def _update(self) -> None:
+        """Bring what commits begin with up to date: deltalake's own view of the table."""
+        self._table.update_incremental()
+        self._log.refresh()
 
     def typed_columns(self) -> list[str]:
         """Return the typed columns that the table has."""
         with _translated(self.path):
+            self._update()
             schema = pa.schema(self._table.schema().to_arrow())  # type: ignore[arg-type]  # capsule
         return typed_names(schema)
 
     def append(self, rows: pa.Table, commit: Commit) -> None:
         """Make one commit, durable on return."""
-        if self.head() != commit.seq - 1:
-            raise Conflict(
-                f"lake head is {self.head()}, not {commit.seq - 1}: is a second pump at work?"
-            )
+        self._expect(commit.seq - 1)
         with _translated(self.path):
-            before, path = self._table.version(), self._path(commit.seq)
-            self._add_columns(rows.schema)
-            added: list[AddAction | RemoveAction] = []
+            path, added = self._path(commit.seq), None
             try:
+                self._add_columns(rows.schema)
                 if rows.num_rows:
-                    added.append(self._written(path, [rows], rows.num_rows))
+                    added = self._written(path, [rows], rows.num_rows)
+                entry = _entry(added, commit)
+                self._sync_others()
+                while not self._log.enter(entry):  # another writer was first: it merged files
+                    self._expect(commit.seq - 1)
+                    self._sync_others()
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
-            noted = _notes(commit)
-            made = [Transaction(name, number) for name, number in noted.items()]
-            self._commit(added, CommitProperties(app_transactions=made))
-            self._sync_since(before)
-            if self._table.version() == before + 1:  # else another writer came in between
-                self._notes.update({name: (before + 1, number) for name, number in noted.items()})
+            self._synced += 1
+            self._log.refresh()
+            _fsync(self.path / "_delta_log")
+
+    def _expect(self, head: int) -> None:
+        found = self.head()
+        if found != head:
+            raise Conflict(f"lake head is {found}, not {head}: is a second pump at work?")
+
+    def _sync_others(self) -> None:
+        """Bring what others committed to stable storage, or ours could outlive what it follows."""
+        self._sync_since(self._synced)
+        self._synced = self._log.version
+
+    def _sync_since(self, version: int) -> None:
+        for later in range(version + 1, self._log.version + 1):
+            self._fsync_version(later)
 
     def _commit(
         self, actions: list[AddAction | RemoveAction], properties: CommitProperties
@@ -152,21 +166,17 @@ class DeltaEventTable:
             schema=self._table.schema(),
             commit_properties=properties,
         )
-        self._table.update_incremental()
-
-    def _sync_since(self, version: int) -> None:
-        """Bring the commits after a version to stable storage."""
-        for later in range(version + 1, self._table.version() + 1):
-            self._fsync_version(later)
+        self._update()
 
     def _add_columns(self, schema: pa.Schema) -> None:
         """Make the table have every typed column of a commit; one without rows changes nothing."""
         present = {field.name for field in self._table.schema().fields}
         lacking = [field for field in schema if field.name not in present]
         if lacking:
+            self._update()
             made = DeltaSchema.from_arrow(pa.schema(lacking))
             self._table.alter.add_columns(made.fields)
-            self._table.update_incremental()
+            self._update()
 
     def _path(self, seq: int) -> Path:
         return self.path / f"part-{seq:05d}-{uuid4()}-c000.zstd.parquet"
@@ -198,21 +208,7 @@ class DeltaEventTable:
 
     def files(self) -> Sequence[LakeFile]:
         """Return the live files, by commit."""
-        with _translated(self.path):
-            actions = pa.table(self._table.get_add_actions(flatten=True))
-        if actions.num_rows == 0:
-            return []
-        told = [actions[name].to_pylist() for name in _OF_FILE]
-        folder = str(self.path)
-        files = [
-            LakeFile(
-                path=f"{folder}/{path}", rows=rows, bytes=size, seq_min=seq_min,
-                seq_max=seq_max, time_min=time_min, time_max=time_max,
-            )
-            for path, rows, size, seq_min, seq_max, time_min, time_max in zip(*told, strict=True)
-            if rows
-        ]  # fmt: skip
-        return sorted(files, key=lambda f: (f.seq_min, f.path))
+        return self._log.files()
 
     def replace(self, old: Sequence[LakeFile], rows: Iterable[pa.Table]) -> int:
         """Put rows in the place of whole files; the content must be the same.
@@ -229,11 +225,11 @@ class DeltaEventTable:
             Corrupt: the pieces do not hold as many rows as the files; nothing happened.
         """
         with _translated(self.path):
-            self._table.update_incremental()
+            self._update()
             live = {file.path for file in self.files()}
             if any(file.path not in live for file in old):
                 raise Conflict("the files to be replaced are no longer part of the lake")
-            before, path = self._table.version(), self._path(old[0].seq_min)
+            before, path = self._log.version, self._path(old[0].seq_min)
             try:
                 added = self._written(path, rows, sum(file.rows for file in old))
             except BaseException:
@@ -242,6 +238,18 @@ class DeltaEventTable:
             self._commit([added, *map(_removed, old)], _COMPACTION)
             self._sync_since(before)
         return sum(file.rows for file in old)
+
+    def checkpoint(self, entries: int = CHECKPOINT_ENTRIES) -> bool:
+        """Sum up the table's log where so many entries came since that was done; whether it was.
+
+        Opening the table reads what came since; commits leave it to the process that tidies.
+        """
+        with _translated(self.path):
+            if self._log.refresh() - self._log.checkpoint() < entries:
+                return False
+            self._update()
+            self._table.create_checkpoint()
+            return True
 
     def tidy(self, keep_hours: float) -> list[str]:
         """Write a checkpoint, clean the transaction log, delete files that no reader may still use.
@@ -253,9 +261,10 @@ class DeltaEventTable:
             The files deleted.
         """
         with _translated(self.path):
-            self._table.update_incremental()
+            self._update()
             self._table.create_checkpoint()
             self._table.cleanup_metadata()
+            self._log.sweep(ORPHAN_HOURS)
             deleted: list[str] = self._table.vacuum(
                 retention_hours=int(keep_hours), enforce_retention_duration=False, dry_run=False
             )
@@ -291,12 +300,12 @@ class DeltaEventTable:
             Unavailable: the disk refuses.
         """
         with _translated(self.path):
-            self._table.update_incremental()
-            if (self.path / "_delta_log" / f"{self._table.version():020d}.json").exists():
-                self._fsync_version(self._table.version())
+            self._fsync_version(self._log.refresh())
 
     def _fsync_version(self, version: int) -> None:
         entry = self.path / "_delta_log" / f"{version:020d}.json"
+        if not entry.exists():
+            return  # the log was cleaned: a checkpoint has it
         for line in entry.read_text().splitlines():
             if (added := json.loads(line).get("add")) is not None:
                 _fsync(self.path / added["path"])
@@ -387,6 +396,24 @@ def _offset_id(position: LogPosition) -> str:
 
 def _count_id(tenant: str, name: str) -> str:
     return f"tallybook/count/{name}/{tenant}"
+
+
+def _entry(added: AddAction | None, commit: Commit) -> bytes:
+    """Return a commit as the table's log has it: a line for each action."""
+    actions: list[dict[str, Any]] = [{"commitInfo": {"timestamp": _now_ms(), **_APPEND}}]
+    if added is not None:
+        file = {
+            "path": added.path,
+            "partitionValues": added.partition_values,
+            "size": added.size,
+            "modificationTime": added.modification_time,
+            "dataChange": added.data_change,
+            "stats": added.stats,
+        }
+        actions.append({"add": file})
+    for name, number in _notes(commit).items():
+        actions.append({"txn": {"appId": name, "version": number}})
+    return "".join(f"{json.dumps(action)}\n" for action in actions).encode()
 
 
 def _notes(commit: Commit) -> dict[str, int]:

@@ -58,6 +58,7 @@ class LakeKeeper:
         while self.compact():
             pa.default_memory_pool().release_unused()
         self.trim_orphans()
+        self.table.checkpoint()
         if time.monotonic() - self._tidied > self._settings.lake.tidy_seconds:
             self._tidied = time.monotonic()
             self.tidy(self._settings.retention.vacuum_hours)

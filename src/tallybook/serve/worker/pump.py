@@ -27,7 +27,7 @@ COMMIT_SECONDS = 0.25
 BUSY_EVENTS, BUSY_SECONDS = 25_000, 0.5
 """After a commit of so many events the next one waits longer: what comes fast fills files that are
 large enough to be left unmerged, and nothing is written twice."""
-TAKEN_SHARE, SLOW_SECONDS_MAX = 0.4, 0.8
+TAKEN_SHARE, SLOW_SECONDS_MAX = 0.3, 0.8
 """The share of its time that the pump is busy, where there is no backlog, and the longest wait for
 it to be less: much of a commit costs the same whatever it holds, and more with more history."""
 RETRY_SECONDS = 1.0
