@@ -255,7 +255,7 @@ def test_a_commit_never_outlives_the_file_it_names(table, monkeypatch):
     assert happened[len(before) :] == ["commit", table.path / "_delta_log"]
 
 
-def test_an_entry_is_durable_before_anybody_sees_it(table, monkeypatch):
+def test_an_entry_is_synced_before_anybody_sees_it(table, monkeypatch):
     happened = []
     synced, linked = os.fsync, Path.hardlink_to
     monkeypatch.setattr(os, "fsync", lambda n: (happened.append(place(n)), synced(n)))

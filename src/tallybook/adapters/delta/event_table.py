@@ -3,7 +3,7 @@
 Offsets, the commit number and the counters are application transactions of the same Delta commit
 as the rows, so they are one atomic fact and survive checkpoints and log clean-up. A stale one would
 go backward without complaint, so the head is checked here first (DECISIONS 9). A commit's entry is
-written here: it is durable before anybody sees it, and costs the same however many files there are.
+written here: it is whole before anybody sees it, and costs the same however many files there are.
 deltalake does the rest, and does not fsync; so that is done here too, because the log is trimmed by
 it.
 """
