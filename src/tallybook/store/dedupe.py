@@ -1,11 +1,11 @@
 """Finding duplicates: sorted immutable runs of identities with Bloom filters (DECISIONS 8–10).
 
 A run holds the identities of a range of commits, sorted by their high half. A look-up asks the
-Bloom filter first, so that a new identity (the usual case) touches one word of memory a run and
-never the run's own pages. A batch is sorted once, and filters keep the order of the identities:
-so a batch walks through each filter from its beginning to its end, and the processor fetches ahead
-what random places would make it wait for. The cost of a batch does not grow with history but with
-the number of runs, which merging keeps logarithmic.
+Bloom filter first, so that a new identity (the usual case) asks a word or two of a run's filter and
+hardly ever the run's own pages. A batch is sorted once, and filters keep the order of identities:
+so a batch walks through each filter from its beginning to its end, and what is read for one key
+serves its neighbours. The cost of a batch grows with the number of runs, which merging keeps
+logarithmic, and with the bytes of the filters, as far as there are more than a batch touches.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -56,7 +56,7 @@ class Bloom:
     """A blocked Bloom filter: all bits of a key lie in one block of four words; blocks follow `hi`.
 
     Of ten thousand keys that are not in, two pass, and each costs a page of the run: where history
-    is larger than memory, a read of the disk. Nine of ten others are told by two of the words.
+    is larger than memory, a read of the disk. Nine of ten others are told by the first word.
 
     Args:
         words: `BITS_PER_KEY` bits a key, at least one block and fewer than 2^32.

@@ -6,6 +6,7 @@ import pytest
 
 from tallybook.adapters.delta.event_table import DeltaEventTable
 from tallybook.adapters.duckdb import lake_files
+from tallybook.adapters.duckdb.lake_files import LakeFiles
 from tallybook.adapters.duckdb.usage_reader import LakeUsageReader
 from tallybook.catalog.meter import MeterSpec, check_meter
 from tallybook.kernel.errors import Corrupt, Invalid, Unavailable
@@ -185,3 +186,27 @@ def test_files_of_one_kind_share_what_is_known_of_their_columns(tmp_path):
     assert len(road.table.files()) == 3
     assert len(kinds) == 1
     road.close()
+
+
+class Moving:
+    """A table of which another thread takes note of a commit while its files are listed."""
+
+    def __init__(self):
+        self.newest, self.moves = 1, 1
+
+    def head(self):
+        return self.newest
+
+    version = head
+
+    def files(self):
+        listed = tuple(range(self.newest))
+        self.newest, self.moves = self.newest + self.moves, 0
+        return listed
+
+
+def test_files_that_are_older_than_the_version_are_listed_again():
+    files = LakeFiles(Moving())
+    assert files.now() == (1, (0,))
+    assert files.now() == (2, (0, 1))
+    assert files.now() == (2, (0, 1))

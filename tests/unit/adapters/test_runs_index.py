@@ -1,5 +1,6 @@
 """The duplicate index on disk: what it knows survives flushes, merges and every kind of crash."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -203,6 +204,19 @@ def test_a_run_that_became_shorter_says_so(tmp_path):
         file.truncate(5_000)
     with pytest.raises(Corrupt, match=r"\.run has become shorter.*remove it"):
         check(index, known, list(known))
+
+
+def test_what_the_system_reads_in_parts_is_put_together(tmp_path, monkeypatch):
+    _, known = flushed(tmp_path)
+    index, read = RunIndex(tmp_path), os.preadv
+
+    def halving(descriptor, buffers, at):
+        (buffer,) = buffers
+        return read(descriptor, [buffer[: (len(buffer) + 1) // 2]], at)
+
+    monkeypatch.setattr(os, "preadv", halving)
+    check(index, known, [*known, (9, 9)])
+    check(RunIndex(tmp_path), known, [*known, (9, 9)])
 
 
 def test_a_file_is_closed_with_its_run(tmp_path):

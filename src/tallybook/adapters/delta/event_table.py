@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -59,7 +59,7 @@ _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 1 days",
     "delta.deletedFileRetentionDuration": "interval 1 hours",
     "delta.dataSkippingStatsColumns": ",".join(_SKIPPING),
-    "delta.checkpointInterval": "50",
+    "delta.checkpointInterval": str(CHECKPOINT_ENTRIES),
 }
 
 
@@ -80,9 +80,9 @@ class DeltaEventTable:
             path.mkdir(parents=True, exist_ok=True)
             if not DeltaTable.is_deltatable(str(path)):
                 _create(path)
-            self._table = DeltaTable(str(path))
-            self._log = TableLog(path, self._table)
+            self._log = TableLog(path)
         self._synced = self._log.version
+        self._names: frozenset[str] = frozenset()
 
     def head(self) -> int:
         """Return the newest commit's number."""
@@ -110,17 +110,16 @@ class DeltaEventTable:
         with _translated(self.path):
             return self._log.number(name)
 
-    def _update(self) -> None:
-        """Bring what commits begin with up to date: deltalake's own view of the table."""
-        self._table.update_incremental()
+    def _opened(self) -> DeltaTable:
+        """Return deltalake's own view of the table; it is large where there are many files."""
+        table = DeltaTable(str(self.path))
         self._log.refresh()
+        return table
 
     def typed_columns(self) -> list[str]:
         """Return the typed columns that the table has."""
         with _translated(self.path):
-            self._update()
-            schema = pa.schema(self._table.schema().to_arrow())  # type: ignore[arg-type]  # capsule
-        return typed_names(schema)
+            return typed_names(_schema(self._opened()))
 
     def append(self, rows: pa.Table, commit: Commit) -> None:
         """Make one commit, durable on return."""
@@ -157,26 +156,17 @@ class DeltaEventTable:
         for later in range(version + 1, self._log.version + 1):
             self._fsync_version(later)
 
-    def _commit(
-        self, actions: list[AddAction | RemoveAction], properties: CommitProperties
-    ) -> None:
-        self._table.create_write_transaction(
-            actions=actions,
-            mode="append",
-            schema=self._table.schema(),
-            commit_properties=properties,
-        )
-        self._update()
-
     def _add_columns(self, schema: pa.Schema) -> None:
         """Make the table have every typed column of a commit; one without rows changes nothing."""
-        present = {field.name for field in self._table.schema().fields}
+        if self._names.issuperset(schema.names):
+            return
+        table = self._opened()
+        present = set(_schema(table).names)
         lacking = [field for field in schema if field.name not in present]
         if lacking:
-            self._update()
-            made = DeltaSchema.from_arrow(pa.schema(lacking))
-            self._table.alter.add_columns(made.fields)
-            self._update()
+            table.alter.add_columns(DeltaSchema.from_arrow(pa.schema(lacking)).fields)
+            self._log.refresh()
+        self._names = frozenset(present.union(schema.names))
 
     def _path(self, seq: int) -> Path:
         return self.path / f"part-{seq:05d}-{uuid4()}-c000.zstd.parquet"
@@ -225,7 +215,7 @@ class DeltaEventTable:
             Corrupt: the pieces do not hold as many rows as the files; nothing happened.
         """
         with _translated(self.path):
-            self._update()
+            table = self._opened()
             live = {file.path for file in self.files()}
             if any(file.path not in live for file in old):
                 raise Conflict("the files to be replaced are no longer part of the lake")
@@ -235,7 +225,13 @@ class DeltaEventTable:
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
-            self._commit([added, *map(_removed, old)], _COMPACTION)
+            table.create_write_transaction(
+                actions=[added, *map(_removed, old)],
+                mode="append",
+                schema=table.schema(),
+                commit_properties=_COMPACTION,
+            )
+            self._log.refresh()
             self._sync_since(before)
         return sum(file.rows for file in old)
 
@@ -247,8 +243,7 @@ class DeltaEventTable:
         with _translated(self.path):
             if self._log.refresh() - self._log.checkpoint() < entries:
                 return False
-            self._update()
-            self._table.create_checkpoint()
+            self._sum_up(self._opened())
             return True
 
     def tidy(self, keep_hours: float) -> list[str]:
@@ -261,20 +256,32 @@ class DeltaEventTable:
             The files deleted.
         """
         with _translated(self.path):
-            self._update()
-            self._table.create_checkpoint()
-            self._table.cleanup_metadata()
+            table, before = self._opened(), self._log.version
+            self._sum_up(table)
+            table.cleanup_metadata()
             self._log.sweep(ORPHAN_HOURS)
-            deleted: list[str] = self._table.vacuum(
+            deleted: list[str] = table.vacuum(
                 retention_hours=int(keep_hours), enforce_retention_duration=False, dry_run=False
             )
             # What a killed commit left was never part of the table; a day is longer than a commit.
-            return deleted + self._table.vacuum(
+            deleted += table.vacuum(
                 retention_hours=max(int(keep_hours), ORPHAN_HOURS),
                 dry_run=False,
                 full=True,
                 enforce_retention_duration=False,
             )
+            self._log.refresh()
+            self._sync_since(before)
+            return deleted
+
+    def _sum_up(self, table: DeltaTable) -> None:
+        """Write a checkpoint, durable before the entries go that it stands for."""
+        table.create_checkpoint()
+        log = self.path / "_delta_log"
+        for path in log.glob(f"{table.version():020d}.checkpoint*"):
+            _fsync(path)
+        _fsync(log / "_last_checkpoint")
+        _fsync(log)
 
     def keys_after(self, seq: int) -> Iterator[tuple[int, Keys, I64]]:
         """Yield the identities of every commit after `seq`, in order.
@@ -303,14 +310,20 @@ class DeltaEventTable:
             self._fsync_version(self._log.refresh())
 
     def _fsync_version(self, version: int) -> None:
+        """Bring a commit to stable storage; what is gone was cleaned, or replaced and deleted."""
         entry = self.path / "_delta_log" / f"{version:020d}.json"
-        if not entry.exists():
-            return  # the log was cleaned: a checkpoint has it
-        for line in entry.read_text().splitlines():
-            if (added := json.loads(line).get("add")) is not None:
-                _fsync(self.path / added["path"])
-        for path in (self.path, entry, entry.parent):
+        with suppress(FileNotFoundError):
+            for line in entry.read_text().splitlines():
+                if (added := json.loads(line).get("add")) is not None:
+                    with suppress(FileNotFoundError):
+                        _fsync(self.path / added["path"])
+            _fsync(entry)
+        for path in (self.path, entry.parent):
             _fsync(path)
+
+
+def _schema(table: DeltaTable) -> pa.Schema:
+    return pa.schema(table.schema().to_arrow())  # type: ignore[arg-type]  # capsule
 
 
 def _parquet(names: Sequence[str]) -> dict[str, Any]:

@@ -45,10 +45,11 @@ class LakeFiles:
     def now(self) -> tuple[int, Sequence[LakeFile]]:
         """Return head and live files of one and the same version."""
         with self._lock:
-            self._head = self._table.head()
-            if self._table.version() != self._version:
+            self._head, version = self._table.head(), self._table.version()
+            if version != self._version:
                 self._files = self._table.files()
-                self._version = self._table.version()
+                moved = self._table.version() != version  # another thread took note of more
+                self._version = -1 if moved else version
             return self._head, self._files
 
     def counters(self, tenant: str) -> Counters:
