@@ -59,7 +59,7 @@ class Bloom:
     is larger than memory, a read of the disk. Nine of ten others are told by the first word.
 
     Args:
-        words: `BITS_PER_KEY` bits a key, at least one block and fewer than 2^32.
+        words: `BITS_PER_KEY` bits a key, in fewer than 2^32 blocks.
     """
 
     __slots__ = ("words",)
@@ -191,7 +191,7 @@ class Run:
             bits: `bloom_bits(lo)`, the same for every run.
         """
         maybe = self.bloom.may_have(hi, bits)
-        hits: list[Places] = [np.empty(0, dtype=np.intp)]
+        hits: list[Places] = [_NONE]
         hashes: list[I64] = [np.empty(0, dtype=np.int64)]
         at = self.hi.searchsorted(hi[maybe])
         while len(maybe):  # more than once only where two identities share their high half

@@ -48,28 +48,27 @@ def test_commits_merges_and_checkpoints_are_followed(table):
     assert (keeper.head(), keeper.offset(AT)) == (29, 2_900)
 
 
+def committed_and_cleaned(table, first, last):
+    """Make commits, sum them up, and let go of all entries but the last."""
+    for seq in range(first, last + 1):
+        commit(table, seq, [str(seq)])
+    assert table.checkpoint(entries=1)
+    for entry in sorted((table.path / "_delta_log").glob("*.json"))[:-1]:
+        entry.unlink()
+
+
 def test_who_asks_after_the_log_was_cleaned_is_told_by_the_checkpoint(table):
-    log = table.path / "_delta_log"
     commit(table, 1, ["1"])
     late = afresh(table.path)
-    for seq in range(2, 6):
-        commit(table, seq, [str(seq)])
-    table.checkpoint(entries=1)
-    for entry in sorted(log.glob("*.json"))[:5]:
-        entry.unlink()
+    committed_and_cleaned(table, 2, 5)
     commit(table, 6, ["6"])
     agree(late, table.path)
     assert len(late.files()) == 6
 
 
 def test_a_lake_goes_on_over_a_cleaned_log(table):
-    log = table.path / "_delta_log"
-    late, keeper = DeltaEventTable(table.path), DeltaEventTable(table.path)
-    for seq in range(1, 4):
-        commit(table, seq, [str(seq)])
-    keeper.checkpoint(entries=1)
-    for entry in sorted(log.glob("*.json"))[:4]:
-        entry.unlink()
+    late = DeltaEventTable(table.path)
+    committed_and_cleaned(table, 1, 3)
     commit(late, 4, ["4"])
     assert [(late.head(), len(late.files())), (table.head(), len(table.files()))] == [(4, 4)] * 2
     assert late.offset(AT) == 400
@@ -77,17 +76,12 @@ def test_a_lake_goes_on_over_a_cleaned_log(table):
 
 @pytest.mark.parametrize("hint", [b"", b'{"vers', None], ids=["empty", "torn", "gone"])
 def test_a_hint_that_a_power_cut_took_is_done_without(table, monkeypatch, hint):
-    log = table.path / "_delta_log"
-    late = afresh(table.path)
-    for seq in range(1, 4):
-        commit(table, seq, [str(seq)])
-    table.checkpoint(entries=1)
-    for entry in sorted(log.glob("*.json"))[:3]:
-        entry.unlink()
+    late, told = afresh(table.path), table.path / "_delta_log" / "_last_checkpoint"
+    committed_and_cleaned(table, 1, 3)
     commit(table, 4, ["4"])
-    (log / "_last_checkpoint").unlink()
+    told.unlink()
     if hint is not None:
-        (log / "_last_checkpoint").write_bytes(hint)
+        told.write_bytes(hint)
     assert late.refresh() == 0, "not looked at every time"
     monkeypatch.setattr(table_log, "LIST_SECONDS", 0.0)
     agree(late, table.path)
