@@ -1,5 +1,6 @@
 """Merges of roll-ups take a slice at a time: each partial once, in order, few at once."""
 
+import gc
 from itertools import chain, pairwise
 
 import duckdb
@@ -140,3 +141,16 @@ def test_rows_that_spread_over_weeks_are_rolled_up_about_so_many_at_a_time():
     ]
 
     assert found == [200] * 4
+
+
+def test_what_is_read_of_a_file_is_let_go_at_once(tmp_path):
+    path = written(tmp_path / "1.parquet", [(at, "s") for at in range(20)])
+    gc.collect()
+    gc.disable()
+    try:
+        assert list(slices([path], 1))
+        kept = [each for each in gc.get_objects() if type(each).__module__ == "pyarrow._parquet"]
+    finally:
+        gc.enable()
+
+    assert kept == []

@@ -54,16 +54,15 @@ class LakeKeeper:
 
     def round(self) -> None:
         """Do what is due."""
-        if self.table.checkpoint():
-            pa.default_memory_pool().release_unused()  # which is the system's: see `share_heaps`
+        self.table.checkpoint()
         self.roll_up()
         while self.compact():
-            pa.default_memory_pool().release_unused()
+            pa.default_memory_pool().release_unused()  # which is the system's: see `share_heaps`
         self.trim_orphans()
         if time.monotonic() - self._tidied > self._settings.lake.tidy_seconds:
             self._tidied = time.monotonic()
             self.tidy(self._settings.retention.vacuum_hours)
-            pa.default_memory_pool().release_unused()
+        pa.default_memory_pool().release_unused()
 
     def roll_up(self) -> None:
         """Bring the roll-ups of every meter version nearer to the lake's head.
