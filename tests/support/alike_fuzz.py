@@ -12,8 +12,13 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
+import pytest
+
+from tallybook.kernel.errors import Invalid
 from tallybook.transport import accept as road
+from tallybook.transport import sifted
 from tallybook.transport.accept import AcceptLimits
 from tallybook.transport.alike import alike, split
 from tallybook.transport.codec import decode, encode
@@ -206,7 +211,7 @@ def check(bodies: list[bytes], columns: ColumnSet) -> str:
         return "left"
     expected = Rows(columns)
     for body, _ in kept:
-        rows, refused = road._careful("t", road._pieces(body, LIMITS), NOW_US, columns, LIMITS)
+        rows, refused = road._careful("t", road.events_of(body, LIMITS), NOW_US, columns, LIMITS)
         assert not refused, f"what is refused elsewhere was taken: {refused}"
         expected.extend(rows)
     found, wanted = decode(encode(taken)), decode(encode(expected))
@@ -214,6 +219,25 @@ def check(bodies: list[bytes], columns: ColumnSet) -> str:
     assert found.to_pydict() == wanted.to_pydict(), "another road, other rows"
     found.validate(full=True)
     return "taken"
+
+
+def check_sifted(body: bytes, columns: ColumnSet) -> None:
+    """Compare what is made of a body whose odd events are sifted out with what `accept` makes.
+
+    Raises:
+        AssertionError: another answer, or another row.
+    """
+
+    def answer(take: Callable[..., tuple[Any, list[road.Refusal]]]) -> object:
+        try:
+            rows, refused = take("t", body, NOW_US, columns, LIMITS)
+        except Invalid as error:
+            return error.code, error.message
+        return decode(encode(rows)).to_pydict(), refused
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sifted, "EVENTS_MIN", 1)
+        assert answer(sifted.accept_many) == answer(road.accept)
 
 
 def run(first: int, count: int, *, compiled: bool = True) -> dict[str, int]:
@@ -227,6 +251,7 @@ def run(first: int, count: int, *, compiled: bool = True) -> dict[str, int]:
         bodies = [case(chosen, known) for _ in range(chosen.choice((1, 1, 1, 2)))]
         try:
             said = check(bodies, columns)
+            check_sifted(bodies[0], columns)
         except Exception:
             print(f"seed {seed}: {bodies!r}", flush=True)
             raise

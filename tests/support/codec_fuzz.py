@@ -196,7 +196,7 @@ def _never(word: str) -> Any:
 
 
 def _check_same_on_the_careful_road(body: bytes, rows: Rows, table: Any) -> None:
-    again, _ = road._careful("t", road._pieces(body, LIMITS), NOW_US, COLUMNS, LIMITS)
+    again, _ = road._careful("t", road.events_of(body, LIMITS), NOW_US, COLUMNS, LIMITS)
     assert len(again) == len(rows)
     if table is not None:
         assert decode(encode(again)).to_pydict() == table.to_pydict(), "two roads, two rows"

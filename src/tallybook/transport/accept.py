@@ -124,7 +124,7 @@ def accept(
     rows = plain_rows(tenant, body, now_us, columns, limits)
     refused: list[Refusal] = []
     if rows is None:
-        pieces = _pieces(body, limits)
+        pieces = events_of(body, limits)
         rows, refused = _sifted(tenant, pieces, now_us, columns, limits)
     if subjects is not None:
         refused = _kept_to(subjects, body, rows, refused)
@@ -315,7 +315,8 @@ def _objects_in(raw: bytes, depth: int) -> list[bytes] | None:
     return None if None in inside else [inner for found in inside if found for inner in found]
 
 
-def _pieces(body: bytes, limits: AcceptLimits) -> list[bytes]:
+def events_of(body: bytes, limits: AcceptLimits) -> list[bytes]:
+    """Return the values of a request's array, each as it was sent; raises Invalid."""
     try:
         pieces = _RAWS.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -4,7 +4,7 @@ Found by the compiled pass of `_places.c`. Where the package was built without a
 there is none, and `transport.spelled` finds fewer of them, slower.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,18 +42,26 @@ class Places(NamedTuple):
     events: npt.NDArray[np.signedinteger]
 
 
-Find = Callable[[bytes, int, int], Places | None]
-"""(body, most events, most bytes of one) -> places; None for another road."""
+class Find:
+    """Finds values of events and at paths.
 
+    Args:
+        paths: of the typed columns.
+    """
 
-def finding(paths: Iterable[Path]) -> Find | None:
-    """Return what finds values of events and at paths; None where nothing is compiled."""
-    if not COMPILED:
-        return None
-    finder = Finder(tuple(steps(path) for path in paths))
+    def __init__(self, paths: Iterable[Path]) -> None:
+        """Compile the paths."""
+        self._finder = Finder(tuple(steps(path) for path in paths))
 
-    def find(body: bytes, events_max: int, event_bytes_max: int) -> Places | None:
-        found = finder.find(body, events_max, event_bytes_max, ATTRIBUTE_CHARS_MAX)
+    def __call__(self, body: bytes, events_max: int, event_bytes_max: int) -> Places | None:
+        """Return where the values of a body stand; None where it takes another road.
+
+        Args:
+            body: a JSON array of events.
+            events_max: most events it may have.
+            event_bytes_max: most bytes of one.
+        """
+        found = self._finder.find(body, events_max, event_bytes_max, ATTRIBUTE_CHARS_MAX)
         if found is None:
             return None
         count, starts, ends, declared = found
@@ -65,7 +73,15 @@ def finding(paths: Iterable[Path]) -> Find | None:
             begins[-1],
         )
 
-    return find
+    def takes(self, event: bytes, bytes_max: int) -> bool:
+        """Whether an event, a JSON value, need not take another road."""
+        body = b"[" + event + b"]"
+        return self._finder.find(body, 1, bytes_max, ATTRIBUTE_CHARS_MAX) is not None
+
+
+def finding(paths: Iterable[Path]) -> Find | None:
+    """Return what finds values of events and at paths; None where nothing is compiled."""
+    return Find(paths) if COMPILED else None
 
 
 def joined(parts: Sequence[tuple[Places, int]]) -> Places:

@@ -88,7 +88,7 @@ def texts_of(rows):
 
 def take(body, *, careful=False, limits=LIMITS):
     if careful:
-        return road._careful("t", road._pieces(body, limits), NOW_US, COLUMNS, limits)
+        return road._careful("t", road.events_of(body, limits), NOW_US, COLUMNS, limits)
     return accept("t", body, NOW_US, COLUMNS, limits)
 
 

@@ -98,7 +98,7 @@ def found(*bodies: bytes, columns=None, tenant="t"):
 
 def one_by_one(body: bytes, tenant="t"):
     rows, refused = road._careful(
-        tenant, road._pieces(body, LIMITS), NOW_US, ColumnSet(PATHS), LIMITS
+        tenant, road.events_of(body, LIMITS), NOW_US, ColumnSet(PATHS), LIMITS
     )
     return None if refused else decode(encode(rows)).to_pydict()
 

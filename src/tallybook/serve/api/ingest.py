@@ -31,9 +31,10 @@ from tallybook.serve.api.gathering import BODY_BYTES_MIN, Gathering
 from tallybook.serve.api.group_commit import GroupCommit
 from tallybook.serve.api.partition import Partition
 from tallybook.serve.api.together import Together
-from tallybook.transport.accept import AcceptLimits, Refusal, accept
+from tallybook.transport.accept import AcceptLimits, Refusal
 from tallybook.transport.alike import split
 from tallybook.transport.columns import ColumnSet
+from tallybook.transport.sifted import accept_many
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -237,7 +238,7 @@ class IngestApp:
         noting: Callable[[str], bytes] | None = None,
     ) -> Stored:
         now_us = time.time_ns() // 1000
-        rows, refused = accept(tenant, body, now_us, self._columns(), self._limits, only)
+        rows, refused = accept_many(tenant, body, now_us, self._columns(), self._limits, only)
         if refused and not partial and any(not r.filed for r in refused):
             raise EventsRefused([r for r in refused if not r.filed], len(rows))
         count_events(len(rows))
