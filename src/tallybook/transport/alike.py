@@ -39,10 +39,10 @@ from tallybook.transport.identity import (
     mixed_hashes,
     named_identities,
 )
-from tallybook.transport.places import DATA, TIME, Places, joined
+from tallybook.transport.places import DATA, TIME, TYPE, Places, joined
 from tallybook.transport.rows import batch_schema
-from tallybook.transport.spelled import Pieces, pieces, spelled
-from tallybook.transport.spelling import Positions
+from tallybook.transport.spelled.pieces import Pieces, pieces, spelled
+from tallybook.transport.spelled.spelling import Positions
 
 EVENTS_MIN = 200
 """Fewer events than this are quicker on the fast road."""
@@ -125,6 +125,21 @@ def alike(
     return None if found is None else _Cutter(*found, columns).columns(tenant, now_us, limits)
 
 
+def usual(part: Split, latest_us: int) -> "npt.NDArray[np.bool_] | None":
+    """Return which events of a request are not left to another road because of time or type.
+
+    Args:
+        part: the request.
+        latest_us: times after it are beyond the allowed future.
+
+    Returns:
+        One for each event; None where nothing is compiled.
+    """
+    if part.places is None:
+        return None
+    return _Cutter(part.body, part.places, part.columns).usual(latest_us)
+
+
 def _found(parts: Sequence[Split], columns: ColumnSet) -> tuple[bytes, Places] | None:
     """Return the bodies behind each other and where their values stand."""
     bodies = [part.body for part in parts]
@@ -173,6 +188,16 @@ class _Cutter:
         ]  # fmt: skip
         batch = pa.RecordBatch.from_arrays(arrays, schema=batch_schema(self._columns))
         return Alike(batch, int((self._placed.ends[DATA] - self._placed.starts[DATA]).sum()))
+
+    def usual(self, latest_us: int) -> "npt.NDArray[np.bool_]":
+        """Return which events have an ordinary type, and a time that can be read and has come."""
+        times = self._times(self._placed.starts[TIME] < 0, 0)
+        if times is None:
+            singly = [instants_singly([text]) for text in self._cut(TIME).to_pylist()]
+            times = np.array([latest_us + 1 if one is None else one[0] for one in singly])
+        found: npt.NDArray[np.bool_] = times <= latest_us
+        found &= hashes_of(self._cut(TYPE)) != _UNPARSED
+        return found
 
     def _cut(self, row: int, inside: int = 0) -> Any:
         """Return the texts of one column; NULL where an event has none.

@@ -16,7 +16,7 @@ from tallybook.kernel.decimals import MEASURE_MAX, measure
 from tallybook.kernel.jsonpath import Path, Step, steps
 from tallybook.transport.places import finding
 from tallybook.transport.shape import Cell, Shape
-from tallybook.transport.spelling import Spellings
+from tallybook.transport.spelled.spelling import Spellings
 
 NUMBER = pa.decimal128(38, 12)
 TEXT = pa.string()

@@ -22,7 +22,7 @@ else:
 
 ATTRIBUTES = ("id", "source", "type", "subject", "time")
 """Attributes that have a column of their own, in the order of their rows."""
-TIME, DATA = ATTRIBUTES.index("time"), len(ATTRIBUTES)
+TYPE, TIME, DATA = ATTRIBUTES.index("type"), ATTRIBUTES.index("time"), len(ATTRIBUTES)
 """Rows of the places: attributes, data, and then the typed columns."""
 
 
@@ -43,7 +43,7 @@ class Places(NamedTuple):
 
 
 class Find:
-    """Finds values of events and at paths.
+    """Finds where the values of events stand, and those at paths.
 
     Args:
         paths: of the typed columns.

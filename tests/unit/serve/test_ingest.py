@@ -10,6 +10,7 @@ import zstandard
 
 from tallybook.kernel.event import UNPARSED_TYPE
 from tallybook.kernel.limits import ATTRIBUTE_CHARS_MAX
+from tallybook.transport import sifted
 from tests.unit.serve.event_door import BATCH, STRUCTURED, Server, as_json, content, event
 
 
@@ -200,6 +201,36 @@ def test_a_collector_s_report_is_no_reason_to_refuse(server):
     report = event("1", type=UNPARSED_TYPE, data={"code": "bad-line", "message": "no"})
     assert server.post(as_json([report, event("2")]))[0] == 204
     assert [e["problem"] for e in server.stored()] == ["bad-line: no", None]
+
+
+@pytest.fixture
+def sifting(monkeypatch):
+    """Have few events sifted as many are."""
+    monkeypatch.setattr(sifted, "EVENTS_MIN", 3)
+
+
+@pytest.mark.usefixtures("sifting")
+def test_odd_events_of_many_have_their_place_in_the_answer_and_the_log(server):
+    odd = {3: {"id": "x"}, 7: event("7", time="never"), 8: event("8", data={"bytes": '"'})}
+    batch = [odd.get(n, event(str(n), data={"bytes": n})) for n in range(10)]
+    status, _, found = server.post(as_json(batch), query=b"partial=true")
+    assert (status, found["stored"]) == (200, 8)
+    assert [(q["index"], q["code"]) for q in found["quarantined"]] == [
+        (3, "missing-attribute"),
+        (7, "attribute-out-of-range"),
+    ]
+    stored = server.stored()
+    assert [e["id"] for e in stored if e["problem"] is None] == list("01245689")
+    assert [n for n, e in enumerate(stored) if e["problem"] is not None] == [3, 7]
+
+
+@pytest.mark.usefixtures("sifting")
+def test_many_are_refused_together_where_one_is(server):
+    batch = [event(str(n), **({"time": "never"} if n == 4 else {})) for n in range(10)]
+    status, _, found = server.post(as_json(batch))
+    assert (status, [e["index"] for e in found["errors"]]) == (400, [4])
+    assert "1 of 10" in found["detail"]
+    assert server.stored() == []
 
 
 def squeeze(body):

@@ -14,8 +14,8 @@ from tallybook.transport.accept import AcceptLimits
 from tallybook.transport.alike import alike, split
 from tallybook.transport.codec import decode, encode
 from tallybook.transport.columns import ColumnSet
-from tallybook.transport.spelled import LEARNED_MAX, LOOKS_MAX, SPELLINGS_MAX
-from tallybook.transport.spelling import KNOWN_MAX, TOKENS_MAX, Spelling, Spellings
+from tallybook.transport.spelled.pieces import LEARNED_MAX, LOOKS_MAX, SPELLINGS_MAX
+from tallybook.transport.spelled.spelling import KNOWN_MAX, TOKENS_MAX, Spelling, Spellings
 from tests.support.alike_fuzz import TAUGHT, run
 
 NOW_US = 1_795_219_200_000_000

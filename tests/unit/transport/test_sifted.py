@@ -60,7 +60,9 @@ def same(body: bytes, limits: AcceptLimits = LIMITS) -> Rows | Alike:
     """Return what is made of a body, which is what `accept` makes of it."""
     rows, refused = accept("t", body, NOW_US, COLUMNS, limits)
     many, told = accept_many("t", body, NOW_US, COLUMNS, limits)
-    assert decode(encode(many)).to_pydict() == decode(encode(rows)).to_pydict()
+    found, wanted = decode(encode(many)), decode(encode(rows))
+    assert found.schema == wanted.schema
+    assert found.to_pydict() == wanted.to_pydict()
     assert len(many) == len(rows)
     assert rows.data_bytes - len(b"null") * len(rows) <= many.data_bytes <= rows.data_bytes
     assert told == refused
@@ -107,10 +109,32 @@ def test_few_usual_ones_are_left_to_the_other_roads(usual):
     assert isinstance(same(spelled(events)), Rows)
 
 
+@pytest.mark.parametrize("between", [b",\n", b", ", b"\t,\r\n"])
 @pytest.mark.usefixtures("compiled")
-def test_events_with_line_breaks_between_them():
-    body = b"[\n" + b",\n".join(spelled(event(n)) for n in range(300)) + b"\n]"
-    assert isinstance(same(body), Alike)
+def test_events_with_space_between_them(between):
+    events = [spelled(ODD["an escape"](n) if n == 9 else event(n)) for n in range(300)]
+    assert isinstance(same(b"[\n" + between.join(events) + b" ]\n"), Alike)
+
+
+@pytest.mark.parametrize("wrong", [b'"\xff"', b'"\xed\xa0\x80"', b"[" * 400 + b"]" * 400])
+@pytest.mark.usefixtures("compiled")
+def test_a_value_that_is_none(wrong):
+    events = [spelled(event(n)) for n in range(300)]
+    events[33] = events[33].replace(b'"eu"', wrong)
+    same(b"[" + b",".join(events) + b"]")
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.usefixtures("compiled")
+def test_an_event_is_the_same_in_any_company(kind):
+    odd = ODD[kind](5)
+    found = []
+    for others in (0, 50, 300):
+        body = spelled([event(1000 + n) for n in range(others)] + [odd])
+        rows, refused = accept_many("t", body, NOW_US, COLUMNS, LIMITS)
+        kept = decode(encode(rows)).slice(others).to_pydict()
+        found.append((kept, [(one.index - others, one.problem) for one in refused]))
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_key_that_is_bound_is_asked_of_every_event():
@@ -133,14 +157,18 @@ def test_a_key_that_is_bound_is_asked_of_every_event():
     ],
 )
 def test_what_is_wrong_with_a_whole_request_is_told_alike(body, limits, code):
+    said = []
     for road in (accept, accept_many):
         with pytest.raises(Invalid) as told:
             road("t", body, NOW_US, COLUMNS, limits)
-        assert told.value.code == code
+        said.append((told.value.code, told.value.message, told.value.field))
+    assert said[0] == said[1]
+    assert said[0][0] == code
 
 
+@pytest.mark.parametrize("kind", ["wrong version", "not yet", "no such time", "filed"])
 @pytest.mark.usefixtures("compiled")
-def test_usual_ones_are_not_looked_at_one_by_one(monkeypatch):
+def test_usual_ones_are_not_looked_at_one_by_one(monkeypatch, kind):
     seen: list[bytes] = []
 
     def noted(tenant, body, *rest):
@@ -148,8 +176,7 @@ def test_usual_ones_are_not_looked_at_one_by_one(monkeypatch):
         return accept(tenant, body, *rest)
 
     monkeypatch.setattr(sifted, "accept", noted)
-    odd = event(100, specversion="0.9")
-    accept_many(
-        "t", spelled([event(n) if n != 100 else odd for n in range(300)]), NOW_US, COLUMNS, LIMITS
-    )
+    odd = ODD[kind](100)
+    body = spelled([odd if n == 100 else event(n) for n in range(300)])
+    accept_many("t", body, NOW_US, COLUMNS, LIMITS)
     assert seen == [spelled([odd])]

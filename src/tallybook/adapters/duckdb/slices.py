@@ -73,15 +73,22 @@ def _starts(path: str) -> Iterator[tuple[Border, int]]:
     """Yield about where each row group begins, and how many rows it has."""
     with readable(path):
         found = pq.read_metadata(path)
-    for at in range(found.num_row_groups):
-        group = found.row_group(at)
-        # Not from `found.schema`: it and `found` hold each other, beyond the collector's sight of
-        # what they take, and under load such pairs were 12 MiB before it looked for rings.
-        names = [group.column(each).path_in_schema for each in range(group.num_columns)]
-        times, subjects = names.index("bucket_us"), names.index("subject")
+    groups = [found.row_group(at) for at in range(found.num_row_groups)]
+    times, subjects = _columns(groups[0]) if groups else (0, 0)
+    for group in groups:
         first, last = (_week(_bound(group, times, side)) for side in ("min", "max"))
         subject = _bound(group, subjects, "min") if first == last else ""
         yield Border(last, subject or ""), group.num_rows
+
+
+def _columns(group: Any) -> tuple[int, int]:
+    """Return where the bucket and the subject are in a row group.
+
+    Not from the footer's `schema`: both hold each other, beyond the collector's sight of what they
+    take, and under load such pairs were 12 MiB before it looked for rings.
+    """
+    names = [group.column(each).path_in_schema for each in range(group.num_columns)]
+    return names.index("bucket_us"), names.index("subject")
 
 
 def _bound(group: Any, column: int, side: str) -> Any:

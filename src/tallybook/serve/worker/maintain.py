@@ -54,15 +54,18 @@ class LakeKeeper:
 
     def round(self) -> None:
         """Do what is due."""
-        self.table.checkpoint()
-        self.roll_up()
-        while self.compact():
-            pa.default_memory_pool().release_unused()  # which is the system's: see `share_heaps`
-        self.trim_orphans()
-        if time.monotonic() - self._tidied > self._settings.lake.tidy_seconds:
-            self._tidied = time.monotonic()
-            self.tidy(self._settings.retention.vacuum_hours)
-        pa.default_memory_pool().release_unused()
+        try:
+            if self.table.checkpoint():
+                _give_back()
+            self.roll_up()
+            while self.compact():
+                _give_back()
+            self.trim_orphans()
+            if time.monotonic() - self._tidied > self._settings.lake.tidy_seconds:
+                self._tidied = time.monotonic()
+                self.tidy(self._settings.retention.vacuum_hours)
+        finally:
+            _give_back()
 
     def roll_up(self) -> None:
         """Bring the roll-ups of every meter version nearer to the lake's head.
@@ -116,6 +119,11 @@ class LakeKeeper:
                     partition.log.trim(upto)
                 finally:
                     partition.close()
+
+
+def _give_back() -> None:
+    """Give free memory back to the system, whose allocator is Arrow's too: see `share_heaps`."""
+    pa.default_memory_pool().release_unused()
 
 
 def _read(path: str, coded: Sequence[str]) -> pa.Table:

@@ -18,10 +18,11 @@ from tallybook.collect.doors.decide import Decision, Prepared, decide
 from tallybook.collect.spool import encode_event
 from tallybook.kernel.errors import TallybookError, Unavailable
 from tallybook.kernel.timestamps import DAY_US
-from tallybook.transport.accept import AcceptLimits, accept
+from tallybook.transport.accept import AcceptLimits
 from tallybook.transport.codec import encode
 from tallybook.transport.columns import ColumnSet
 from tallybook.transport.ports import Batch
+from tallybook.transport.sifted import accept_many
 
 WAITING_POINTS_MAX = 400_000
 """With more points waiting, new requests are told to come back: memory stays bounded."""
@@ -90,7 +91,7 @@ def batches(
         wide = msgspec.structs.replace(
             limits, request_events_max=ROW_EVENTS_MAX, request_bytes_max=len(body)
         )
-        rows, _ = accept(tenant, body, now_us, columns, wide)
+        rows, _ = accept_many(tenant, body, now_us, columns, wide)
         found.append(Batch(len(rows), encode(rows)))
     return found
 

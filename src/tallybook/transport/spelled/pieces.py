@@ -1,7 +1,7 @@
 """Where values stand, found by comparing events that are spelled alike: where nothing is compiled.
 
 The body is split once, which also proves that it is JSON; where its quotes are tells where every
-value is (`transport.spelling`). A spelling is learned from an event that the fast road of
+value is (`spelled.spelling`). A spelling is learned from an event that the fast road of
 `transport.accept` has judged, so nothing is decided here about keys and structure.
 """
 
@@ -16,7 +16,7 @@ from tallybook.kernel.limits import ATTRIBUTE_CHARS_MAX
 from tallybook.transport.accept import AcceptLimits, is_plain
 from tallybook.transport.columns import ColumnSet
 from tallybook.transport.places import DATA, Places
-from tallybook.transport.spelling import WORD, Bounds, Positions, Spelling, Spellings
+from tallybook.transport.spelled.spelling import WORD, Bounds, Positions, Spelling, Spellings
 
 LEARNED_MAX = 8
 """Most spellings that one request may teach; one of more variety takes the fast road."""

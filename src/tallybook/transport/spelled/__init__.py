@@ -1,0 +1,1 @@
+"""Where values stand, found by comparing events that are spelled alike."""
