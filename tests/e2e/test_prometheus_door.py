@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -11,10 +12,11 @@ from tests.support.door_clients import Prometheus, await_equal, free_port, growt
 
 
 def kill(server: Server) -> None:
-    """End every process of the server at once, and start it again."""
+    """End every process of the server at once, and start it again; some may have ended already."""
     children = [child["pid"] for child in server.children()]
     for pid in (server.pid, *children):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     server._process.wait(60)
     server.revive()
 
