@@ -12,9 +12,13 @@ from tests.support.door_clients import Prometheus, await_equal, free_port, growt
 
 
 def kill(server: Server) -> None:
-    """End every process of the server at once, and start it again; some may have ended already."""
+    """End every process of the server at once, and start it again.
+
+    A child may have ended with the supervisor, or been killed by the test; the supervisor may not.
+    """
     children = [child["pid"] for child in server.children()]
-    for pid in (server.pid, *children):
+    os.kill(server.pid, signal.SIGKILL)
+    for pid in children:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     server._process.wait(60)

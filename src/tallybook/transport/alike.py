@@ -125,18 +125,14 @@ def alike(
     return None if found is None else _Cutter(*found, columns).columns(tenant, now_us, limits)
 
 
-def usual(part: Split, latest_us: int) -> "npt.NDArray[np.bool_] | None":
+def usual(part: Split, latest_us: int) -> "npt.NDArray[np.bool_]":
     """Return which events of a request are not left to another road because of time or type.
 
     Args:
-        part: the request.
+        part: the request, split by the compiled pass.
         latest_us: times after it are beyond the allowed future.
-
-    Returns:
-        One for each event; None where nothing is compiled.
     """
-    if part.places is None:
-        return None
+    assert part.places is not None, "events are sifted by the compiled pass alone"
     return _Cutter(part.body, part.places, part.columns).usual(latest_us)
 
 

@@ -52,13 +52,15 @@ def _sifted(
     if part is None:
         return None
     held = usual(part, now_us + limits.future_seconds_max * SECOND_US)
-    if held is not None and not held.all():
+    if not held.all():
         of_kept = iter(held.tolist())
         kept = [is_ and next(of_kept) for is_ in kept]
         part = _part(events, kept, columns, limits)
     many = None if part is None else alike(tenant, [part], now_us, columns, limits)
-    if many is None or all(kept):
-        return None if many is None else (many, [])
+    if many is None:
+        return None
+    if all(kept):
+        return many, []
     places = [at for at, is_ in enumerate(kept) if not is_]
     rest = _array(events[at] for at in places)
     rows, refused = accept(tenant, rest, now_us, columns, limits)

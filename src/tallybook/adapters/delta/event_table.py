@@ -81,9 +81,8 @@ class DeltaEventTable:
             if not DeltaTable.is_deltatable(str(path)):
                 _create(path)
             self._log = TableLog(path)
-        self._synced = (
-            self._log.version
-        )  # what came up to here is durable, for all this writer knows
+        # What came up to here is durable, for all this writer knows.
+        self._synced = self._log.version
         self._names: frozenset[str] = frozenset()  # columns the table is known to have
 
     def head(self) -> int:
